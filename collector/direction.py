@@ -1,0 +1,260 @@
+"""Who opened the connection, and how sure we are.
+
+Two phases. `first_look` decides from one record alone, in the fold. What it leaves open is kept with both ports, and
+`settle` decides it at the end, when all listening ports are known: declared ones, ports at which certain connections were
+answered, the same conversation seen the other way round, and last the ephemeral range.
+
+Invariant: a record never yields a pattern at an ephemeral destination port unless that port is known to listen, or the
+initiator's own SYN names it; what cannot be settled keeps `Standing.OPEN` and never becomes a rule.
+
+Real captures need this: replies are marked as new connections (cilium#47913, #35535), marked as requests at a
+connection's end (retina#1417), or not marked at all (drops and traces without conntrack information).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from enum import StrEnum
+from typing import Protocol as Interface
+
+import msgspec
+
+from collector.endpoints import Endpoint
+from collector.flow import Signal
+from collector.patterns import Edge, EdgeKey, Evidence, Patterns
+
+EPHEMERAL = 32768  # Linux' default net.ipv4.ip_local_port_range starts here
+PRIVILEGED = 1024  # no client picks a source port below
+SPREAD = 3  # distinct ports on one side, against one on the other, that tell a client's side
+
+
+class _Flags(Interface):
+    SYN: bool
+    ACK: bool
+    RST: bool
+
+
+def first_look(
+    protocol: str, flags: _Flags | None, sport: int, dport: int, reply: bool | None, verdict: bool
+) -> tuple[bool, str]:
+    """Judge one record: (is it the reply's direction, the `Signal` value that it gives).
+
+    `reply` is Hubble's `is_reply` (None = unknown). `verdict` tells that this is a policy verdict, which Cilium gives for
+    the first packet of a connection. With "open" nothing is swapped.
+    """
+    if flags is not None and flags.SYN:
+        if flags.ACK:
+            return True, "answered"
+        return False, "open" if reply else "opened"
+    if reply:
+        if sport >= EPHEMERAL > dport:
+            return False, "open"
+        return True, "refused" if flags is not None and flags.RST else "answered"
+    if reply is None:
+        return False, "open"
+    if (sport >= EPHEMERAL or not sport) and dport < EPHEMERAL or dport < PRIVILEGED or sport == dport:
+        return False, "carried" if protocol == "TCP" and not verdict else "opened"
+    return False, "open"
+
+
+class Standing(StrEnum):
+    """What an observed pattern is good for."""
+
+    INITIATED = "initiated"  # the initiator was seen, and something answered or answers cannot be seen
+    INFERRED = "inferred"  # direction concluded from ports and the rest of the capture, without contradiction
+    UNANSWERED = "unanswered"  # attempts only, in a capture that shows these parties' replies
+    DENIED = "denied"  # only ever stopped by a policy
+    AUDITED = "audited"  # would be stopped by today's policy, was let through
+    OPEN = "open"  # who opened it is not known
+
+
+class Pattern(msgspec.Struct):
+    """`source` talks to `destination` at `port`: one settled line of communication with its evidence."""
+
+    source: Endpoint
+    destination: Endpoint
+    protocol: str
+    port: int
+    principal: str
+    standing: Standing
+    evidence: Evidence
+    because: str = ""
+
+
+Identify = Callable[[Endpoint], Hashable]
+Declared = Callable[[Endpoint, str, int], bool]
+Listening = dict[tuple[Hashable, str], set[int]]
+
+
+def settle(patterns: Patterns, identify: Identify, declared: Declared) -> list[Pattern]:
+    """All patterns of an aggregate with their standing, sorted.
+
+    `identify` says which endpoints are one party (a workload seen by Hubble and by Envoy); `declared` whether a port is
+    declared at an endpoint (container port, Service target port).
+    """
+    return _Settlement(patterns, identify, declared).run()
+
+
+class _Settlement:
+    def __init__(self, patterns: Patterns, identify: Identify, declared: Declared) -> None:
+        self.patterns = patterns
+        self.identify = identify
+        self.declared = declared
+        self.talking: set[Hashable] = set()  # parties whose replies this capture shows
+        self.listening: Listening = {}
+        self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
+
+    def run(self) -> list[Pattern]:
+        edges = list(self.patterns.sorted_edges())
+        for key, edge in edges:
+            self._note_answers(key, edge)
+        for key, edge in edges:
+            self._note_listeners(key, edge)
+        for key, edge in edges:
+            for port, evidence in edge.ports():
+                self._settle_port(key, edge, port, evidence)
+        for key, edge in edges:
+            for (sport, dport), evidence in edge.open.items():
+                self._settle_open(key, edge, sport, dport, evidence)
+        return [self.settled[key] for key in sorted(self.settled)]
+
+    def _note_answers(self, key: EdgeKey, edge: Edge) -> None:
+        if any(evidence.count(Signal.ANSWERED) for evidence in edge.spoken.kept.values()):
+            self.talking |= {self.identify(key.source), self.identify(key.destination)}
+
+    def _note_listeners(self, key: EdgeKey, edge: Edge) -> None:
+        """A port listens if a certain opening at it was answered (or answers cannot be seen)."""
+        party = self.identify(key.destination)
+        ports = self.listening.setdefault((party, key.protocol), set())
+        for port, evidence in edge.ports():
+            opened = evidence.count(Signal.OPENED)
+            alive = evidence.count(Signal.ANSWERED) or evidence.count(Signal.CARRIED)
+            by_proxy = alive and evidence.requests or evidence.mtls
+            if by_proxy or (opened and (alive or party not in self.talking)):
+                ports.add(port)
+
+    def _knows(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
+        known = self.listening.get((self.identify(endpoint), protocol), set())
+        return port in known or self.declared(endpoint, protocol, port)
+
+    def _mirrored(self, key: EdgeKey) -> bool:
+        """Whether certain connections run the other way, so that these records may be their replies."""
+        other = self.patterns.edges.get(EdgeKey(key.destination, key.source, key.protocol))
+        return other is not None and any(e.count(Signal.OPENED) for _, e in other.ports())
+
+    def _settle_port(self, key: EdgeKey, edge: Edge, port: int, evidence: Evidence) -> None:
+        opened, carried = evidence.count(Signal.OPENED), evidence.count(Signal.CARRIED)
+        answered = evidence.count(Signal.ANSWERED)
+        certain = opened > 0 and key.protocol == "TCP" or evidence.count(Signal.AUDITED) > 0
+        seen_by_proxy = bool(evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext)
+        if not (opened or carried or answered or evidence.count(Signal.AUDITED)):
+            if evidence.count(Signal.DENIED):
+                self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")
+            elif seen_by_proxy or evidence.count(Signal.REFUSED):
+                self._put(key, port, Standing.UNANSWERED, evidence, "refused or never completed")
+            return
+        if not certain and not seen_by_proxy and not self._knows(key.destination, key.protocol, port):
+            if self._looks_like_replies(key, edge, port, bool(opened or carried)):
+                return
+        standing, because = self._standing(key, evidence, opened, carried, answered, seen_by_proxy)
+        self._put(key, port, standing, evidence, because)
+
+    def _looks_like_replies(self, key: EdgeKey, edge: Edge, port: int, claimed: bool) -> bool:
+        """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
+        evidence = dict(edge.ports())[port]
+        if port >= EPHEMERAL and not claimed or self._mirrored(key):
+            unknown = [p for p, _ in edge.ports() if not self._knows(key.destination, key.protocol, p)]
+            if port >= EPHEMERAL or len(unknown) >= SPREAD:
+                if self._mirrored(key):
+                    self.patterns.quality.skipped.add("reply marked as a new connection", 1)
+                    return True
+            self._put(key, port, Standing.OPEN, evidence, "only one direction was seen, at a port not known to listen")
+            return True
+        return False
+
+    def _standing(
+        self, key: EdgeKey, evidence: Evidence, opened: int, carried: int, answered: int, by_proxy: bool
+    ) -> tuple[Standing, str]:
+        if evidence.count(Signal.AUDITED):
+            return Standing.AUDITED, "let through by a policy in audit mode"
+        if opened and not (carried or answered):
+            if self.talking & {self.identify(key.source), self.identify(key.destination)}:
+                return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
+            return Standing.INITIATED, "opened; this capture shows no replies"
+        if opened or by_proxy:
+            return Standing.INITIATED, "opened and answered"
+        if carried:
+            return Standing.INITIATED, "seen in the initiator's direction within an established connection"
+        return Standing.INFERRED, "only replies were seen"
+
+    def _settle_open(self, key: EdgeKey, edge: Edge, sport: int, dport: int, evidence: Evidence) -> None:
+        """Choose between source→destination:dport and destination→source:sport."""
+        there = self._knows(key.destination, key.protocol, dport)
+        back = bool(sport) and self._knows(key.source, key.protocol, sport)
+        says_new = evidence.signals.get("open:new", 0) > 0
+        says_reply = evidence.signals.get("open:reply", 0) > 0
+        if there != back:
+            forward, because = there, "the port is known to listen"
+        elif says_new and says_reply:
+            forward, because = None, ""
+        else:
+            forward, because = self._by_ports(edge, sport, dport)
+            if forward is not None and (says_new and not forward or says_reply and forward):
+                forward = None  # the record's own mark contradicts the ports, and nothing else vouches
+        if forward is None:
+            if (self._mirrored(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(key, sport, dport):
+                self.patterns.quality.skipped.add("reply marked as a new connection", 1)
+                return
+            self._put(key, dport, Standing.OPEN, evidence, "nothing tells which end opened it")
+        elif forward:
+            self._conclude(key, dport, evidence, because, Signal.CARRIED)
+        else:
+            self._conclude(EdgeKey(key.destination, key.source, key.protocol), sport, evidence, because, Signal.ANSWERED)
+
+    def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
+        """The other direction of this very conversation has been settled already."""
+        return (EdgeKey(key.destination, key.source, key.protocol), sport) in self.settled and dport >= EPHEMERAL
+
+    def _by_ports(self, edge: Edge, sport: int, dport: int) -> tuple[bool | None, str]:
+        if not sport:
+            return None, ""
+        if (sport >= EPHEMERAL) != (dport >= EPHEMERAL):
+            return sport >= EPHEMERAL, "one port is in the ephemeral range"
+        if (sport < PRIVILEGED) != (dport < PRIVILEGED):
+            return dport < PRIVILEGED, "one port is privileged"
+        sports = {s for s, d in edge.open.kept if d == dport}
+        dports = {d for s, d in edge.open.kept if s == sport}
+        if len(sports) >= SPREAD and len(dports) == 1:
+            return True, "many source ports speak to this one"
+        if len(dports) >= SPREAD and len(sports) == 1:
+            return False, "this one port speaks to many"
+        return None, ""
+
+    def _conclude(self, key: EdgeKey, port: int, evidence: Evidence, because: str, signal: Signal) -> None:
+        """Add the evidence of an open record to the pattern that it turned out to belong to."""
+        found = self.settled.get((key, port))
+        told = Evidence()
+        told.signal(f"{signal}:inferred", sum(evidence.signals.values()))
+        told.span(evidence.first, evidence.last)
+        told.hours.merge(evidence.hours)
+        forward = signal is Signal.CARRIED
+        told.sources.merge(evidence.sources if forward else evidence.destinations)
+        told.destinations.merge(evidence.destinations if forward else evidence.sources)
+        told.samples = dict(evidence.samples)
+        if found is None or found.standing is Standing.OPEN:
+            self._put(key, port, Standing.INFERRED, told, because)
+            return
+        found.evidence = Evidence().merge(found.evidence).merge(told)
+        if found.standing is Standing.UNANSWERED and not found.evidence.count(Signal.REFUSED):
+            found.standing, found.because = Standing.INITIATED, "opened and answered"
+
+    def _put(self, key: EdgeKey, port: int, standing: Standing, evidence: Evidence, because: str) -> None:
+        known = self.settled.get((key, port))
+        if known is not None:
+            if standing is Standing.OPEN or known.standing is not Standing.OPEN:
+                known.evidence = Evidence().merge(known.evidence).merge(evidence)
+                return
+            evidence = Evidence().merge(known.evidence).merge(evidence)
+        self.settled[key, port] = Pattern(
+            key.source, key.destination, key.protocol, port, key.principal, standing, evidence, because
+        )

@@ -1,0 +1,352 @@
+"""HTTP paths → the few exact paths and Istio path templates that let a client do what it did (docs/paths.md).
+
+Everything here is a pure function of the counts: `templates` reads the requests of all clients of one destination port,
+decides once, in one trie a method, which positions hold values, and then gives each client what it used.
+
+Invariant: each observed request is covered by a choice of its client or listed as inexpressible, and whatever else a
+choice admits of what others were seen to do, and this client was not, is a value of the same position or is listed as
+swallowed. What is returned is bounded for each client, whatever was requested.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set
+from functools import lru_cache
+from heapq import nsmallest
+
+import msgspec
+
+from collector.segments import (
+    ANY,
+    DEPTH,
+    LITERAL_CLASS,
+    NAMES,
+    Node,
+    Segments,
+    collapse,
+    fewest,
+    squeezed,
+    text,
+    typed,
+)
+from collector.sketch import rank
+
+REST = "{**}"  # Istio: any number of segments. Recognised by `covers`, never written: the bounds below do without it
+LENGTH = 2048  # characters of a path that a policy may name
+METHODS = 32  # methods per client
+LISTED = 64  # paths and templates per client and method before collapse is forced
+EXACT = 64  # paths per client and method that no template can match
+RPCS = 256  # gRPC methods per client before collapse is forced
+SWALLOWED = 64  # reported siblings per client and template
+INEXPRESSIBLE = 64  # reported requests per client
+CONSTANT = 5  # visits that make the only value that a client ever used a fixed part of its path
+SEARCH = 20_000  # trie nodes looked at per template for what else it admits
+SEARCHES = 400_000  # and for all templates of one destination port
+SHARE = 4096  # forms per client and method in the trie, so that no client can crowd out the others
+FORMS = 1 << 15  # forms per method in the trie
+
+Routes = dict[Segments, tuple[Segments, int]]  # segments → (typed form, visits)
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_TEMPLATABLE = re.compile(f"(?:/{LITERAL_CLASS}+){{0,{DEPTH - 1}}}/{LITERAL_CLASS}*")
+_ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_GRPC = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+/[A-Za-z_]\w*", re.ASCII)  # protobuf identifiers
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'+.^_`|~-]*")  # RFC 9110 token without "*", which Istio would take for a wildcard
+
+
+class Request(msgspec.Struct, frozen=True, order=True):
+    """A request as observed, without its query."""
+
+    method: str
+    path: str
+
+
+class Choice(msgspec.Struct, frozen=True, order=True):
+    """What a policy may name: an exact path or a template; path "" when it is unknown or there is none (CONNECT)."""
+
+    method: str
+    path: str
+
+
+class Swallowed(msgspec.Struct, frozen=True, order=True):
+    """A path that others were seen using and `client` was not, although its `template` admits it.
+
+    `path` is exact, or a template itself where what was seen has values of its own (`/users/me/orders/{*}`).
+    """
+
+    client: str
+    method: str
+    template: str
+    path: str
+
+
+class Templates(msgspec.Struct, frozen=True):
+    """The choices for one destination port; everything sorted.
+
+    `because` explains each template by (method, template). `inexpressible` pairs a client with a request, as observed,
+    that no policy can name (the `INEXPRESSIBLE` first ones of each client).
+    """
+
+    per_client: dict[str, tuple[Choice, ...]]
+    swallowed: tuple[Swallowed, ...]
+    because: dict[tuple[str, str], str]
+    inexpressible: tuple[tuple[str, Request], ...]
+
+
+def normalise(path: str) -> str | None:
+    """The path that Istio compares: no query or fragment, `pathNormalization: BASE` applied (istio.io, Normalization).
+
+    Backslashes become slashes, percent-encoded unreserved characters are decoded, dot segments resolved; an encoded
+    slash stays in its segment, empty segments and a trailing slash stay. None when no policy can match it: no leading
+    slash, control characters, longer than `LENGTH`, or encoded twice so that every proxy decodes it further.
+    """
+    path = path.partition("#")[0].partition("?")[0]
+    if not path.startswith("/") or len(path) > LENGTH or "%00" in path:
+        return None
+    if not path.isprintable() and _UNFIT.search(path):
+        return None
+    if "%" not in path and "\\" not in path and "/." not in path:
+        return path
+    path = _ENCODED.sub(_decoded, path.replace("\\", "/"))
+    if _ENCODED.sub(_decoded, path) != path:
+        return None
+    kept: list[str] = []
+    segments = path[1:].split("/")
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def _decoded(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if character in _UNRESERVED else escape[0]
+
+
+def covers(pattern: str, path: str) -> bool:
+    """Whether an Istio `paths` entry matches a normalised path: template, presence, suffix, prefix or exact.
+
+    `{*}` matches one segment of Envoy's literal characters, not empty, and nothing else.
+    """
+    if ANY in pattern or REST in pattern:
+        return _expression(pattern).fullmatch(path) is not None
+    if pattern == "*":
+        return path != ""
+    if pattern.startswith("*"):
+        return path.endswith(pattern[1:])
+    return path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern
+
+
+@lru_cache(maxsize=4096)
+def _expression(template: str) -> re.Pattern[str]:
+    operators = {ANY: LITERAL_CLASS + "+", REST: f"(?:{LITERAL_CLASS}|/)*"}
+    return re.compile("/".join(operators.get(s) or re.escape(s) for s in template.split("/")))
+
+
+def templates(usage: Mapping[str, Mapping[Request, int]]) -> Templates:
+    """The choices for the requests to one destination port: `usage[client][request]` counts them."""
+    clients = {name: _Client(usage[name]) for name in sorted(usage)}
+    methods = sorted({method for client in clients.values() for method in client.routes})
+    searches = {
+        method: _Search(method, [c.routes[method] for c in clients.values() if method in c.routes], len(methods))
+        for method in methods
+    }
+    per_client: dict[str, tuple[Choice, ...]] = {}
+    swallowed: list[Swallowed] = []
+    because: dict[tuple[str, str], str] = {}
+    for name, client in clients.items():
+        choices = [Choice(method, path) for method, paths in client.exact.items() for path in paths]
+        for method in sorted(client.routes):
+            search, routes = searches[method], client.routes[method]
+            used = {form: search.class_of(form) for form, _ in routes.values()}
+            chosen, forced = _choose(method, routes, used, search)
+            seen = set(used.values())
+            for pattern in sorted(chosen):
+                template = text(pattern)
+                choices.append(Choice(method, template))
+                if ANY in pattern:
+                    because[method, template] = search.because(pattern, pattern in forced)
+                    swallowed += (Swallowed(name, method, template, text(s)) for s in search.siblings(pattern, seen))
+        per_client[name] = tuple(sorted(set(choices)))
+    return Templates(
+        per_client=per_client,
+        swallowed=tuple(sorted(set(swallowed))),
+        because=dict(sorted(because.items())),
+        inexpressible=tuple((name, request) for name, client in clients.items() for request in client.inexpressible),
+    )
+
+
+def is_grpc(method: str, segments: Segments) -> bool:
+    """Whether a request has the form of a gRPC call: POST `/package.Service/Method`."""
+    return method == "POST" and len(segments) == 2 and _GRPC.fullmatch("/".join(segments)) is not None
+
+
+class _Client:
+    """One client's requests, sorted by what a policy can do with them.
+
+    `exact[method]` are paths to be named as they are, or "". `routes[method]` maps segments to their form (`{*}` for
+    typed ones) and visits. `inexpressible` is sorted and bounded.
+    """
+
+    def __init__(self, requests: Mapping[Request, int]) -> None:
+        self.exact: dict[str, list[str]] = {}
+        self.routes: dict[str, Routes] = {}
+        refused: list[Request] = []
+        counts: dict[str, dict[str, int]] = {}
+        origins: dict[tuple[str, str], list[Request]] = {}
+        for request, visits in requests.items():
+            path = _nameable(request)
+            if path is None:
+                refused.append(request)
+                continue
+            paths = counts.setdefault(request.method, {})
+            paths[path] = paths.get(path, 0) + visits
+            origins.setdefault((request.method, path), []).append(request)
+        by_use = sorted(counts, key=lambda method: (-sum(counts[method].values()), method))
+        for method in by_use[METHODS:]:
+            refused += (request for path in counts[method] for request in origins[method, path])
+        for method in by_use[:METHODS]:
+            for path in self._sort(method, counts[method]):
+                refused += origins[method, path]
+        self.inexpressible = nsmallest(INEXPRESSIBLE, refused)
+
+    def _sort(self, method: str, paths: Mapping[str, int]) -> list[str]:
+        """Fill `exact` and `routes`; return the paths that are over the bound of `exact`, the least used."""
+        exact: list[str] = []
+        for path, visits in paths.items():
+            if _TEMPLATABLE.fullmatch(path):
+                segments = tuple(path[1:].split("/"))
+                form = segments if is_grpc(method, segments) else typed(segments)
+                self.routes.setdefault(method, {})[segments] = (form, visits)
+            else:
+                exact.append(path)
+        exact.sort(key=lambda path: (path != "", -paths[path], path))
+        if exact:
+            self.exact[method] = exact[:EXACT]
+        return exact[EXACT:]
+
+
+def _nameable(request: Request) -> str | None:
+    """The normalised path, "" where there is none, None where a policy cannot name the request."""
+    method, path = request.method, request.path
+    if not _METHOD.fullmatch(method):
+        return None
+    if method == "CONNECT" and not path.startswith("/"):
+        return ""  # its target is an authority
+    if not path:
+        return "" if method else None
+    normal = normalise(path)
+    # Istio reads "*" at an end as a wildcard, and braces anywhere as a template.
+    return None if normal is None or any(mark in normal for mark in "*{}") else normal
+
+
+class _Search:
+    """One method's trie over all clients, and questions to it; the trie and the work for all questions are bounded."""
+
+    def __init__(self, method: str, clients: list[Routes], methods: int) -> None:
+        shares = [{form for form, _ in routes.values()} for routes in clients]
+        known = set[Segments]().union(*(_share(forms, SHARE) for forms in shares))
+        forms = _share(known, FORMS)
+        self.whole = len(forms) == len(set[Segments]().union(*shares))
+        self.steps = SEARCHES // methods
+        self.found: dict[Segments, tuple[list[tuple[Segments, Segments]], bool]] = {}
+        self.forced: set[Segments] = set()
+        self.root = Node()
+        for routes in clients:
+            for raw, (form, visits) in routes.items():
+                if form in forms:
+                    self.root.insert(form, raw, visits)
+                    if is_grpc(method, raw):
+                        self.root.step(raw[0]).sealed = True
+        collapse(self.root)
+
+    def class_of(self, form: Segments) -> Segments:
+        """The form with `{*}` for what was absorbed too."""
+        known = tuple(segment for segment, _ in self.root.follow(form))
+        return known + form[len(known) :]
+
+    def siblings(self, pattern: Segments, seen: Set[Segments]) -> list[Segments]:
+        """What the pattern admits, by class, beyond the classes in `seen`; sorted, at most `SWALLOWED`."""
+        beyond = (shown for shown, kin in self._admitted(pattern)[0] if kin not in seen)
+        return [shown for shown, _ in zip(beyond, range(SWALLOWED), strict=False)]
+
+    def is_clean(self, pattern: Segments, seen: Set[Segments]) -> bool:
+        """Whether the pattern surely admits nothing beyond the classes in `seen`."""
+        return self._admitted(pattern)[1] and not self.siblings(pattern, seen)
+
+    def _admitted(self, pattern: Segments) -> tuple[list[tuple[Segments, Segments]], bool]:
+        """(path as the pattern admits it, its class) for all that was observed, and whether that is all."""
+        if pattern in self.found:
+            return self.found[pattern]
+        admitted: list[tuple[Segments, Segments]] = []
+        steps = allowed = min(self.steps, SEARCH)
+        stack: list[tuple[Node, Segments, Segments]] = [(self.root, (), ())]
+        while stack and steps:
+            steps -= 1
+            node, shown, kin = stack.pop()
+            if len(kin) == len(pattern):
+                if node.end:
+                    admitted.append((shown, kin))
+                continue
+            segment = pattern[len(kin)]
+            if segment == ANY:
+                below = [(name, child) for name, child in node.in_order()[: steps + 1] if name]
+                stack += ((child, (*shown, name), (*kin, name)) for name, child in reversed(below))
+            else:
+                name = segment if segment in node.children else ANY
+                if name in node.children:
+                    stack.append((node.children[name], (*shown, segment), (*kin, name)))
+        self.steps -= allowed - steps
+        self.found[pattern] = (admitted, self.whole and not stack)
+        return self.found[pattern]
+
+    def because(self, pattern: Segments, forced: bool) -> str:
+        """Why each `{*}` of a pattern is there, in one sentence; once forced for a client, it stays explained so."""
+        reasons = []
+        nodes = [node for _, node in self.root.follow(pattern)]
+        for depth, segment in enumerate(pattern):
+            values = nodes[depth].values if segment == ANY and depth < len(nodes) else {}
+            counted = [f"{len(v)} distinct {NAMES[k][len(v) > 1]}" for k, v in sorted(values.items())]
+            if counted:
+                shape = " with the same shape" if "value" in values else ""
+                reasons.append(f"{' and '.join(counted)} below {text(pattern[:depth])}{shape}")
+        self.forced |= {pattern} if forced else set()
+        if pattern in self.forced:
+            reasons.insert(0, "more distinct paths in use than can be listed")
+        if not self._admitted(pattern)[1]:
+            reasons.append("too many siblings to look at all of them")
+        return ", ".join(reasons)
+
+
+def _share(forms: set[Segments], bound: int) -> set[Segments]:
+    """At most `bound` of the forms, the same ones whatever the order."""
+    return forms if len(forms) <= bound else set(nsmallest(bound, forms, key=rank))
+
+
+def _choose(
+    method: str, routes: Routes, used: Mapping[Segments, Segments], search: _Search
+) -> tuple[set[Segments], set[Segments]]:
+    """The patterns for one client and method, and those of them that only a bound explains."""
+    groups: dict[Segments, dict[Segments, int]] = {}
+    for form, visits in routes.values():
+        group = groups.setdefault(used[form], {})
+        group[form] = group.get(form, 0) + visits
+    seen = set(used.values())
+    chosen: set[Segments] = set()
+    for kin in sorted(groups):  # in order, because the search has a bound
+        forms = groups[kin]
+        constant = len(forms) == 1 and sum(forms.values()) >= CONSTANT
+        # Typed segments are values anyway; evidence alone takes no sibling in.
+        chosen |= {kin} if kin in forms or not (constant or not search.is_clean(kin, seen)) else set(forms)
+    calls = {pattern for pattern in chosen if is_grpc(method, pattern)}
+    patterns = fewest(chosen - calls)
+    if len(patterns) > LISTED:
+        patterns = fewest({kin for kin in groups if not is_grpc(method, kin)})
+    kept = fewest(squeezed(patterns, LISTED) | squeezed(calls, RPCS))
+    return kept, kept - chosen

@@ -1,0 +1,59 @@
+"""How far the observation itself can be trusted: what was lost, masked, skipped or unreadable.
+
+Invariant: mergeable like the patterns; no file position or clock is in it, so the same records give the same quality in
+whatever order and from whatever files they come. (Positions of bad lines go to the person who waits, see `sources`.)
+"""
+
+from __future__ import annotations
+
+from collector.sketch import Tally
+
+
+class Quality:
+    """Counts that the reader of a policy must know.
+
+    `records` by origin; `skipped` records by reason (kinds that carry no connection); `bad` unreadable records by reason;
+    `lost` events by "node source"; `nodes` status changes by "STATE node"; `masked` records that lack a field, by field;
+    `first`/`last` in unix seconds (0 = none); `replies` records that show replies at all.
+    """
+
+    __slots__ = ("bad", "first", "last", "lost", "masked", "nodes", "records", "replies", "skipped")
+
+    def __init__(self) -> None:
+        self.records: dict[str, int] = {}
+        self.skipped: Tally[str] = Tally(64)
+        self.bad: Tally[str] = Tally(64)
+        self.lost: Tally[str] = Tally(4096)
+        self.nodes: Tally[str] = Tally(4096)
+        self.masked: Tally[str] = Tally(64)
+        self.replies = 0
+        self.first = 0
+        self.last = 0
+
+    def saw(self, origin: str, moment: int, records: int = 1) -> None:
+        """Count records of one origin at one time."""
+        self.records[origin] = self.records.get(origin, 0) + records
+        if moment:
+            self.first = min(self.first or moment, moment)
+            self.last = max(self.last, moment)
+
+    def merge(self, other: Quality) -> None:
+        """Take in the quality of another part of the observation."""
+        for origin, records in other.records.items():
+            self.records[origin] = self.records.get(origin, 0) + records
+        for sketch in ("skipped", "bad", "lost", "nodes", "masked"):
+            getattr(self, sketch).merge(getattr(other, sketch))
+        self.replies += other.replies
+        if other.first:
+            self.first = min(self.first or other.first, other.first)
+        self.last = max(self.last, other.last)
+
+    @property
+    def total(self) -> int:
+        """All readable records of connections."""
+        return sum(self.records.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Quality) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable

@@ -1,0 +1,260 @@
+"""From paths to patterns: finds files, unpacks them, cuts them into records and hands them to the right source.
+
+Invariant: what is read does not depend on the order or the names of the files, and a broken part of one file costs only
+the records in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import IO
+
+import msgspec
+
+from collector import sources, store
+from collector.errors import SourceError
+from collector.patterns import Patterns
+
+HEAD = 256 * 1024  # how far into a file a recognisable record may start
+RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
+SHOWN = 1000  # bad lines whose position is kept
+
+Progress = Callable[[str, int], None]  # (file, bytes consumed since the last call, as stored on disk)
+
+
+class BadLine(msgspec.Struct, frozen=True, order=True):
+    """Where a record could not be read, and why. `line` counts from 1; 0 stands for the whole file."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class Reading(msgspec.Struct):
+    """What came of reading: the patterns, the formats found by file, and the bad lines (the first `SHOWN`)."""
+
+    patterns: Patterns
+    formats: dict[str, str] = {}
+    bad: list[BadLine] = []
+    bad_lines: int = 0
+
+    @property
+    def bad_share(self) -> float:
+        """Bad lines among all records, 0 to 1."""
+        quality = self.patterns.quality
+        skipped = sum(quality.skipped.kept.values())
+        return self.bad_lines / max(1, self.bad_lines + quality.total + skipped)
+
+
+def read(inputs: Sequence[str], progress: Progress | None = None) -> Reading:
+    """Read capture files, folders of them, pattern stores, fsspec URLs, or `-` for standard input.
+
+    Raises SourceError when an input is not there, cannot be opened, or is in no known format.
+    """
+    reading = Reading(Patterns())
+    for name in inputs:
+        if store.is_store(name):
+            reading.patterns.merge(store.load(name))
+            reading.formats[name] = "pattern store"
+            continue
+        for file in _files(name):
+            _read_file(file, reading, progress)
+    return reading
+
+
+def _files(name: str) -> list[str]:
+    if name == "-":
+        return [name]
+    import os
+
+    if "://" in name or not os.path.exists(name):
+        return _remote_files(name)
+    if not os.path.isdir(name):
+        return [name]
+    found = sorted(
+        os.path.join(folder, file)
+        for folder, _, files in os.walk(name)
+        for file in files
+        if not file.startswith(".") and not file.upper().startswith(("LICENSE", "README"))
+    )
+    if not found:
+        raise SourceError("the folder holds no files", where=name, hint="give the folder that holds the captures")
+    return found
+
+
+def _remote_files(name: str) -> list[str]:
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(name)
+        if filesystem.isdir(path):
+            return [filesystem.unstrip_protocol(p) for p in sorted(filesystem.find(path))]
+        if not filesystem.exists(path):
+            raise FileNotFoundError(name)
+    except FileNotFoundError:
+        raise SourceError("no such file or folder", where=name, hint="check the path") from None
+    except (ImportError, ValueError, OSError) as error:
+        raise SourceError(f"cannot be opened: {error}", where=name, hint="check the URL and its fsspec driver") from error
+    return [name]
+
+
+def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
+    def bad(line: int, reason: str) -> None:
+        reading.bad_lines += 1
+        if len(reading.bad) < SHOWN:
+            reading.bad.append(BadLine(name, line, reason))
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = _open(name, stack, progress)
+            lines = _records(enumerate(stream, 1))
+            head: list[tuple[int, bytes]] = []
+            size = 0
+            found = None
+            for number, record in lines:
+                head.append((number, record))
+                size += len(record)
+                found = sources.recognise(record)
+                if found or size > HEAD or len(head) > 1000:
+                    break
+            if not head:
+                reading.formats[name] = "empty"
+                return
+            if found is None:
+                reading.patterns.quality.bad.add("file in no known format", 1)
+                bad(0, "file in no known format")
+                reading.formats[name] = "unknown"
+                return
+            reading.formats[name] = found
+            sources.source(found).fold(chain(head, lines), reading.patterns, bad)
+        except (OSError, EOFError) as error:
+            if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+                raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check the path") from error
+            reading.patterns.quality.bad.add("file broken off or corrupt", 1)
+            bad(0, f"file broken off or corrupt: {error}")
+
+
+def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:
+    """The file's bytes, unpacked by content: gzip and zstandard are known by their magic numbers."""
+    if name == "-":
+        raw: IO[bytes] = sys.stdin.buffer
+    elif "://" in name:
+        import fsspec
+
+        raw = stack.enter_context(fsspec.open(name, "rb"))
+    else:
+        raw = stack.enter_context(open(name, "rb"))
+    buffered = io.BufferedReader(_Counted(raw, name, progress), 1 << 20)
+    magic = buffered.peek(4)[:4]
+    if magic[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=buffered)
+    if magic == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        unpacked = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+        return io.BufferedReader(unpacked, 1 << 20)  # type: ignore[arg-type]  # a raw stream in all but name
+    return buffered
+
+
+class _Counted(io.RawIOBase):
+    """Reports how much of a file has been consumed."""
+
+    def __init__(self, raw: IO[bytes], name: str, progress: Progress | None) -> None:
+        self.raw_stream = raw
+        self.file_name = name
+        self.progress = progress
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
+        data = self.raw_stream.read(len(view))
+        view[: len(data)] = data
+        if self.progress is not None:
+            self.progress(self.file_name, len(data))
+        return len(data)
+
+
+def _records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Cut a stream of lines into records: a line each, except that a pretty-printed JSON value is one record.
+
+    Comment lines (`#`, `//`) and the brackets and commas of a JSON array around the records are left out.
+    """
+    for number, line in lines:
+        line = line.strip()
+        if line[:1] == b"{" and line[-1:] == b"}":
+            yield number, line
+        elif line[:1] in (b"{", b"["):
+            yield from _whole_values(number, line, lines)
+        elif line and not line.startswith((b"#", b"//")) and line not in (b"]", b",", b"],"):
+            yield number, line[:-1].rstrip() if line[:1] == b"{" and line[-2:] == b"}," else line
+
+
+def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Records that begin on `line` and run over several lines, or share one.
+
+    A line that opens an object at column 0 while another is unfinished starts anew: the unfinished one was broken off.
+    """
+    if line[:1] == b"[" and not line[1:].lstrip()[:1] in (b"{", b"", b"]"):
+        yield number, line  # a text log line: [2024-01-01T...]
+        return
+    parts = [line]
+    depth = _Depth()
+    depth.feed(line)
+    size = len(line)
+    if line == b"[" or (line[:1] == b"[" and depth.open == 1):
+        return  # the array's own bracket: its members follow, a record each
+    while depth.open > 0:
+        following = next(lines, None)
+        if following is None or size > RECORD:
+            yield number, b"".join(parts)
+            return
+        at, text = following
+        if text[:2] == b'{"' and text.rstrip()[-1:] == b"}":
+            yield number, b"".join(parts)
+            yield at, text.strip()
+            return
+        text = text.strip()
+        if text.startswith((b"#", b"//")):
+            continue
+        parts.append(text)
+        size += len(text)
+        depth.feed(text)
+    whole = b"\n".join(parts).rstrip(b",").rstrip()
+    if whole[:1] == b"[":
+        try:
+            for value in msgspec.json.decode(whole, type=list[msgspec.Raw]):
+                yield number, bytes(value)
+            return
+        except msgspec.MsgspecError:
+            pass
+    yield number, whole
+
+
+class _Depth:
+    """Counts how many brackets of a JSON text are open, over lines."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.in_string = False
+
+    def feed(self, text: bytes) -> None:
+        escaped = False
+        for byte in text:
+            if escaped:
+                escaped = False
+            elif self.in_string:
+                escaped = byte == 0x5C
+                self.in_string = byte != 0x22
+            elif byte == 0x22:
+                self.in_string = True
+            elif byte in b"{[":
+                self.open += 1
+            elif byte in b"}]":
+                self.open -= 1

@@ -1,0 +1,103 @@
+"""Bounded sets whose bound does not depend on order: of all keys ever added, the k with the smallest hash stay.
+
+Invariant: for any way to split, order and merge the same additions, the kept keys, their values and `saturated` are the
+same. (A key among the k smallest of everything is among the k smallest of every part, so it was never dropped and its
+value is exact.) Trimming is therefore free to be lazy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_HASH_SPACE = float(1 << 64)
+
+
+@lru_cache(maxsize=1 << 17)
+def rank(key: Hashable) -> int:
+    """A fixed 64-bit hash of a key, the same in every process (Python's own `hash` is salted)."""
+    return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big")
+
+
+class BottomK(Generic[K, V]):
+    """A map that keeps at most `limit` keys. `combine(old, new)` merges two values of a key and returns them."""
+
+    __slots__ = ("combine", "kept", "limit", "saturated")
+
+    def __init__(self, limit: int, combine: Callable[[V, V], V]) -> None:
+        self.limit = limit
+        self.combine = combine
+        self.kept: dict[K, V] = {}
+        self.saturated = False
+
+    def add(self, key: K, value: V) -> None:
+        """Merge `value` into the value kept for `key`."""
+        old = self.kept.get(key)
+        self.kept[key] = value if old is None else self.combine(old, value)
+        if len(self.kept) > 2 * self.limit:
+            self.trim()
+
+    def merge(self, other: BottomK[K, V]) -> None:
+        """Take in everything that another sketch kept."""
+        self.saturated |= other.saturated
+        for key, value in other.kept.items():
+            self.add(key, value)
+
+    def trim(self) -> None:
+        """Drop what is over the limit."""
+        if len(self.kept) > self.limit:
+            self.saturated = True
+            # The key itself breaks ties: 64 bits collide for someone who wants it, and then order would decide.
+            ranked = sorted(self.kept, key=lambda key: (rank(key), key))
+            self.kept = {key: self.kept[key] for key in ranked[: self.limit]}
+
+    def items(self) -> list[tuple[K, V]]:
+        """The kept keys and values, in the keys' own order."""
+        self.trim()
+        return sorted(self.kept.items(), key=lambda item: item[0])  # type: ignore[arg-type,return-value]  # keys sort
+
+    def estimate(self) -> int:
+        """How many distinct keys were added: exact up to the limit, then the k-minimum-values estimate."""
+        self.trim()
+        if not self.saturated:
+            return len(self.kept)
+        return max(self.limit, round((self.limit - 1) * _HASH_SPACE / max(map(rank, self.kept))))
+
+    def __iter__(self) -> Iterator[K]:
+        return iter([key for key, _ in self.items()])
+
+    def __len__(self) -> int:
+        self.trim()
+        return len(self.kept)
+
+    def __bool__(self) -> bool:
+        return bool(self.kept)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BottomK) and self.saturated_now == other.saturated_now and self.kept == other.kept
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    @property
+    def saturated_now(self) -> bool:
+        """Whether the limit was ever passed, after trimming."""
+        self.trim()
+        return self.saturated
+
+
+def _sum(old: int, new: int) -> int:
+    return old + new
+
+
+class Tally(BottomK[K, int]):
+    """A bounded count per key."""
+
+    __slots__ = ()
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit, _sum)

@@ -1,0 +1,193 @@
+"""Hubble's endpoints → `Endpoint`s, parsed once per distinct bytes.
+
+Invariant: namespace and pod name are trusted before a reserved label (captures show pods labelled `reserved:world`), and
+the labels of an endpoint are never read a second time for the same bytes and address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+import msgspec
+
+from collector.endpoints import (
+    ADDRESS,
+    ENTITIES,
+    NODE_ENTITIES,
+    RESERVED_IDENTITIES,
+    Endpoint,
+    entity,
+    stable_labels,
+    valid_namespace,
+    valid_object_name,
+    workload_of_pod,
+)
+from collector.patterns import Patterns
+
+CACHE = 1 << 16
+_SOURCES = {"k8s", "any", "container", "unspec", "reserved", "cidr", "cidrgroup", "fqdn", "gen"}
+_NAMESPACE = "io.kubernetes.pod.namespace"
+_CLUSTER = "io.cilium.k8s.policy.cluster"
+_ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
+_NAMED_PORTS = "io.cilium.k8s.named-ports"
+
+
+class Owner(msgspec.Struct):
+    name: str = ""
+    kind: str = ""
+
+
+class HubbleEndpoint(msgspec.Struct):
+    """The fields of flow.Endpoint that are read."""
+
+    ID: int = 0
+    identity: int = 0
+    namespace: str = ""
+    labels: list[str] | None = None
+    pod_name: str = ""
+    workloads: list[Owner] | None = None
+    cluster_name: str = ""
+
+
+_decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
+
+
+class Party:
+    """One end of a flow as it was seen: who it is (`endpoint`), and as which pod, where."""
+
+    __slots__ = ("address", "endpoint", "local", "owners", "party", "pod", "ports")
+
+    def __init__(
+        self, endpoint: Endpoint, pod: str, address: str, local: bool, owners: tuple[str, ...], ports: tuple[str, ...]
+    ) -> None:
+        self.endpoint = endpoint
+        self.pod = pod
+        self.address = address
+        self.party = pod or address
+        self.local = local
+        self.owners = owners
+        self.ports = ports
+
+
+class Parties:
+    """The ends met so far, by their raw bytes, address and role."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self.known: dict[tuple[bytes, str, bool], Party] = {}
+
+    def of(self, raw: msgspec.Raw, address: str, opener: bool) -> Party:
+        """The end that these bytes describe, seen at `address`; `opener` tells whether it opened the connection.
+
+        Raises msgspec.MsgspecError when the bytes are no endpoint.
+        """
+        key = (bytes(raw), address, opener)
+        party = self.known.get(key)
+        if party is None:
+            record = _decode(raw) if len(raw) else None
+            party = self.known[key] = parse(record or HubbleEndpoint(), _address(address), opener)
+            if record is None or not (record.labels or record.identity):
+                self.patterns.quality.masked.add("labels", 1)
+            if not address:
+                self.patterns.quality.masked.add("IP", 1)
+        return party
+
+    def sight(self, party: Party, records: int) -> None:
+        """Note what else this record tells of its endpoint."""
+        endpoint = party.endpoint
+        if endpoint.kind == "address" or (endpoint.kind == "entity" and not party.address):
+            return
+        sighting = self.patterns.sighting(endpoint)
+        sighting.pods.add(f"{party.pod}|{party.address}", records)
+        if endpoint.kind == "pod":
+            sighting.origins.add("hubble", records)
+            for owner in party.owners:
+                sighting.owners.add(owner, records)
+            for port in party.ports:
+                sighting.ports.add(port, records)
+
+    def forget(self) -> None:
+        """Keep the cache bounded; called when no count refers to its entries any more."""
+        if len(self.known) > CACHE:
+            self.known.clear()
+
+
+@lru_cache(maxsize=1 << 16)
+def _address(text: str) -> str:
+    """The canonical form of an IP address; "" when it is none."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    if address.version == 6 and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
+    """Decide who an endpoint is.
+
+    Order: a pod by namespace and labels or name; else a reserved entity; else just an address. Of several reserved
+    labels `host` and `remote-node` win for the end that opened the connection (a probe from the control-plane node is a
+    probe), `kube-apiserver` for the other.
+    """
+    pairs: list[tuple[str, str]] = []
+    meta: dict[str, str] = {}
+    reserved: set[str] = set()
+    named_ports: list[str] = []
+    for label in record.labels or ():
+        prefix, colon, rest = label.partition(":")
+        if not colon or prefix not in _SOURCES:
+            prefix, rest = "k8s", label
+        key, _, value = rest.partition("=")
+        if prefix == "reserved":
+            reserved.add(key)
+        elif key.startswith(_NAMED_PORTS):
+            named_ports.extend(_named_ports(value))
+        elif key in (_NAMESPACE, _CLUSTER, _ACCOUNT):
+            meta[key] = value
+        elif prefix not in ("cidr", "cidrgroup", "fqdn", "gen"):
+            pairs.append((key, value))
+    namespace = record.namespace or meta.get(_NAMESPACE, "")
+    pod = record.pod_name if valid_object_name(record.pod_name) else ""
+    if valid_namespace(namespace) and (pod or pairs):
+        labels = stable_labels(pairs)
+        account = meta.get(_ACCOUNT, "")
+        cluster = record.cluster_name or meta.get(_CLUSTER, "")
+        endpoint = Endpoint(
+            "pod",
+            cluster=cluster if valid_object_name(cluster) else "",
+            namespace=namespace,
+            labels=labels,
+            workload="" if labels else workload_of_pod(pod),
+            service_account=account if valid_object_name(account) else "",
+        )
+        owners = tuple(f"{o.kind}/{o.name}" for o in record.workloads or () if o.kind.isalpha() and valid_object_name(o.name))
+        # Without a pod name it is the L7 proxy speaking with the pod's identity from the node's address.
+        return Party(endpoint, pod, address if pod else "", record.ID != 0, owners, tuple(named_ports))
+    return Party(_reserved(record.identity, reserved, opener), "", address, record.ID != 0, (), ())
+
+
+def _reserved(identity: int, names: set[str], opener: bool) -> Endpoint:
+    if identity in RESERVED_IDENTITIES:
+        names = names | {RESERVED_IDENTITIES[identity]}
+    elif identity >> 24 == 2:  # Cilium's node-local scope of remote-node identities
+        names = names | {"remote-node"}
+    if opener and names & NODE_ENTITIES:
+        return entity("host" if "host" in names else "remote-node")
+    for name in ENTITIES:
+        if name in names:
+            return entity(name)
+    return ADDRESS
+
+
+def _named_ports(value: str) -> list[str]:
+    """`dns.UDP.53_metrics.TCP.9153` → `dns/UDP/53`, `metrics/TCP/9153`; what does not fit is left out."""
+    found = []
+    for item in value.split("_")[:64]:
+        name, _, rest = item.partition(".")
+        protocol, _, number = rest.partition(".")
+        if protocol in ("TCP", "UDP", "SCTP") and number.isdigit() and 0 < int(number[:6]) < 65536:
+            found.append(f"{name[:15]}/{protocol}/{int(number)}")
+    return found

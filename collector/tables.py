@@ -1,0 +1,218 @@
+"""Patterns as rows of three flat tables (edges, sightings, quality), and back.
+
+Invariant: folding the rows of any number of aggregates gives the merge of these aggregates, exactly. Rows hold only
+what Parquet can: text that is no Unicode and counts beyond 64 bits (both possible in hostile input) are made to fit by
+`storable` before they are written.
+
+One row of `edges` is one port of one class of one edge; `class_saturated` belongs to the class and is repeated. A
+bounded set is a struct of its kept counts and whether its bound was reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, get_args
+
+from collector.endpoints import Endpoint, Kind, Labels
+from collector.patterns import Edge, EdgeKey, Evidence, Patterns, Sighting
+from collector.quality import Quality
+from collector.sketch import Tally
+
+Row = dict[str, Any]
+
+# The number that goes into every file. A change to the columns, or to a limit in collector.patterns (sets cut at
+# different limits do not merge exactly), needs the next one.
+VERSION = 1
+LARGEST = (1 << 63) - 1
+
+CLASSES = ("spoken", "knocked", "open")
+KINDS = frozenset(get_args(Kind))
+EVIDENCE_SETS = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
+SIGHTING_SETS = ("pods", "owners", "ports", "origins")
+QUALITY_SETS = ("skipped", "bad", "lost", "nodes", "masked")
+
+
+@cache
+def schemas() -> Mapping[str, Any]:
+    """The Arrow schema of each table, by the table's name. No column may be null."""
+    import pyarrow as pa
+
+    text, number, flag = pa.string(), pa.int64(), pa.bool_()
+    counts = pa.map_(text, number)
+
+    def bounded(key: Any) -> Any:
+        return pa.struct([("counts", pa.map_(key, number)), ("saturated", flag)])
+
+    end = pa.struct(
+        [
+            ("kind", text),
+            ("cluster", text),
+            ("namespace", text),
+            ("labels", pa.map_(text, text)),
+            ("workload", text),
+            ("service_account", text),
+            ("entity", text),
+        ]
+    )
+    edges = {
+        "source": end,
+        "destination": end,
+        "protocol": text,
+        "principal": text,
+        "class": text,
+        "class_saturated": flag,
+        "port": number,
+        "source_port": number,
+        "first": number,
+        "last": number,
+        "mtls": number,
+        "plaintext": number,
+        "signals": counts,
+        "samples": pa.map_(text, text),
+        "sides": pa.list_(text),
+        **{name: bounded(number if name == "hours" else text) for name in EVIDENCE_SETS},
+    }
+    sightings = {"endpoint": end, **{name: bounded(text) for name in SIGHTING_SETS}}
+    quality = {
+        "records": counts,
+        "replies": number,
+        "first": number,
+        "last": number,
+        **{name: bounded(text) for name in QUALITY_SETS},
+    }
+    tables = {"edges": edges, "sightings": sightings, "quality": quality}
+    return {
+        name: pa.schema([pa.field(column, kind, nullable=False) for column, kind in columns.items()])
+        for name, columns in tables.items()
+    }
+
+
+def rows(patterns: Patterns) -> dict[str, list[Row]]:
+    """All rows of an aggregate by table, in the order of their keys: equal patterns have equal rows."""
+    return {
+        "edges": [row for key, edge in patterns.sorted_edges() for row in _edge_rows(key, edge)],
+        "sightings": [
+            {"endpoint": _end(endpoint), **{name: _set(getattr(sighting, name)) for name in SIGHTING_SETS}}
+            for endpoint, sighting in sorted(patterns.sightings.items(), key=lambda item: item[0])
+        ],
+        "quality": [_quality_row(patterns.quality)],
+    }
+
+
+def fold(table: str, found: Iterable[Row], patterns: Patterns) -> None:
+    """Merge rows of one table into an aggregate. Raises ValueError, TypeError or KeyError for rows that are none."""
+    into = {"edges": _fold_edge, "sightings": _fold_sighting, "quality": _fold_quality}[table]
+    for row in found:
+        into(row, patterns)
+
+
+def storable(value: Any) -> Any:
+    """The same rows with every text as valid Unicode and every number within 64 bits."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int):
+        return value if isinstance(value, bool) else max(-LARGEST, min(value, LARGEST))
+    if isinstance(value, dict):
+        return {key: storable(item) for key, item in value.items()}
+    return type(value)(storable(item) for item in value)
+
+
+def _end(endpoint: Endpoint) -> Row:
+    return {
+        "kind": endpoint.kind,
+        "cluster": endpoint.cluster,
+        "namespace": endpoint.namespace,
+        "labels": list(endpoint.labels),
+        "workload": endpoint.workload,
+        "service_account": endpoint.service_account,
+        "entity": endpoint.entity,
+    }
+
+
+def _endpoint(row: Row) -> Endpoint:
+    if row["kind"] not in KINDS:
+        raise ValueError(f"unknown kind of endpoint {row['kind']!r}")
+    labels: Labels = tuple((key, value) for key, value in row["labels"])
+    return Endpoint(**{**row, "labels": labels})
+
+
+def _set(tally: Tally[Any]) -> Row:
+    return {"counts": tally.items(), "saturated": tally.saturated}  # items() trims first, so the flag is final
+
+
+def _fill(tally: Tally[Any], row: Row) -> None:
+    for key, count in row["counts"]:
+        tally.add(key, count)
+    tally.saturated |= row["saturated"]
+
+
+def _edge_rows(key: EdgeKey, edge: Edge) -> Iterable[Row]:
+    ends = {"source": _end(key.source), "destination": _end(key.destination)}
+    for name in CLASSES:
+        ports = getattr(edge, name)
+        for port, evidence in ports.items():
+            yield {
+                **ends,
+                "protocol": key.protocol,
+                "principal": key.principal,
+                "class": name,
+                "class_saturated": ports.saturated,
+                "port": port[1] if name == "open" else port,
+                "source_port": port[0] if name == "open" else 0,
+                "first": evidence.first,
+                "last": evidence.last,
+                "mtls": evidence.mtls,
+                "plaintext": evidence.plaintext,
+                "signals": sorted(evidence.signals.items()),
+                "samples": sorted(evidence.samples.items()),
+                "sides": sorted(evidence.sides),
+                **{name: _set(getattr(evidence, name)) for name in EVIDENCE_SETS},
+            }
+
+
+def _fold_edge(row: Row, patterns: Patterns) -> None:
+    if row["class"] not in CLASSES:
+        raise ValueError(f"unknown class of ports {row['class']!r}")
+    evidence = Evidence()
+    evidence.span(row["first"], row["last"])
+    evidence.mtls, evidence.plaintext = row["mtls"], row["plaintext"]
+    for signal, records in row["signals"]:
+        evidence.signal(signal, records)
+    for signal, flow_id in row["samples"]:
+        evidence.sample(signal, flow_id)
+    evidence.sides.update(row["sides"])
+    for name in EVIDENCE_SETS:
+        _fill(getattr(evidence, name), row[name])
+    key = EdgeKey(_endpoint(row["source"]), _endpoint(row["destination"]), row["protocol"], row["principal"])
+    edge = patterns.edges.get(key)
+    if edge is None:
+        edge = patterns.edges[key] = Edge()
+    ports = getattr(edge, row["class"])
+    ports.add((row["source_port"], row["port"]) if row["class"] == "open" else row["port"], evidence)
+    ports.saturated |= row["class_saturated"]
+
+
+def _fold_sighting(row: Row, patterns: Patterns) -> None:
+    sighting: Sighting = patterns.sighting(_endpoint(row["endpoint"]))
+    for name in SIGHTING_SETS:
+        _fill(getattr(sighting, name), row[name])
+
+
+def _quality_row(quality: Quality) -> Row:
+    return {
+        "records": sorted(quality.records.items()),
+        "replies": quality.replies,
+        "first": quality.first,
+        "last": quality.last,
+        **{name: _set(getattr(quality, name)) for name in QUALITY_SETS},
+    }
+
+
+def _fold_quality(row: Row, patterns: Patterns) -> None:
+    part = Quality()
+    part.records.update(row["records"])
+    part.replies, part.first, part.last = row["replies"], row["first"], row["last"]
+    for name in QUALITY_SETS:
+        _fill(getattr(part, name), row[name])
+    patterns.quality.merge(part)

@@ -1,0 +1,288 @@
+"""AuthorizationPolicy and PeerAuthentication documents → immutable policies.
+
+Invariant: every field that Istio's API has is read, every other is an error that names it; an empty spec (matches
+nothing) and an empty rule (matches everything) never become each other.
+Source: istio/api security/v1beta1/authorization_policy.proto, istio pkg/config/validation.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, NamedTuple
+
+from leastway.verify import httppath
+from leastway.verify.errors import PolicyError
+from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence, text, texts
+
+GROUP = "security.istio.io"
+SOURCE_FIELDS = (
+    "principals",
+    "requestPrincipals",
+    "namespaces",
+    "serviceAccounts",
+    "ipBlocks",
+    "remoteIpBlocks",
+    "trustDomains",
+)
+OPERATION_FIELDS = ("hosts", "ports", "methods", "paths")
+HTTP_FIELDS = frozenset({"requestPrincipals", "remoteIpBlocks", "hosts", "methods", "paths"})
+KEYS = frozenset(
+    {
+        "source.ip",
+        "remote.ip",
+        "source.namespace",
+        "source.principal",
+        "source.serviceAccount",
+        "source.trustDomain",
+        "request.auth.principal",
+        "request.auth.audiences",
+        "request.auth.presenter",
+        "destination.ip",
+        "destination.port",
+        "connection.sni",
+    }
+)
+_KEY_FORMS = re.compile(
+    r"request\.headers\[[^\[\]]+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[\]]+(\[[^\[\]]+\])?",
+    re.ASCII,
+)
+ACTIONS = ("ALLOW", "DENY", "CUSTOM", "AUDIT")
+MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
+
+
+class Field(NamedTuple):
+    """One field of a source, operation or condition: any of `values` must match, or none of them if `negated`."""
+
+    name: str
+    negated: bool
+    values: tuple[str, ...]
+
+
+Fields = tuple[Field, ...]
+
+
+class AuthorizationRule(NamedTuple):
+    """`sources` and `operations` None mean any; entries are alternatives, the fields of one entry must all hold."""
+
+    sources: tuple[Fields, ...] | None
+    operations: tuple[Fields, ...] | None
+    conditions: Fields
+
+
+class AuthorizationPolicy(NamedTuple):
+    """A policy. `selector` empty means the whole namespace (every namespace, if it is in the root namespace)."""
+
+    namespace: str
+    name: str
+    action: str
+    selector: tuple[tuple[str, str], ...]
+    targets: tuple[tuple[str, str], ...]  # kind, name
+    rules: tuple[AuthorizationRule, ...]
+    dry_run: bool = False
+    existing: bool = False
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return f"AuthorizationPolicy {self.namespace}/{self.name}"
+
+
+class PeerAuthentication(NamedTuple):
+    """Which ports of which workloads insist on mutual TLS."""
+
+    namespace: str
+    name: str
+    selector: tuple[tuple[str, str], ...]
+    mode: str
+    ports: tuple[tuple[int, str], ...]
+    created: str = ""
+    existing: bool = False
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return f"PeerAuthentication {self.namespace}/{self.name}"
+
+
+def is_istio(document: Document, kind: str) -> bool:
+    """True for an object of Istio's security group with this kind."""
+    version = document.get("apiVersion", GROUP)
+    return document.get("kind") == kind and isinstance(version, str) and version.partition("/")[0] == GROUP
+
+
+def read_authorization_policy(document: Document, existing: bool = False) -> AuthorizationPolicy:
+    """Parse one AuthorizationPolicy; raises `PolicyError`."""
+    kind, namespace, name = identity(document)
+    where = f"{kind} {namespace}/{name}"
+    mapping(document, where, ("apiVersion", "kind", "metadata", "spec", "status"))
+    known = ("selector", "targetRef", "targetRefs", "action", "rules", "provider")
+    spec = optional(document.get("spec"), f"{where} spec", known)
+    action = text(spec.get("action", "ALLOW"), f"{where} spec.action")
+    if action not in ACTIONS:
+        raise PolicyError(f"action {action[:40]!r} is not one of {', '.join(ACTIONS)}", f"{where} spec.action")
+    rules = tuple(
+        _rule(item, f"{where} spec.rules[{i}]") for i, item in enumerate(sequence(spec.get("rules"), f"{where} spec.rules"))
+    )
+    if action in ("DENY", "CUSTOM") and not rules:
+        raise PolicyError(f"action {action} without rules is meaningless", where, "Istio rejects it")
+    if action == "CUSTOM":
+        mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
+    elif "provider" in spec:
+        raise PolicyError("provider belongs to action CUSTOM", f"{where} spec.provider")
+    selector = _selector(spec.get("selector"), f"{where} spec.selector")
+    targets = _targets(spec, where)
+    if targets and "selector" in spec:
+        raise PolicyError("selector and targetRefs exclude each other", where)
+    notes = optional(mapping(document.get("metadata"), where).get("annotations"), f"{where} annotations")
+    # Go's strconv.ParseBool; what it does not parse is enforced.
+    dry = notes.get("istio.io/dry-run") in ("1", "t", "T", "true", "TRUE", "True")
+    return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing)
+
+
+def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+    found = list(sequence(spec.get("targetRefs"), f"{where} spec.targetRefs"))
+    if spec.get("targetRef") is not None:
+        found.append(spec["targetRef"])
+    targets = []
+    for i, item in enumerate(found):
+        at = f"{where} spec.targetRefs[{i}]"
+        target = mapping(item, at, ("group", "kind", "name", "namespace"))
+        kind = text(target.get("kind"), f"{at}.kind")
+        if kind not in ("Gateway", "GatewayClass", "Service", "ServiceEntry"):
+            raise PolicyError(f"cannot target a {kind[:40]!r}", f"{at}.kind")
+        targets.append((kind, text(target.get("name"), f"{at}.name")))
+    if len(targets) > 16:
+        raise PolicyError("more than 16 targetRefs", where)
+    return tuple(targets)
+
+
+def _selector(value: object, where: str) -> tuple[tuple[str, str], ...]:
+    found = optional(value, where, ("matchLabels",))
+    return tuple(sorted(labels(found.get("matchLabels"), f"{where}.matchLabels").items()))
+
+
+def _rule(value: object, where: str) -> AuthorizationRule:
+    found = optional(value, where, ("from", "to", "when"))
+    sources = _alternatives(found, "from", "source", SOURCE_FIELDS, where)
+    operations = _alternatives(found, "to", "operation", OPERATION_FIELDS, where)
+    conditions: list[Field] = []
+    for i, item in enumerate(sequence(found.get("when"), f"{where}.when")):
+        conditions += _condition(item, f"{where}.when[{i}]")
+    return AuthorizationRule(sources, operations, tuple(conditions))
+
+
+def _alternatives(
+    rule: dict[str, Any], key: str, inner: str, names: tuple[str, ...], where: str
+) -> tuple[Fields, ...] | None:
+    if rule.get(key) is None:
+        return None
+    items = sequence(rule[key], f"{where}.{key}")
+    if not items:
+        raise PolicyError(f"{key} must not be an empty list", where, f"leave {key} out to match any")
+    found = []
+    for i, item in enumerate(items):
+        at = f"{where}.{key}[{i}]"
+        entry = mapping(mapping(item, at, (inner,)).get(inner), f"{at}.{inner}")
+        fields = _fields(entry, names, f"{at}.{inner}")
+        if not fields:
+            raise PolicyError(f"{inner} must not be empty", at)
+        used = {field.name for field in fields}
+        if "serviceAccounts" in used and used & {"principals", "namespaces"}:
+            raise PolicyError("serviceAccounts cannot be combined with principals or namespaces", f"{at}.{inner}")
+        found.append(fields)
+    return tuple(found)
+
+
+def _fields(entry: dict[str, Any], names: tuple[str, ...], where: str) -> Fields:
+    negated = {f"not{name[0].upper()}{name[1:]}": name for name in names}
+    mapping(entry, where, (*names, *negated))
+    found = []
+    for key in sorted(entry):
+        values = texts(entry[key], f"{where}.{key}")
+        if not values:
+            continue
+        name = negated.get(key, key)
+        for value in values:
+            _check(name, value, f"{where}.{key}")
+        found.append(Field(name, key in negated, values))
+    return tuple(found)
+
+
+def _condition(value: object, where: str) -> Fields:
+    found = mapping(value, where, ("key", "values", "notValues"))
+    key = text(found.get("key"), f"{where}.key")
+    if key not in KEYS and _KEY_FORMS.fullmatch(key) is None:
+        raise PolicyError(f"unknown condition key {key[:80]!r}", f"{where}.key", "keys are case-sensitive")
+    fields = []
+    for side in ("values", "notValues"):
+        values = texts(found.get(side), f"{where}.{side}")
+        for item in values:
+            _check(key, item, f"{where}.{side}")
+        if values:
+            fields.append(Field(key, side == "notValues", values))
+    if not fields:
+        raise PolicyError("a condition needs values or notValues", where)
+    return tuple(fields)
+
+
+def _check(name: str, value: str, where: str) -> None:
+    """Refuse a value that Istio's validation refuses."""
+    if not value:
+        raise PolicyError("empty value", where)
+    if name in ("ipBlocks", "remoteIpBlocks", "source.ip", "remote.ip", "destination.ip"):
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise PolicyError(f"{value[:60]!r} is not an address or CIDR", where) from None
+    elif name in ("ports", "destination.port"):
+        if not (value.isascii() and value.isdigit() and int(value[:9]) < 65536):
+            raise PolicyError(f"{value[:40]!r} is not a port number", where)
+    elif name in ("serviceAccounts", "source.serviceAccount"):
+        if "*" in value or value.count("/") > 1:
+            raise PolicyError(f"{value[:80]!r} is not NAMESPACE/ACCOUNT", where, "no wildcards here")
+    elif name == "paths" and ("{" in value or "}" in value):
+        if not httppath.is_template(value):
+            raise PolicyError(f"path {value[:80]!r} has braces outside {{*}} and {{**}}", where)
+        try:
+            httppath.template(value)
+        except PolicyError as error:
+            raise PolicyError(error.message, where) from None
+
+
+def read_peer_authentication(document: Document, existing: bool = False) -> PeerAuthentication:
+    """Parse one PeerAuthentication; raises `PolicyError`."""
+    kind, namespace, name = identity(document)
+    where = f"{kind} {namespace}/{name}"
+    mapping(document, where, ("apiVersion", "kind", "metadata", "spec", "status"))
+    spec = optional(document.get("spec"), f"{where} spec", ("selector", "mtls", "portLevelMtls"))
+    selector = _selector(spec.get("selector"), f"{where} spec.selector")
+    ports = []
+    for key, item in optional_ports(spec.get("portLevelMtls"), f"{where} spec.portLevelMtls"):
+        ports.append((key, _mode(item, f"{where} spec.portLevelMtls[{key}]")))
+    if ports and not selector:
+        raise PolicyError("portLevelMtls needs a selector", where)
+    created = mapping(document.get("metadata"), where).get("creationTimestamp")
+    mode = _mode(spec.get("mtls"), f"{where} spec.mtls")
+    return PeerAuthentication(namespace, name, selector, mode, tuple(sorted(ports)), str(created or ""), existing)
+
+
+def optional_ports(value: object, where: str) -> list[tuple[int, object]]:
+    """A mapping keyed by port number; YAML may have made numbers or text of the keys."""
+    if value is None:
+        return []
+    if not isinstance(value, dict):
+        raise PolicyError("expected a mapping", where)
+    found = []
+    for key, item in value.items():
+        if isinstance(key, bool) or not str(key).isascii() or not str(key).isdigit() or int(str(key)[:9]) > 65535:
+            raise PolicyError(f"{str(key)[:40]!r} is not a port number", where)
+        found.append((int(key), item))
+    return found
+
+
+def _mode(value: object, where: str) -> str:
+    mode = text(optional(value, where, ("mode",)).get("mode", "UNSET"), f"{where}.mode")
+    if mode not in MODES:
+        raise PolicyError(f"mode {mode[:40]!r} is not one of {', '.join(MODES)}", f"{where}.mode")
+    return mode

@@ -1,0 +1,33 @@
+"""What the judge says when it cannot read or answer.
+
+Invariant: `str(error)` is one printable line, what, where and hint, whatever text a hostile manifest put into it. The
+shape is that of the project's error tree, which the judge does not import.
+"""
+
+from __future__ import annotations
+
+PART = 400  # characters kept of each part
+
+
+class PolicyError(Exception):
+    """A policy, manifest or question that cannot be judged.
+
+    `where` is the file, document or field (`NetworkPolicy default/web spec.ingress[0].ports[1].endPort`), `hint` what
+    to do about it ("" when there is nothing more to say).
+    """
+
+    def __init__(self, message: str, where: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return " — ".join(filter(None, (line(self.message), line(self.where), line(self.hint))))
+
+
+def line(text: str, limit: int = PART) -> str:
+    """Text on one line without control or direction-changing characters: terminals obey them."""
+    words = " ".join(text[: limit * 4].split())
+    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -1,0 +1,108 @@
+"""HTTP paths as Envoy sees and Istio matches them: normalisation, string matches and URI templates.
+
+Invariant: `*` has a meaning only as first, last or only character of a value, and `{*}`/`{**}` only as a whole segment;
+anywhere else it is the character itself (which silently matches nothing, and is therefore not repaired here).
+Sources: Istio authorization policy normalisation; Envoy path_normalization and uri_template_lib.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal
+
+from leastway.verify.errors import PolicyError
+
+Normalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_SLASHES = re.compile(r"/{2,}")
+# Envoy's template characters: RFC 3986 pchar without `*`.
+_SEGMENT = r"[a-zA-Z0-9\-._~%!$&'()+,;:@=]"
+_LITERAL = re.compile(_SEGMENT + r"+", re.ASCII)
+
+
+@lru_cache(maxsize=1 << 16)
+def normalise(path: str, option: Normalization = "BASE") -> str | None:
+    """The path that rules are compared with; None when Envoy refuses the request (400).
+
+    `path` is the `:path` as sent, with or without query. Dot segments go, backslashes become slashes, escaped unreserved
+    characters are decoded (BASE); runs of slashes become one (MERGE_SLASHES), after decoding escaped ones
+    (DECODE_AND_MERGE_SLASHES). Query and fragment are never matched.
+    """
+    path = re.split(r"[?#]", path, maxsplit=1)[0]
+    if option == "NONE":
+        return path
+    if "%00" in path or "\0" in path:
+        return None
+    if option == "DECODE_AND_MERGE_SLASHES":
+        path = re.sub(r"%2[fF]", "/", re.sub(r"%5[cC]", "\\\\", path))
+    path = _ESCAPE.sub(_unescape, path.replace("\\", "/"))
+    if not path.startswith("/"):
+        return path
+    path = _without_dots(path)
+    return path if option == "BASE" else _SLASHES.sub("/", path)
+
+
+def _unescape(match: re.Match[str]) -> str:
+    letter = chr(int(match[1], 16))
+    return letter if letter in _UNRESERVED else match[0]
+
+
+def _without_dots(path: str) -> str:
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            if kept:
+                kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def is_template(value: str) -> bool:
+    """True if a `paths` value is a URI template."""
+    return "{*}" in value or "{**}" in value
+
+
+@lru_cache(maxsize=1 << 14)
+def template(value: str) -> re.Pattern[str]:
+    """A URI template as a regular expression for the whole path; raises `PolicyError` for one that Istio rejects."""
+    if not value.startswith("/"):
+        raise PolicyError(f"path template {value[:100]!r} does not start with /", "paths")
+    parts = []
+    deep = False
+    for segment in value[1:].split("/"):
+        if deep and segment in ("{*}", "{**}"):
+            raise PolicyError(f"path template {value[:100]!r} has an operator after {{**}}", "paths")
+        if segment == "{*}":
+            parts.append(_SEGMENT + "+")
+        elif segment == "{**}":
+            deep = True
+            parts.append(_SEGMENT.replace("[", "[/", 1) + "*")
+        elif segment and _LITERAL.fullmatch(segment) is None:
+            raise PolicyError(f"path template {value[:100]!r} has a segment that is neither literal nor operator", "paths")
+        else:
+            parts.append(re.escape(segment))
+    return re.compile("/" + "/".join(parts), re.ASCII)
+
+
+def path_matches(value: str, path: str) -> bool:
+    """Does a `paths` value match a normalised path?"""
+    if is_template(value):
+        return template(value).fullmatch(path) is not None
+    return string_matches(value, path)
+
+
+def string_matches(value: str, found: str) -> bool:
+    """Istio's string match: `*` anything but nothing, `*x` suffix, `x*` prefix, else exact; case-sensitive."""
+    if value == "*":
+        return found != ""
+    if value.startswith("*"):
+        return found.endswith(value[1:])
+    if value.endswith("*"):
+        return found.startswith(value[:-1])
+    return found == value

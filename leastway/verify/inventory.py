@@ -1,0 +1,256 @@
+"""Kubernetes manifests → `World`. Only the fields that policy semantics depend on are read; the rest of an object may
+hold anything.
+
+Invariant: a pod belongs to the workload that its owner references lead to, if that workload's template labels allow it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from leastway.verify.errors import PolicyError
+from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence
+from leastway.verify.world import NamedPort, Service, ServicePort, Subject, World, address
+
+TEMPLATES = {
+    "Deployment": ("spec", "template"),
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "ReplicaSet": ("spec", "template"),
+    "ReplicationController": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    "Rollout": ("spec", "template"),
+    "DeploymentConfig": ("spec", "template"),
+}
+POLICY_KINDS = frozenset(
+    {
+        "AdminNetworkPolicy",
+        "AuthorizationPolicy",
+        "BaselineAdminNetworkPolicy",
+        "CiliumClusterwideNetworkPolicy",
+        "CiliumNetworkPolicy",
+        "ClusterNetworkPolicy",
+        "GlobalNetworkPolicy",
+        "NetworkPolicy",
+        "PeerAuthentication",
+        "StagedGlobalNetworkPolicy",
+        "StagedKubernetesNetworkPolicy",
+        "StagedNetworkPolicy",
+    }
+)
+_CRON = re.compile(r"-\d{8,10}\Z")
+Owner = tuple[str, str, str]  # kind, namespace, name
+
+
+def fill(world: World, docs: Iterable[Document]) -> World:
+    """Put all objects into `world`, and return it."""
+    templates: dict[Owner, Subject] = {}
+    owners: dict[Owner, Owner] = {}
+    pods: list[tuple[Subject, Owner | None]] = []
+    for document in docs:
+        kind, namespace, name = identity(document)
+        where = f"{kind} {namespace}/{name}"
+        if kind in TEMPLATES:
+            templates[kind, namespace, name] = _template(document, kind, namespace, name, where)
+            owner = _owner(document, namespace, where)
+            if owner is not None:
+                owners[kind, namespace, name] = owner
+        elif kind == "Pod":
+            pods.append((_pod(document, namespace, name, where), _owner(document, namespace, where)))
+        elif kind == "Namespace":
+            world.add_namespace(name, labels(optional(document.get("metadata"), where).get("labels"), f"{where} labels"))
+        elif kind == "Service":
+            world.add_service(_service(document, namespace, name, where))
+        elif kind == "Node":
+            status = optional(document.get("status"), f"{where} status")
+            for item in sequence(status.get("addresses"), f"{where} status.addresses"):
+                found = optional(item, where).get("address")
+                if isinstance(found, str) and address(found) is not None:
+                    world.node_ips.add(found)
+        elif kind in POLICY_KINDS:
+            world.policies.append(document)
+    _settle(world, templates, owners, pods)
+    return world
+
+
+def _settle(
+    world: World, templates: dict[Owner, Subject], owners: dict[Owner, Owner], pods: list[tuple[Subject, Owner | None]]
+) -> None:
+    members: dict[Owner, list[Subject]] = defaultdict(list)
+    for pod, owner in pods:
+        top = None if owner is None else _top(owner, templates, owners, pod)
+        template = templates.get(top) if top is not None else None
+        if top is not None and (template is None or template.labels.items() <= pod.labels.items()):
+            members[top].append(pod)
+        else:
+            members["Pod", pod.namespace, pod.name].append(pod)
+    refs: dict[str, str] = {}
+    for top in sorted({*templates, *members}):
+        if owners.get(top) in templates or top[0] == "Pod":
+            continue  # a ReplicaSet or Job is counted as its Deployment or CronJob
+        merged = _workload(top, templates.get(top), members.get(top, []))
+        if merged.ref in refs:  # two kinds of one name: the second stays addressable by its kind
+            merged = _renamed(merged, f"{merged.name}.{top[0].lower()}")
+        refs[merged.ref] = top[0]
+        world.add_subject(merged)
+        for pod in members.get(top, []):
+            if pod.ref not in refs:
+                _add_pod(world, pod, merged.ref)
+    for (kind, _, _), found in members.items():
+        for pod in found if kind == "Pod" else ():
+            if pod.ref in refs:
+                pod = _renamed(pod, f"{pod.name}.pod")
+            _add_pod(world, pod, "")
+
+
+def _add_pod(world: World, pod: Subject, workload: str) -> None:
+    if pod.node_ip:
+        world.node_ips.add(pod.node_ip)
+    world.add_subject(_changed(pod, member_of=workload))
+
+
+def _changed(subject: Subject, **changes: Any) -> Subject:
+    import msgspec
+
+    return msgspec.structs.replace(subject, **changes)
+
+
+def _renamed(subject: Subject, name: str) -> Subject:
+    return _changed(subject, name=name)
+
+
+def _top(owner: Owner, templates: dict[Owner, Subject], owners: dict[Owner, Owner], pod: Subject) -> Owner | None:
+    """The topmost owner, by the objects given or else by the way controllers name what they make."""
+    for _ in range(4):
+        if owner in owners:
+            owner = owners[owner]
+            continue
+        kind, namespace, name = owner
+        if kind == "ReplicaSet" and owner not in templates:
+            stem = name.removesuffix("-" + pod.labels.get("pod-template-hash", ""))
+            return ("Deployment", namespace, stem) if stem != name else owner
+        if kind == "Job" and owner not in templates:
+            cron = ("CronJob", namespace, _CRON.sub("", name))
+            return cron if cron in templates else owner
+        break
+    return None if owner[0] == "Node" else owner
+
+
+def _workload(top: Owner, template: Subject | None, pods: list[Subject]) -> Subject:
+    """The template seen together with its live pods: labels that all of them have, all their addresses."""
+    if not pods:
+        assert template is not None  # every key comes from a template or from a pod
+        return template
+    shared = set(pods[0].labels.items())
+    for pod in pods[1:]:
+        shared &= pod.labels.items()
+    base = template or pods[0]
+    nodes = {pod.node_ip for pod in pods}
+    return _changed(
+        base,
+        name=top[2],
+        kind=top[0],
+        single=False,
+        member_of="",
+        labels=dict(sorted(shared)) if template is None else {**dict(sorted(shared)), **template.labels},
+        ips=tuple(sorted({ip for pod in pods for ip in pod.ips})),
+        node_ip=nodes.pop() if len(nodes) == 1 else "",
+        meshed=True if any(pod.meshed for pod in pods) else base.meshed,
+        ports=tuple(sorted({port for pod in [base, *pods] for port in pod.ports})),
+    )
+
+
+def _template(document: Document, kind: str, namespace: str, name: str, where: str) -> Subject:
+    found: Any = document
+    path = ""
+    for step in TEMPLATES[kind]:
+        path += f".{step}"
+        found = optional(found.get(step), f"{where} {path[1:]}")
+    meta = optional(found.get("metadata"), f"{where} template metadata")
+    return _subject(meta, optional(found.get("spec"), f"{where} template spec"), kind, namespace, name, where)
+
+
+def _pod(document: Document, namespace: str, name: str, where: str) -> Subject:
+    meta = mapping(document.get("metadata"), f"{where} metadata")
+    spec = optional(document.get("spec"), f"{where} spec")
+    status = optional(document.get("status"), f"{where} status")
+    found = _subject(meta, spec, "Pod", namespace, name, where)
+    ips = [optional(item, where).get("ip") for item in sequence(status.get("podIPs"), f"{where} status.podIPs")]
+    ips.append(status.get("podIP"))
+    valid = sorted({ip for ip in ips if isinstance(ip, str) and address(ip) is not None})
+    node = status.get("hostIP")
+    node = node if isinstance(node, str) and address(node) is not None else ""
+    return _changed(found, ips=tuple(valid), node_ip=node, single=True)
+
+
+def _subject(
+    meta: dict[str, Any], spec: dict[str, Any], kind: str, namespace: str, name: str, where: str
+) -> Subject:
+    ports: set[NamedPort] = set()
+    proxied = False
+    native = [c for c in sequence(spec.get("initContainers"), where) if optional(c, where).get("restartPolicy") == "Always"]
+    for i, item in enumerate([*sequence(spec.get("containers"), f"{where} containers"), *native]):
+        container = mapping(item, f"{where} containers[{i}]")
+        proxied = proxied or container.get("name") == "istio-proxy"
+        for port in sequence(container.get("ports"), f"{where} containers[{i}].ports"):
+            ports.add(_port(mapping(port, f"{where} containers[{i}].ports"), f"{where} containers[{i}].ports"))
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    notes = meta.get("annotations")
+    found = labels(meta.get("labels"), f"{where} labels")
+    return Subject(
+        namespace=namespace,
+        name=name,
+        labels=dict(sorted(found.items())),
+        service_account=account if isinstance(account, str) else "default",
+        host_network=spec.get("hostNetwork") is True,
+        ports=tuple(sorted(ports)),
+        meshed=True if proxied else None,
+        kind=kind,
+        annotations={k: v for k, v in notes.items() if isinstance(v, str)} if isinstance(notes, dict) else {},
+    )
+
+
+def _port(port: dict[str, Any], where: str) -> NamedPort:
+    number = port.get("containerPort")
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 65536:
+        raise PolicyError(f"containerPort {str(number)[:40]} is not between 1 and 65535", where)
+    name, protocol = port.get("name") or "", port.get("protocol") or "TCP"
+    return NamedPort(str(name), str(protocol).upper(), number)
+
+
+def _owner(document: Document, namespace: str, where: str) -> Owner | None:
+    meta = mapping(document.get("metadata"), f"{where} metadata")
+    references = [optional(item, where) for item in sequence(meta.get("ownerReferences"), f"{where} ownerReferences")]
+    for reference in sorted(references, key=lambda r: r.get("controller") is not True):
+        kind, name = reference.get("kind"), reference.get("name")
+        if isinstance(kind, str) and isinstance(name, str):
+            return kind, namespace, name
+    return None
+
+
+def _service(document: Document, namespace: str, name: str, where: str) -> Service:
+    spec = optional(document.get("spec"), f"{where} spec")
+    meta = optional(document.get("metadata"), f"{where} metadata")
+    ports = []
+    for item in sequence(spec.get("ports"), f"{where} spec.ports"):
+        port = mapping(item, f"{where} spec.ports")
+        number = port.get("port")
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise PolicyError("port is not a number", f"{where} spec.ports")
+        target = port.get("targetPort", number)
+        target = int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else target
+        named = (str(port.get("name") or ""), str(port.get("protocol") or "TCP"), number)
+        ports.append(ServicePort(*named, target if isinstance(target, int | str) else number, str(port.get("appProtocol") or "")))
+    addresses = [*sequence(spec.get("clusterIPs"), f"{where} spec.clusterIPs"), spec.get("clusterIP")]
+    return Service(
+        namespace=namespace,
+        name=name,
+        selector=labels(spec.get("selector"), f"{where} spec.selector"),
+        addresses=tuple(sorted({a for a in addresses if isinstance(a, str) and address(a) is not None})),
+        ports=tuple(ports),
+        labels=labels(meta.get("labels"), f"{where} labels"),
+    )

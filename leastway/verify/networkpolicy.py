@@ -1,0 +1,239 @@
+"""NetworkPolicy v1 as a decision: may this connection be opened, under one CNI's reading of the specification?
+
+Invariant: allow means both ends allow it, each end either not isolated or with a rule that names it; rules only add. What
+implementations may read either way (host network pods, unknown addresses, other protocols) is undefined, unless every
+reading gives the same answer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Literal
+
+from leastway.verify.networkpolicy_schema import (
+    PROTOCOLS,
+    Block,
+    NetworkPolicy,
+    Peer,
+    Ports,
+    Rule,
+    is_network_policy,
+    read_network_policy,
+)
+from leastway.verify.verdict import End, Tri, Verdict, all_of, any_of
+from leastway.verify.world import Subject, World, address
+
+__all__ = ["CNIS", "NetworkPolicies", "NetworkPolicy", "is_network_policy", "read_network_policy"]
+
+Cni = Literal["generic", "cilium", "calico"]
+CNIS: tuple[Cni, ...] = ("generic", "cilium", "calico")
+LAYER = "networkpolicy"
+# Entities whose pods exist but are not known by label yet: a selector may or may not match them.
+_UNRESOLVED = frozenset({"init", "unmanaged", "unknown", "health"})
+
+
+class NetworkPolicies:
+    """A set of policies over a world. Policies are looked up by namespace and label, subjects' isolation is remembered."""
+
+    def __init__(self, policies: Iterable[NetworkPolicy], world: World, cni: Cni = "generic") -> None:
+        self.policies = sorted(set(policies), key=lambda p: (p.namespace, p.name, str(p)))
+        self.world = world
+        self.cni: Cni = cni
+        self._by_label: dict[tuple[str, str, str], list[NetworkPolicy]] = defaultdict(list)
+        self._by_namespace: dict[str, list[NetworkPolicy]] = defaultdict(list)
+        for policy in self.policies:
+            if policy.selector.pairs:
+                self._by_label[(policy.namespace, *policy.selector.pairs[0])].append(policy)
+            else:
+                self._by_namespace[policy.namespace].append(policy)
+        self._isolating: dict[tuple[Subject, str], tuple[NetworkPolicy, ...]] = {}
+
+    def isolating(self, subject: Subject, direction: str) -> tuple[NetworkPolicy, ...]:
+        """The policies that select a subject and isolate it for `ingress` or `egress`, sorted."""
+        known = self._isolating.get((subject, direction))
+        if known is None:
+            near = list(self._by_namespace.get(subject.namespace, ()))
+            for pair in subject.labels.items():
+                near += self._by_label.get((subject.namespace, *pair), ())
+            found = [p for p in near if p.rules(direction) is not None and p.selector.matches(subject.labels)]
+            known = tuple(sorted(found, key=lambda p: p.name))
+            self._isolating[subject, direction] = known
+        return known
+
+    def verdict(self, source: End, destination: End, protocol: str, port: int) -> Verdict:
+        """May `source` open a connection to `port` (the pod port) of `destination`?"""
+        hosts = [e for e in (source, destination) if e.subject is not None and e.subject.host_network]
+        plain = self._verdict(source, destination, protocol, port, pods_only=True)
+        if not hosts or self.cni != "generic":
+            return plain
+        # The specification lets a network plugin treat host network pods as pods, or as their node.
+        other = self._verdict(source, destination, protocol, port, pods_only=False)
+        if other.outcome == plain.outcome:
+            return plain
+        shown = ", ".join(e.shown for e in hosts)
+        return Verdict(
+            "undefined",
+            f"{shown} is on the host network, where NetworkPolicy is undefined: {plain.outcome} if it counts as its node "
+            f"({plain.because}), {other.outcome} if it counts as a pod ({other.because})",
+            LAYER,
+            plain.direction or other.direction,
+            plain.policies or other.policies,
+        )
+
+    def _verdict(self, source: End, destination: End, protocol: str, port: int, pods_only: bool) -> Verdict:
+        if _loopback(source, destination):
+            return Verdict("allow", "a pod always reaches itself")
+        sides = []
+        for direction, own, peer in (("egress", source, destination), ("ingress", destination, source)):
+            if own.subject is None or (own.subject.host_network and pods_only):
+                continue
+            side = self._side(direction, own.subject, peer, destination, protocol, port, pods_only)
+            if side.outcome == "deny":
+                return side
+            sides.append(side)
+        if not sides:
+            return Verdict("allow", "neither end is a pod that NetworkPolicy governs")
+        undefined = [side for side in sides if side.outcome == "undefined"]
+        if undefined:
+            return undefined[0]
+        return Verdict("allow", "; ".join(dict.fromkeys(side.because for side in sides)), sides[-1].layer)
+
+    def _side(
+        self, direction: str, own: Subject, peer: End, destination: End, protocol: str, port: int, pods_only: bool
+    ) -> Verdict:
+        policies = self.isolating(own, direction)
+        if not policies:
+            return Verdict("allow", f"no policy isolates {own.ref} for {direction}")
+        names = tuple(policy.title for policy in policies)
+        if direction == "ingress" and _own_node(own, peer):
+            return Verdict("allow", f"{peer.shown} is the own node of {own.ref}, which is always let in", LAYER)
+        if protocol not in PROTOCOLS:
+            why = f"NetworkPolicy does not define what happens to {protocol} of a pod isolated for {direction}"
+            return Verdict("undefined", f"{why} (by {_list(names)})", LAYER, direction, names)
+        unknown = ""
+        for policy in policies:
+            for i, rule in enumerate(policy.rules(direction) or ()):
+                matched = self.matches(rule, policy.namespace, peer, destination, protocol, port, pods_only)
+                if matched:
+                    return Verdict("allow", f"{policy.title} {direction} rule {i}", LAYER, direction)
+                if matched is None and not unknown:
+                    unknown = f"whether {policy.title} {direction} rule {i} matches depends on what is not known of "
+                    unknown += self._unknown(rule, policy.namespace, peer, destination, pods_only)
+        if not unknown and self._maybe_own_node(direction, own, peer):
+            unknown = f"{peer.shown} may be the own node of {own.ref}, whose traffic no policy is sure to stop"
+        if unknown:
+            return Verdict("undefined", unknown, LAYER, direction, names)
+        plural = "" if len(names) == 1 else "s"
+        because = f"{own.ref} is isolated for {direction} by {_list(names)}, and no rule of the polic"
+        because += ("y" if not plural else "ies") + f" matches {peer.shown} {port}/{protocol}"
+        return Verdict("deny", because, LAYER, direction, names)
+
+    def matches(
+        self, rule: Rule, namespace: str, peer: End, destination: End, protocol: str, port: int, pods_only: bool = True
+    ) -> Tri:
+        """Does a rule of a policy in `namespace` match this peer and port?"""
+        return all_of(
+            (
+                self.admits_port(rule, destination, protocol, port, pods_only),
+                self.admits_peer(rule, namespace, peer, pods_only),
+            )
+        )
+
+    def admits_peer(self, rule: Rule, namespace: str, peer: End, pods_only: bool = True) -> Tri:
+        """The peer half of `matches`."""
+        if rule.peers is None:
+            return True
+        return any_of(self.peer_matches(candidate, namespace, peer, pods_only) for candidate in rule.peers)
+
+    def admits_port(self, rule: Rule, destination: End, protocol: str, port: int, pods_only: bool = True) -> Tri:
+        """The port half of `matches`."""
+        if rule.ports is None:
+            return True
+        return any_of(port_matches(entry, destination, protocol, port, pods_only) for entry in rule.ports)
+
+    def peer_matches(self, candidate: Peer, namespace: str, peer: End, pods_only: bool = True) -> Tri:
+        """Does one peer entry name this end?"""
+        subject = peer.subject
+        if isinstance(candidate, Block):
+            return self._in_block(candidate, peer)
+        if subject is None:
+            return None if peer.entity in _UNRESOLVED else False
+        if subject.host_network and pods_only:
+            return False
+        if candidate.namespaces is None:
+            if subject.namespace != namespace:
+                return False
+        elif not candidate.namespaces.matches(self.world.namespaces.get(subject.namespace, {})):
+            return False
+        return candidate.pods.matches(subject.labels)
+
+    def _in_block(self, block: Block, peer: End) -> Tri:
+        inside = peer.subject is not None or peer.entity not in ("", "world")
+        if self.cni == "cilium" and inside:
+            return False  # Cilium's CIDR rules never match pods or nodes
+        if peer.address is not None:
+            return block_contains(block, peer.address)
+        if peer.subject is None:
+            return None
+        ips = peer.subject.ips or ((peer.subject.node_ip,) if peer.subject.host_network else ())
+        found = {block_contains(block, ip) for text in ips if (ip := address(text)) is not None}
+        return found.pop() if len(found) == 1 else None
+
+    def _maybe_own_node(self, direction: str, own: Subject, peer: End) -> bool:
+        """Whether the exemption of the own node may apply although it is not certain."""
+        if peer.entity == "host":
+            return self.cni != "cilium"
+        if peer.entity != "node" and not (peer.subject is not None and peer.subject.host_network):
+            return False
+        if direction == "ingress":
+            return not own.node_ip
+        # The documentation exempts traffic to the own node as well; the API types name only traffic from it.
+        return self.cni != "cilium" and (not own.node_ip or _own_node(own, peer))
+
+    def _unknown(self, rule: Rule, namespace: str, peer: End, destination: End, pods_only: bool) -> str:
+        if self.admits_peer(rule, namespace, peer, pods_only) is None:
+            return f"{peer.shown}: its address" if peer.address is None else f"{peer.shown}"
+        return f"{destination.shown}: its named ports"
+
+
+def port_matches(entry: Ports, destination: End, protocol: str, port: int, pods_only: bool = True) -> Tri:
+    """Does one port entry admit this port of this destination? A name is resolved on the destination's containers."""
+    if entry.protocol != protocol:
+        return False
+    if not entry.name:
+        return entry.low <= port <= entry.high
+    subject = destination.subject
+    if subject is None or (subject.host_network and pods_only):
+        return False
+    numbers = [p.number for p in subject.ports if p.name == entry.name and p.protocol == protocol]
+    return port in numbers if numbers or subject.inventoried else None
+
+
+def block_contains(block: Block, ip: object) -> bool:
+    """True if an address is in the block and in none of its exceptions; families never match each other."""
+    return ip in block.network and not any(ip in inner for inner in block.excepts)
+
+
+def _loopback(source: End, destination: End) -> bool:
+    if source.subject is None or source.subject is not destination.subject:
+        return False
+    if source.address is not None and destination.address is not None:
+        return source.address == destination.address
+    return source.subject.single
+
+
+def _own_node(own: Subject, peer: End) -> bool:
+    if peer.entity == "host":
+        return True
+    node = address(own.node_ip) if own.node_ip else None
+    if node is None:
+        return False
+    if peer.subject is not None:
+        return peer.subject.host_network and address(peer.subject.node_ip) == node
+    return peer.address == node
+
+
+def _list(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")

@@ -1,0 +1,135 @@
+"""YAML and JSON text → Kubernetes documents, and the strict field readers that all policy parsers share.
+
+Invariant: nothing is skipped in silence. A field that a reader does not know is a `PolicyError` that names it, because a
+policy whose one unknown field is ignored means something else than its author wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from leastway.verify.errors import PolicyError
+
+Document = dict[str, Any]
+SUFFIXES = (".yaml", ".yml", ".json")
+NAME_LIMIT = 120  # characters of hostile text repeated in a message
+
+
+def mapping(value: object, where: str, allowed: Iterable[str] | None = None) -> dict[str, Any]:
+    """`value` as a mapping with string keys, all of them in `allowed` (None = any)."""
+    if not isinstance(value, dict):
+        raise PolicyError(f"expected a mapping, got {_kind(value)}", where)
+    for key in value:
+        if not isinstance(key, str):
+            raise PolicyError(f"field name {_short(key)} is not text", where)
+    if allowed is not None:
+        unknown = sorted(set(value) - set(allowed))
+        if unknown:
+            raise PolicyError(f"unknown field {', '.join(_short(u) for u in unknown)}", where)
+    return value
+
+
+def optional(value: object, where: str, allowed: Iterable[str] | None = None) -> dict[str, Any]:
+    """Like `mapping`, with null read as the empty mapping."""
+    return {} if value is None else mapping(value, where, allowed)
+
+
+def sequence(value: object, where: str) -> list[Any]:
+    """`value` as a list; null is the empty list."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise PolicyError(f"expected a list, got {_kind(value)}", where)
+    return value
+
+
+def text(value: object, where: str) -> str:
+    """`value` as text. A number or bool that YAML made of unquoted text is refused, as the API server does."""
+    if not isinstance(value, str):
+        raise PolicyError(f"expected text, got {_kind(value)}", where, "quote the value")
+    return value
+
+
+def texts(value: object, where: str) -> tuple[str, ...]:
+    """A list of texts."""
+    return tuple(text(item, f"{where}[{i}]") for i, item in enumerate(sequence(value, where)))
+
+
+def labels(value: object, where: str) -> dict[str, str]:
+    """A mapping from text to text; null is the empty mapping."""
+    return {key: text(item, f"{where}[{_short(key)}]") for key, item in optional(value, where).items()}
+
+
+def _kind(value: object) -> str:
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "a bool", int: "a number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= NAME_LIMIT else shown[:NAME_LIMIT] + "..."
+
+
+def documents(text_or_bytes: str | bytes, where: str = "input") -> list[Document]:
+    """All Kubernetes objects in YAML or JSON text: document streams and Lists are flattened, empty documents skipped.
+
+    Raises `PolicyError` for text that is not YAML, and for a document that is not a mapping.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: list[Document] = []
+    try:
+        for number, loaded in enumerate(yaml.load_all(text_or_bytes, Loader=loader)):
+            if loaded is None:
+                continue
+            found.extend(flatten(loaded, f"{where} document {number + 1}"))
+    except yaml.YAMLError as error:
+        raise PolicyError(f"not YAML: {' '.join(str(error).split())[:300]}", where) from None
+    except (RecursionError, ValueError, OverflowError) as error:  # too deep, or an impossible date or number
+        raise PolicyError(f"not readable YAML: {str(error)[:200] or type(error).__name__}", where) from None
+    return found
+
+
+def flatten(loaded: object, where: str) -> Iterator[Document]:
+    """One loaded document → its objects; a List (`kind: List`, `PodList`, a JSON array) gives its items."""
+    if isinstance(loaded, list):
+        for i, item in enumerate(loaded):
+            yield mapping(item, f"{where}[{i}]")
+        return
+    document = mapping(loaded, where)
+    kind = document.get("kind")
+    items = document.get("items")
+    if isinstance(items, list) and isinstance(kind, str) and kind.endswith("List"):
+        for i, item in enumerate(items):
+            entry = mapping(item, f"{where} items[{i}]")
+            # A typed list (`PodList`) leaves kind and apiVersion to the list itself.
+            if "kind" not in entry and kind != "List":
+                entry = {"kind": kind.removesuffix("List"), "apiVersion": document.get("apiVersion", "v1"), **entry}
+            yield entry
+        return
+    yield document
+
+
+def read_path(path: Path) -> list[Document]:
+    """All objects in a file, or in every YAML and JSON file below a folder, in sorted order."""
+    if path.is_dir():
+        files: Sequence[Path] = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        # leastway.json and other data files are not manifests; a JSON document without `kind` is none.
+        return [d for p in files for d in read_path(p) if p.suffix != ".json" or "kind" in d]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PolicyError(error.strerror or "cannot be read", str(path)) from None
+    return documents(content, str(path))
+
+
+def identity(document: Document, where: str = "") -> tuple[str, str, str]:
+    """(kind, namespace, name) of an object; the namespace is `default` when the object names none."""
+    kind = text(document.get("kind"), f"{where or 'document'} kind")
+    meta = mapping(document.get("metadata"), f"{where or kind} metadata")
+    name = text(meta.get("name"), f"{where or kind} metadata.name")
+    namespace = meta.get("namespace")
+    return kind, "default" if namespace in (None, "") else text(namespace, f"{kind} {name} metadata.namespace"), name

@@ -1,0 +1,81 @@
+"""Kubernetes label selectors. Invariant: `matches` is apimachinery's `Requirement.Matches`, row for row.
+
+The row that others get wrong: NotIn is true when the key is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from leastway.verify.errors import PolicyError
+from leastway.verify.reading import labels, mapping, optional, sequence, text, texts
+
+OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+
+
+class Requirement(NamedTuple):
+    """One matchExpressions entry."""
+
+    key: str
+    operator: str
+    values: frozenset[str]
+
+    def matches(self, found: Mapping[str, str]) -> bool:
+        """True if labels `found` meet this requirement."""
+        if self.operator == "In":
+            return self.key in found and found[self.key] in self.values
+        if self.operator == "NotIn":
+            return self.key not in found or found[self.key] not in self.values
+        return (self.key in found) == (self.operator == "Exists")
+
+
+class Selector(NamedTuple):
+    """A label selector: every pair and every requirement must hold; an empty one selects everything."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+
+    def matches(self, found: Mapping[str, str]) -> bool:
+        """True if labels `found` are selected."""
+        for key, value in self.pairs:
+            if found.get(key) != value:
+                return False
+        return all(requirement.matches(found) for requirement in self.requirements)
+
+    @property
+    def empty(self) -> bool:
+        """True if it selects everything."""
+        return not self.pairs and not self.requirements
+
+    def __str__(self) -> str:
+        parts = [f"{key}={value}" for key, value in self.pairs]
+        for key, operator, values in self.requirements:
+            parts.append(f"{key} {operator}" + (f" ({','.join(sorted(values))})" if values else ""))
+        return "{" + ", ".join(parts) + "}"
+
+
+EVERYTHING = Selector()
+
+
+def read_selector(value: object, where: str) -> Selector:
+    """Parse a `LabelSelector`; null is the empty selector (callers handle an absent one themselves)."""
+    found = optional(value, where, ("matchLabels", "matchExpressions"))
+    pairs = tuple(sorted(labels(found.get("matchLabels"), f"{where}.matchLabels").items()))
+    requirements = tuple(
+        _requirement(item, f"{where}.matchExpressions[{i}]")
+        for i, item in enumerate(sequence(found.get("matchExpressions"), f"{where}.matchExpressions"))
+    )
+    return Selector(pairs, requirements)
+
+
+def _requirement(value: object, where: str) -> Requirement:
+    found = mapping(value, where, ("key", "operator", "values"))
+    key = text(found.get("key"), f"{where}.key")
+    operator = text(found.get("operator"), f"{where}.operator")
+    if operator not in OPERATORS:
+        raise PolicyError(f"operator {operator[:40]!r} is not one of {', '.join(OPERATORS)}", where)
+    values = texts(found.get("values"), f"{where}.values")
+    if bool(values) != (operator in ("In", "NotIn")):
+        raise PolicyError(f"operator {operator} {'forbids' if values else 'needs'} values", f"{where}.values")
+    return Requirement(key, operator, frozenset(values))

@@ -1,0 +1,185 @@
+"""The closed world that policies are judged in: namespaces, workloads and pods, services, node addresses.
+
+Invariant: a `Subject` is looked up by `namespace/name`, and everything that policy semantics can ask about it (labels,
+addresses, named ports, service account, node) is in it; what is not known says so instead of being guessed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from leastway.verify.errors import PolicyError
+from leastway.verify.reading import Document, read_path
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+
+
+@lru_cache(maxsize=1 << 16)
+def address(text: str) -> Address | None:
+    """An IP address, None if the text is none. An IPv4-mapped IPv6 address is the IPv4 address."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        return found.ipv4_mapped
+    return found
+
+
+class NamedPort(NamedTuple):
+    """A container port: `name` may be "", `protocol` is TCP, UDP or SCTP."""
+
+    name: str
+    protocol: str
+    number: int
+
+
+class Subject(msgspec.Struct, frozen=True, eq=False):
+    """A workload (one pod template) or a single pod.
+
+    `service_account` "" and `meshed` None mean unknown. `ips` are those of all pods, `node_ip` is "" unless all of them
+    are on that one node. `single` marks one pod: only there can a connection to itself be a loopback. `member_of` names
+    the workload of a pod that is part of one. `inventoried` is False for what is known from traffic alone, whose named
+    ports and addresses may be incomplete.
+    """
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    service_account: str = "default"
+    ips: tuple[str, ...] = ()
+    node_ip: str = ""
+    host_network: bool = False
+    ports: tuple[NamedPort, ...] = ()
+    meshed: bool | None = None
+    kind: str = "Pod"
+    single: bool = False
+    member_of: str = ""
+    inventoried: bool = True
+    annotations: Mapping[str, str] = {}
+
+    @property
+    def ref(self) -> str:
+        """`namespace/name`, what questions and reports call it."""
+        return f"{self.namespace}/{self.name}"
+
+
+class ServicePort(NamedTuple):
+    """A Service port; `target` is a number or a container port's name, `application` its appProtocol."""
+
+    name: str
+    protocol: str
+    number: int
+    target: int | str
+    application: str
+
+
+class Service(msgspec.Struct, frozen=True, eq=False):
+    """A Service; `selector` is empty for one whose endpoints are managed elsewhere."""
+
+    namespace: str
+    name: str
+    selector: Mapping[str, str] = {}
+    addresses: tuple[str, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    labels: Mapping[str, str] = {}
+
+
+class World:
+    """All that exists. `policies` are the policy documents found among the manifests: what is in force already."""
+
+    def __init__(self) -> None:
+        self.namespaces: dict[str, dict[str, str]] = {}
+        self.subjects: dict[str, Subject] = {}
+        self.services: dict[str, Service] = {}
+        self.node_ips: set[str] = set()
+        self.policies: list[Document] = []
+        self._by_address: dict[Address, str] = {}
+        self._services: dict[Address, Service] = {}
+
+    @classmethod
+    def from_manifests(cls, docs: Iterable[Document]) -> World:
+        """Read any Kubernetes objects: workloads, Pods, Namespaces, Services, Nodes, policies; other kinds are ignored.
+
+        Pods whose owner is known, or named, belong to it: `NAMESPACE/POD` and `NAMESPACE/WORKLOAD` both answer.
+        Raises `PolicyError` naming the object and field that cannot be understood.
+        """
+        from leastway.verify.inventory import fill
+
+        return fill(cls(), docs)
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[str | Path]) -> World:
+        """`from_manifests` over files and folders."""
+        return cls.from_manifests([document for path in paths for document in read_path(Path(path))])
+
+    def add_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Know a namespace; its name label is implied and cannot be changed, as in a cluster."""
+        known = self.namespaces.setdefault(name, {})
+        known.update(labels or {})
+        known[NAMESPACE_NAME] = name
+
+    def add_subject(self, subject: Subject) -> None:
+        """Know a subject; one with the same reference is replaced."""
+        if subject.namespace not in self.namespaces:
+            self.add_namespace(subject.namespace)
+        self.subjects[subject.ref] = subject
+        for ip in subject.ips:
+            found = address(ip)
+            # The pod itself is a better answer than its workload; host network addresses are the node's.
+            if found is not None and not subject.host_network and (subject.single or found not in self._by_address):
+                self._by_address[found] = subject.ref
+        if subject.host_network and subject.node_ip:
+            self.node_ips.add(subject.node_ip)
+
+    def add_service(self, service: Service) -> None:
+        """Know a Service."""
+        self.services[f"{service.namespace}/{service.name}"] = service
+        for ip in service.addresses:
+            found = address(ip)
+            if found is not None:
+                self._services[found] = service
+
+    def find(self, ref: str) -> Subject:
+        """The subject called `namespace/name`; raises `PolicyError` with the nearest names if there is none."""
+        found = self.subjects.get(ref)
+        if found is None:
+            from difflib import get_close_matches
+
+            near = get_close_matches(ref[:300], list(self.subjects)[:5000], n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else "the inventory does not contain it"
+            raise PolicyError(f"no workload or pod {ref[:200]!r}", "inventory", hint)
+        return found
+
+    def at(self, ip: str) -> Subject | None:
+        """The pod-network subject with this address, the single pod if it is known."""
+        found = address(ip)
+        ref = None if found is None else self._by_address.get(found)
+        return None if ref is None else self.subjects[ref]
+
+    def service_at(self, ip: str) -> Service | None:
+        """The Service with this cluster IP."""
+        found = address(ip)
+        return None if found is None else self._services.get(found)
+
+    def workload(self, subject: Subject) -> Subject:
+        """The workload that a pod belongs to; the subject itself if there is none."""
+        return self.subjects.get(subject.member_of, subject) if subject.member_of else subject
+
+    def universe(self) -> list[Subject]:
+        """Subjects that count once each: workloads, and pods that belong to none, sorted by reference."""
+        return [s for _, s in sorted(self.subjects.items()) if not s.member_of or s.member_of not in self.subjects]
+
+    def backends(self, service: Service) -> list[Subject]:
+        """The counted subjects behind a Service."""
+        if not service.selector:
+            return []
+        wanted = service.selector.items()
+        return [s for s in self.universe() if s.namespace == service.namespace and wanted <= s.labels.items()]

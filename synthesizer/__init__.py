@@ -1,0 +1,57 @@
+"""Patterns in, manifests out. Pure: no network, no clock, no cluster, no randomness.
+
+Invariant: the same patterns, inventory and options give the same bytes. `synthesize` is the whole algorithm.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from collector.patterns import Patterns
+from synthesizer import outputs
+from synthesizer.access import access_intents
+from synthesizer.decisions import Decisions, decide
+from synthesizer.inventory import Inventory
+from synthesizer.lines import lines
+from synthesizer.manifest import Manifest
+from synthesizer.network import network_intents
+from synthesizer.options import Options
+from synthesizer.outputs import kustomization
+from synthesizer.render import Renderer
+from synthesizer.review import ReviewItem
+from synthesizer.workloads import Workloads
+
+__all__ = ["Options", "Synthesis", "synthesize"]
+
+
+class Synthesis(msgspec.Struct):
+    """The result: what to write, what to ask, and the decisions behind both."""
+
+    manifests: list[Manifest]
+    review: list[ReviewItem]
+    decisions: Decisions
+    workloads: Workloads
+
+
+def synthesize(patterns: Patterns, inventory: Inventory, options: Options, renderer: Renderer | None = None) -> Synthesis:
+    """Turn an observation into policy.
+
+    Who is who, who talks to whom, what of it is intent, what that means for each workload, and how it is written.
+    Raises RenderError when a template does not say what was decided.
+    """
+    renderer = renderer or Renderer()
+    workloads = Workloads(patterns, inventory)
+    decided = decide(lines(patterns, workloads, inventory), workloads, options)
+    network = network_intents(decided, workloads, inventory, options)
+    access = access_intents(decided, workloads, inventory, options)
+    manifests = [outputs.manifest(i, renderer) for i in (*network.intents, *access.intents, *access.mutual_tls)]
+    manifests += [
+        kustomization.manifest(namespace, manifests, renderer) for namespace in sorted({m.namespace for m in manifests})
+    ]
+    review = {item.id: item for item in (*decided.review, *network.review, *access.review)}
+    return Synthesis(
+        sorted(manifests, key=lambda m: m.path),
+        sorted(review.values(), key=lambda item: (item.kind, item.subject, item.what, item.id)),
+        decided,
+        workloads,
+    )

@@ -1,0 +1,262 @@
+"""Decisions → AuthorizationPolicy and PeerAuthentication intents: who may call a mesh workload, and how.
+
+Invariant: every access names ports and never mixes layers: either methods and paths of HTTP, or a TCP port alone. A rule
+with an HTTP field on a TCP port would silently allow nothing (Istio, "AuthorizationPolicy", TCP filter chains).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from collector.patterns import Evidence
+from collector.paths import Request, templates
+from synthesizer.decisions import Decisions, Fate
+from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
+from synthesizer.inventory import Inventory
+from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.options import Options
+from synthesizer.review import ReviewItem, item_id, summary
+from synthesizer.workloads import Workload, Workloads
+
+# Ports of the sidecar itself, which the inbound listener does not capture (Istio, "Application Requirements").
+PROXY_PORTS = frozenset({15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090})
+MAX_RULES = 512  # CRD limit of AuthorizationPolicy.spec.rules
+
+
+class AccessLayer(msgspec.Struct):
+    """The intents of the identity layer, and notes for the reader."""
+
+    intents: list[AccessIntent]
+    mutual_tls: list[MutualTLSIntent]
+    review: list[ReviewItem]
+
+
+def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
+    """One ALLOW intent a mesh workload whose callers were seen, a default deny and mutual TLS where they are safe."""
+    layer = AccessLayer([], [], [])
+    if options.mesh == "none":
+        return layer
+    calls: dict[tuple[str, str, str], list[Line]] = {}
+    members: dict[tuple[str, str, str], Workload] = {}
+    for decision in decided.decisions:
+        for party in (decision.line.source, decision.line.destination):
+            if isinstance(party, Workload) and in_mesh(party, options) and options.wants(party.namespace):
+                members[party.key] = party
+        if decision.fate is Fate.POLICY and isinstance(decision.line.destination, Workload):
+            calls.setdefault(decision.line.destination.key, []).append(decision.line)
+    for key, workload in sorted(members.items()):
+        lines = [line for line in calls.get(key, ()) if line.protocol == "TCP" and line.port not in PROXY_PORTS]
+        if not workload.selectable:
+            layer.review.append(_unselectable(workload))
+        elif lines:
+            layer.intents.append(AccessIntent(_target(workload), _accesses(workload, lines, options, layer.review)))
+    _namespaces(layer, members, workloads, decided, options)
+    return layer
+
+
+def in_mesh(workload: Workload, options: Options) -> bool:
+    """Whether a workload has a proxy that enforces: the inventory says so, or its proxy was heard."""
+    if workload.mesh:
+        return workload.mesh == options.mesh
+    return bool(workload.observed - {"hubble"}) or (options.mesh != "none" and not workload.known)
+
+
+def _target(workload: Workload) -> Target:
+    return Target(workload.namespace, workload.name, workload.selector)
+
+
+def _unselectable(workload: Workload) -> ReviewItem:
+    return ReviewItem(
+        item_id("unselectable", str(workload), "access"),
+        "unselectable",
+        str(workload),
+        f"no AuthorizationPolicy for {workload}",
+        "its labels are not known; give --inventory",
+        False,
+        {},
+    )
+
+
+# -- one workload -----------------------------------------------------------------------------------------------------
+
+
+def _accesses(workload: Workload, lines: list[Line], options: Options, review: list[ReviewItem]) -> tuple[Access, ...]:
+    """The fewest accesses that let exactly these callers through."""
+    by_port: dict[int, list[Line]] = {}
+    for line in lines:
+        by_port.setdefault(line.port, []).append(line)
+    found: list[Access] = []
+    for port, here in sorted(by_port.items()):
+        web = [line for line in here if is_http(line.evidence) and options.mesh == "sidecar"]
+        found += [
+            Access(cause, callers(line, options), (port,))
+            for line in here
+            if line not in web
+            for cause in [Cause.DECLARED if line.because == "declared" else Cause.OBSERVED]
+        ]
+        found += _http(workload, port, web, options, review)
+    return _grouped(found)
+
+
+def is_http(evidence: Evidence) -> bool:
+    """Whether a proxy read HTTP in this traffic."""
+    return bool(evidence.requests or evidence.rejected or evidence.asked)
+
+
+def callers(line: Line, options: Options) -> tuple[str, ...]:
+    """The principals a line's caller is known by; () when it came in plaintext and nobody can be named."""
+    if line.principals:
+        return line.principals
+    if isinstance(line.source, Workload) and line.source.service_account and in_mesh(line.source, options) and not line.evidence.plaintext:
+        return (f"{options.trust_domain}/ns/{line.source.namespace}/sa/{line.source.service_account}",)
+    return ()
+
+
+def legitimate_requests(evidence: Evidence) -> dict[Request, int]:
+    """The requests that were answered below 400, or whose answer was never seen."""
+    found: dict[Request, int] = {}
+    rejected = set(evidence.rejected)
+    for text, count in evidence.requests.items():
+        found[_request(text)] = found.get(_request(text), 0) + count
+    for text, count in evidence.asked.items():
+        if text not in rejected or text in evidence.requests.kept:
+            found[_request(text)] = found.get(_request(text), 0) + count
+    return found
+
+
+def _request(text: str) -> Request:
+    method, _, path = text.partition(" ")
+    return Request(method, path)
+
+
+def _http(workload: Workload, port: int, lines: list[Line], options: Options, review: list[ReviewItem]) -> list[Access]:
+    usage: dict[str, dict[Request, int]] = {}
+    by_client: dict[str, Line] = {}
+    for line in lines:
+        client = party_key(line.source)
+        by_client[client] = line
+        usage[client] = legitimate_requests(line.evidence)
+        only_rejected = sorted(set(line.evidence.rejected) - {f"{r.method} {r.path}" for r in usage[client]})
+        if only_rejected:
+            review.append(_rejected(workload, port, line, only_rejected))
+    chosen = templates({client: requests for client, requests in usage.items() if requests})
+    for client, choices in sorted(chosen.per_client.items()):
+        for item in (s for s in chosen.swallowed if s.client == client):
+            review.append(_swallowed(workload, port, by_client[client], item.method, item.template, item.path))
+    for client, request in chosen.inexpressible:
+        review.append(_inexpressible(workload, port, by_client[client], request))
+    return [
+        Access(Cause.OBSERVED, callers(by_client[client], options), (port,), (choice.method,), (choice.path,) if choice.path else ())
+        for client, choices in sorted(chosen.per_client.items())
+        for choice in choices
+    ]
+
+
+def _grouped(accesses: Iterable[Access]) -> tuple[Access, ...]:
+    """Join accesses that differ in one field only: paths, then methods, then principals, then ports."""
+    current = sorted(set(accesses))
+    for field in ("paths", "methods", "principals", "ports"):
+        groups: dict[tuple[object, ...], list[Access]] = {}
+        for access in current:
+            rest = tuple(getattr(access, name) for name in Access.__struct_fields__ if name != field)
+            # An empty field means "any", so it must not be joined with a list.
+            groups.setdefault((*rest, bool(getattr(access, field))), []).append(access)
+        current = [
+            msgspec.structs.replace(group[0], **{field: tuple(sorted({v for a in group for v in getattr(a, field)}))})
+            for group in groups.values()
+        ]
+    return tuple(sorted(current, key=lambda a: (a.ports, a.principals, a.paths, a.methods, a.cause)))
+
+
+# -- review -----------------------------------------------------------------------------------------------------------
+
+
+def _rejected(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
+    shown = ", ".join(requests[:5]) + (f" and {len(requests) - 5} more" if len(requests) > 5 else "")
+    return ReviewItem(
+        item_id("rejected-requests", party_key(line.source), party_key(workload), str(port)),
+        "rejected-requests",
+        str(workload),
+        f"{line.source} → {workload} at {port}: {shown}",
+        "these requests were only ever answered with an error, so they are no evidence of intent",
+        False,
+        summary(line.evidence),
+    )
+
+
+def _swallowed(workload: Workload, port: int, line: Line, method: str, template: str, path: str) -> ReviewItem:
+    return ReviewItem(
+        item_id("template-sibling", party_key(line.source), party_key(workload), str(port), method, template, path),
+        "template-sibling",
+        str(workload),
+        f"{line.source} may {method} {path} on {workload} at {port}, admitted by the template {template}",
+        "others use this path and this client never did; Istio's templates cannot leave a sibling out",
+        False,
+        {},
+    )
+
+
+def _inexpressible(workload: Workload, port: int, line: Line, request: Request) -> ReviewItem:
+    return ReviewItem(
+        item_id("inexpressible-path", party_key(line.source), party_key(workload), str(port), request.method, request.path),
+        "inexpressible-path",
+        str(workload),
+        f"{line.source} → {workload} at {port}: {request.method} {request.path}",
+        "Istio would read this path as a pattern, so no rule can name it exactly",
+        False,
+        {},
+    )
+
+
+# -- whole namespaces -------------------------------------------------------------------------------------------------
+
+
+def _namespaces(
+    layer: AccessLayer,
+    members: dict[tuple[str, str, str], Workload],
+    workloads: Workloads,
+    decided: Decisions,
+    options: Options,
+) -> None:
+    """Default deny where every mesh workload is known; STRICT where every inbound connection was mutual TLS."""
+    written = {(intent.target.namespace, intent.target.name) for intent in layer.intents}
+    for namespace in sorted({workload.namespace for workload in members.values()}):
+        unseen = [
+            w.name
+            for w in workloads.all
+            if w.namespace == namespace and not w.host_network and in_mesh(w, options)
+            and w.key not in members
+        ]
+        name = item_id("access-default-deny", namespace)
+        if any(ns == namespace for ns, _ in written) and (not unseen or name in options.accepted):
+            layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
+        elif unseen:
+            layer.review.append(
+                ReviewItem(
+                    name, "default-deny", namespace,
+                    f"no AuthorizationPolicy default deny for namespace {namespace}: {', '.join(sorted(unseen)[:8])} was never observed",
+                    "a default deny would cut off workloads whose callers are unknown", True, {"never_observed": sorted(unseen)},
+                )
+            )
+        inbound = [
+            d.line
+            for d in decided.decisions
+            if d.fate is Fate.POLICY and isinstance(d.line.destination, Workload) and d.line.destination.namespace == namespace
+            and d.line.protocol == "TCP" and d.line.port not in PROXY_PORTS and d.line.because != "declared"
+        ]
+        plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
+        if inbound and not plaintext:
+            layer.mutual_tls.append(MutualTLSIntent(namespace))
+        elif inbound and any(line.evidence.mtls for line in inbound):
+            layer.review.append(
+                ReviewItem(
+                    item_id("plaintext", namespace), "plaintext", namespace,
+                    f"mutual TLS is not made mandatory in {namespace}: {', '.join(plaintext[:8])}",
+                    "these callers were not seen to use mutual TLS; STRICT would cut them off", False, {"callers": plaintext},
+                )
+            )
+
+
+__all__ = ["AccessLayer", "Outside", "Place", "access_intents"]

@@ -1,0 +1,190 @@
+"""Lines → what each of them is: policy (and for what cause), implied, or held back for a person.
+
+Invariant: every line gets exactly one disposition, and every held line is in the review with its evidence.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+
+import msgspec
+
+from collector.direction import Standing
+from collector.patterns import Evidence
+from synthesizer import rules
+from synthesizer.intent import Cause
+from synthesizer.lines import Line, Outside, Party, Place, party_key
+from synthesizer.options import Options
+from synthesizer.review import ReviewItem, item_id, summary
+from synthesizer.rules import dns, external
+from synthesizer.rules.view import View
+from synthesizer.workloads import Workload, Workloads
+
+
+class Fate(StrEnum):
+    """What becomes of a line."""
+
+    POLICY = "policy"
+    IMPLIED = "implied"  # allowed by every CNI without a rule: the pod's own node, the CNI's own health checks
+    HELD = "held"
+
+
+class Decision(msgspec.Struct, eq=False):
+    """A line and what becomes of it; `review` is the id of its item when it is held."""
+
+    line: Line
+    fate: Fate
+    cause: Cause = Cause.OBSERVED
+    review: str = ""
+
+
+class Decisions(msgspec.Struct):
+    """All decisions, sorted by line, and the review items that they gave."""
+
+    decisions: list[Decision]
+    review: list[ReviewItem]
+    view: View
+
+
+def decide(lines: list[Line], workloads: Workloads, options: Options) -> Decisions:
+    """Judge every line by `rules.RULES`; add what the user declared."""
+    view = View(lines, workloads, options.cni)
+    decisions: list[Decision] = []
+    groups: dict[str, list[tuple[Line, rules.Held]]] = {}
+    for line in lines:
+        if _implied(line):
+            decisions.append(Decision(line, Fate.IMPLIED))
+            continue
+        held = rules.judge(line, view)
+        if held is None:
+            decisions.append(Decision(line, Fate.POLICY, _cause(line)))
+            continue
+        name = item_id(held.kind, *_subject(line, held.kind))
+        if held.acceptable and name in options.accepted:
+            decisions.append(Decision(line, Fate.POLICY, Cause.ACCEPTED))
+            continue
+        decisions.append(Decision(line, Fate.HELD, review=name))
+        groups.setdefault(name, []).append((line, held))
+    review = [_item(name, members) for name, members in groups.items()]
+    decisions += _internet_at_large(decisions, review, options)
+    for number, wanted in enumerate(options.declared):
+        decisions.append(Decision(_declared_line(wanted.source, wanted.destination, wanted.protocol, wanted.port, number, workloads), Fate.POLICY, Cause.DECLARED))
+    return Decisions(decisions, sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)), view)
+
+
+def _implied(line: Line) -> bool:
+    source, destination = line.source, line.destination
+    if line.standing is Standing.DENIED:
+        return False
+    if isinstance(source, Outside) and source.place in (Place.OWN_NODE, Place.HEALTH):
+        return True
+    return isinstance(destination, Outside) and destination.place is Place.HEALTH
+
+
+def _cause(line: Line) -> Cause:
+    source, destination = line.source, line.destination
+    if isinstance(destination, Outside) and destination.place is Place.API_SERVER:
+        return Cause.CONTROL_PLANE
+    if isinstance(source, Outside):
+        return Cause.CONTROL_PLANE if source.place is Place.API_SERVER else Cause.INTERNET
+    return Cause.DNS if dns.resolver_of(line) is not None else Cause.OBSERVED
+
+
+def _subject(line: Line, kind: str) -> tuple[str, ...]:
+    """What an item is about. A scan is one item a source, whatever it tried; addresses outside are one place."""
+    source, destination = party_key(line.source), party_key(line.destination)
+    if isinstance(line.destination, Outside) and line.destination.place is not Place.METADATA:
+        destination = f"o/{line.destination.place.value}"
+    if isinstance(line.source, Outside):
+        source = f"o/{line.source.place.value}"
+    if kind == "scan":
+        return (source,)
+    if kind in ("unanswered", "denied", "direction"):
+        return (source, destination, line.protocol)
+    return (source, destination, line.protocol, str(line.port))
+
+
+def _item(name: str, members: list[tuple[Line, rules.Held]]) -> ReviewItem:
+    line, held = members[0]
+    ends = sorted({_name(member.destination) for member, _ in members})
+    ports = sorted({(member.protocol, member.port) for member, _ in members})
+    shown = ", ".join(f"{protocol} {port}" for protocol, port in ports[:8]) + (f" and {len(ports) - 8} more" if len(ports) > 8 else "")
+    targets = ", ".join(ends[:5]) + (f" and {len(ends) - 5} more" if len(ends) > 5 else "")
+    sources = sorted({_name(member.source) for member, _ in members})
+    who = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
+    evidence = Evidence()
+    for joined in {id(member.evidence): member.evidence for member, _ in members}.values():
+        evidence.merge(joined)
+    subject = _name(line.source) if isinstance(line.source, Workload) else _name(line.destination)
+    return ReviewItem(
+        name, held.kind, subject, f"{who} → {targets} at {shown}", held.why, held.acceptable, summary(evidence)
+    )
+
+
+def _name(party: Party) -> str:
+    return str(party)
+
+
+def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:
+    """A workload whose addresses outside no longer fit the evidence talks to the internet at large: ask."""
+    found: dict[tuple[str, str, int], list[Decision]] = {}
+    for decision in decisions:
+        line = decision.line
+        if decision.fate is Fate.POLICY and isinstance(line.destination, Outside) and line.destination.place is Place.EXTERNAL:
+            if line.evidence.destinations.saturated:
+                found.setdefault((party_key(line.source), line.protocol, line.port), []).append(decision)
+    added: list[Decision] = []
+    for (source, protocol, port), group in sorted(found.items()):
+        name = item_id("internet-egress", source, protocol, str(port))
+        line = group[0].line
+        for decision in group:
+            decision.fate, decision.review = Fate.HELD, name
+        if name in options.accepted:
+            everywhere = Outside(Place.EXTERNAL, "", "the internet at large")
+            added.append(
+                Decision(
+                    Line(line.source, everywhere, protocol, port, line.standing, line.evidence, line.records), Fate.POLICY, Cause.ACCEPTED
+                )
+            )
+            continue
+        count = line.evidence.destinations.estimate()
+        review.append(
+            ReviewItem(
+                name, "internet-egress", _name(line.source),
+                f"{_name(line.source)} talks to the internet at large on {protocol} {port}: about {count} addresses",
+                "too many addresses to list; accepting allows every internet address on this port", True,
+                summary(line.evidence),
+            )
+        )
+    return added
+
+
+def _declared_line(source: str, destination: str, protocol: str, port: int, number: int, workloads: Workloads) -> Line:
+    from collector.errors import SourceError
+
+    def party(text: str) -> Party:
+        namespace, slash, name = text.partition("/")
+        workload = workloads.named(namespace, name) if slash else None
+        if workload is not None:
+            return workload
+        try:
+            return Outside(Place.EXTERNAL, str(ipaddress.ip_network(text, strict=False)))
+        except ValueError:
+            raise SourceError(
+                f"declared intent {number + 1} names {text!r}, which is neither a known workload nor an address",
+                where="--declared",
+                hint="write namespace/workload as the inventory or the flows name it, or a CIDR",
+            ) from None
+
+    ends = party(source), party(destination)
+    if all(isinstance(end, Outside) for end in ends):
+        raise SourceError(f"declared intent {number + 1} joins two addresses", where="--declared", hint="name a workload")
+    return Line(*ends, protocol, port, Standing.INITIATED, Evidence(), 0, "declared")
+
+
+def block_of(address: str) -> tuple[external.BlockPeer, ...]:
+    """The block of one outside address or declared CIDR; the internet for ""."""
+    if not address:
+        return external.internet((4,))
+    return (external.BlockPeer(str(ipaddress.ip_network(address, strict=False))),)

@@ -1,0 +1,139 @@
+"""Policy before any dialect: what a workload may do, and why.
+
+Invariant: everything here is immutable, ordered and comparable, so that two runs on the same patterns give equal intents
+and an output can be read back and compared with the intent that it was rendered from.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from collector.endpoints import Labels
+
+Direction = Literal["ingress", "egress"]
+
+
+class Cause(StrEnum):
+    """Why a rule is there. Rules of different causes are never merged, so that a reviewer can strike one alone."""
+
+    OBSERVED = "observed"
+    DNS = "dns"
+    CONTROL_PLANE = "control plane"
+    MESH = "mesh infrastructure"
+    INTERNET = "published to the internet"
+    DECLARED = "declared"
+    ACCEPTED = "accepted in review"
+
+
+class Port(msgspec.Struct, frozen=True, order=True):
+    """A port on the pod (never a Service's), 1 to 65535."""
+
+    protocol: str
+    number: int
+
+
+class PodPeer(msgspec.Struct, frozen=True, order=True, tag="pods"):
+    """The pods of one namespace that carry these labels; no labels = all of them."""
+
+    namespace: str
+    selector: Labels
+
+
+class BlockPeer(msgspec.Struct, frozen=True, order=True, tag="block"):
+    """Addresses outside the cluster, as a canonical CIDR."""
+
+    cidr: str
+    excepted: tuple[str, ...] = ()
+
+
+Peer = PodPeer | BlockPeer
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Any of `peers` at any of `ports`, in one direction."""
+
+    direction: Direction
+    cause: Cause
+    peers: tuple[Peer, ...]
+    ports: tuple[Port, ...]
+
+
+class Access(msgspec.Struct, frozen=True, order=True):
+    """Who may call a mesh workload how: one AuthorizationPolicy rule.
+
+    `principals` empty = any caller (a plaintext one cannot be named). `methods` and `paths` empty = a TCP port.
+    """
+
+    cause: Cause
+    principals: tuple[str, ...]
+    ports: tuple[int, ...]
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+class Target(msgspec.Struct, frozen=True, order=True):
+    """What a policy attaches to: the pods of `selector` in `namespace` (no labels = all), or a Service by `service`."""
+
+    namespace: str
+    name: str
+    selector: Labels = ()
+    service: str = ""
+
+
+class NetworkIntent(msgspec.Struct, frozen=True):
+    """One NetworkPolicy: `directions` are isolated, `rules` let through."""
+
+    target: Target
+    directions: tuple[Direction, ...]
+    rules: tuple[Rule, ...]
+
+
+class AccessIntent(msgspec.Struct, frozen=True):
+    """One ALLOW AuthorizationPolicy; no accesses = nothing is allowed."""
+
+    target: Target
+    accesses: tuple[Access, ...]
+
+
+class MutualTLSIntent(msgspec.Struct, frozen=True):
+    """Only mutual TLS may enter this namespace (PeerAuthentication STRICT)."""
+
+    namespace: str
+
+
+def peer_key(peer: Peer) -> tuple[str, ...]:
+    """A total order over both kinds of peer."""
+    if isinstance(peer, PodPeer):
+        return ("pods", peer.namespace, *(f"{key}={value}" for key, value in peer.selector))
+    return ("block", peer.cidr)
+
+
+def fewest_rules(pairs: dict[tuple[Peer, Port], Cause], direction: Direction) -> tuple[Rule, ...]:
+    """The fewest rules with exactly these (peer, port) permissions, causes kept apart.
+
+    Peers with the same ports share a rule, or ports with the same peers do: whichever needs fewer rules, and on a tie
+    the former.
+    """
+    rules: list[Rule] = []
+    for cause in sorted(set(pairs.values())):
+        mine = [pair for pair, why in pairs.items() if why == cause]
+        by_peer: dict[Peer, set[Port]] = {}
+        by_port: dict[Port, set[Peer]] = {}
+        for peer, port in mine:
+            by_peer.setdefault(peer, set()).add(port)
+            by_port.setdefault(port, set()).add(peer)
+        shared_ports: dict[frozenset[Port], set[Peer]] = {}
+        for peer, ports in by_peer.items():
+            shared_ports.setdefault(frozenset(ports), set()).add(peer)
+        shared_peers: dict[frozenset[Peer], set[Port]] = {}
+        for port, peers in by_port.items():
+            shared_peers.setdefault(frozenset(peers), set()).add(port)
+        if len(shared_ports) <= len(shared_peers):
+            grouped = [(set(peers), set(ports)) for ports, peers in shared_ports.items()]
+        else:
+            grouped = [(set(peers), set(ports)) for peers, ports in shared_peers.items()]
+        rules += [Rule(direction, cause, tuple(sorted(p, key=peer_key)), tuple(sorted(q))) for p, q in grouped]
+    return tuple(sorted(rules, key=lambda rule: (rule.cause, [peer_key(p) for p in rule.peers], rule.ports)))

@@ -1,0 +1,411 @@
+"""The cluster as its own objects describe it: which workloads there are, who owns a pod, where a Service leads.
+
+Invariant: an `Inventory` is a pure function of its objects, whatever their order or the files that they came in (of one
+object in several versions, a live one beats a manifest, then the last one stands); every lookup is a prebuilt index.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from collector.endpoints import Labels
+from synthesizer.kubernetes_files import Document, objects, read
+from synthesizer.kubernetes_objects import (
+    EndpointsObject,
+    Key,
+    Port,
+    ServiceObject,
+    ServicePort,
+    address,
+    endpoints,
+    identity,
+    is_live,
+    kind_of,
+    labels,
+    mapping,
+    service,
+    text,
+)
+from synthesizer.networks import (
+    METADATA,
+    Network,
+    Ranges,
+    node_addresses,
+    pod_networks,
+    service_networks,
+    webhook_services,
+)
+from synthesizer.ownership import WorkloadObject, workloads
+
+__all__ = ["Inventory", "Key", "Port", "ServiceObject", "ServicePort", "WorkloadObject", "load", "parse"]
+
+# How the controllers name pods, by kind; the alphabet is apimachinery's rand.SafeEncodeString.
+_SAFE = "bcdfghjklmnpqrstvwxz2456789"
+_RANDOM = f"-[{_SAFE}]{{5}}"
+_HASHED = rf"-[{_SAFE}0-9]{{6,10}}{_RANDOM}"
+_SUFFIXES = {
+    "CronJob": re.compile(rf"-\d{{8,10}}(?:-\d{{1,5}})?{_RANDOM}"),
+    "DaemonSet": re.compile(_RANDOM),
+    "Deployment": re.compile(_HASHED),
+    "DeploymentConfig": re.compile(rf"-\d{{1,5}}{_RANDOM}"),
+    "Job": re.compile(rf"(?:-\d{{1,5}})?{_RANDOM}"),
+    "Pod": re.compile(""),
+    "ReplicaSet": re.compile(_RANDOM),
+    "ReplicationController": re.compile(_RANDOM),
+    "Rollout": re.compile(_HASHED),
+    "StatefulSet": re.compile(r"-\d{1,5}"),
+}
+_ANY_SUFFIX = re.compile(rf"{_HASHED}|{_RANDOM}|-\d{{1,5}}")
+
+
+@dataclass(frozen=True, eq=False)
+class Inventory:
+    """What the objects of a cluster say, and what follows from it.
+
+    `namespaces`: labels of those with a Namespace object. `pod_cidrs`: of the nodes. `service_cidrs`: declared, or the
+    smallest that covers the known ClusterIPs. `webhooks`: (namespace, Service, Service port) that the API server calls.
+    `documents`: the raw objects that were read, for the judge. `ignored`: how many of each kind were not.
+    """
+
+    workloads: tuple[WorkloadObject, ...] = ()
+    services: tuple[ServiceObject, ...] = ()
+    endpoints: tuple[EndpointsObject, ...] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    node_addresses: frozenset[str] = frozenset()
+    pod_cidrs: tuple[Network, ...] = ()
+    service_cidrs: tuple[Network, ...] = ()
+    webhooks: frozenset[tuple[str, str, int]] = frozenset()
+    documents: tuple[Document, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls) -> Inventory:
+        """What is known without an inventory."""
+        return cls()
+
+    # -- workloads --------------------------------------------------------------------------------------------------
+
+    def workload(self, key: Key) -> WorkloadObject | None:
+        """The workload with this namespace, kind and name."""
+        return self._by_key.get(key)
+
+    def workloads_named(self, namespace: str, name: str) -> list[WorkloadObject]:
+        """The workloads of that name, of whatever kind."""
+        return list(self._by_name.get((namespace, name), ()))
+
+    def workload_of_pod(self, namespace: str, pod: str) -> WorkloadObject | None:
+        """The workload of a pod: a live one by its owner, any other by its name, which a known workload's kind must
+        explain (the longest such name; None if two kinds explain it)."""
+        if (namespace, pod) in self._by_pod:
+            return self._by_pod[namespace, pod]
+        stem = pod
+        while stem:
+            suffix = pod[len(stem) :]
+            named = self._by_name.get((namespace, stem), ())
+            fitting = [item for item in named if _SUFFIXES.get(item.kind, _ANY_SUFFIX).fullmatch(suffix)]
+            if fitting:
+                return fitting[0] if len(fitting) == 1 else None
+            stem = stem.rpartition("-")[0]
+        return None
+
+    def workload_of_address(self, ip: str) -> WorkloadObject | None:
+        """The workload that has a pod at this address; None if nobody or, in old snapshots, several have."""
+        return self._by_address.get(address(ip))
+
+    def workloads_by_labels(self, namespace: str, wanted: Mapping[str, str]) -> list[WorkloadObject]:
+        """The workloads whose template or live pods carry all these labels, sorted; all of them for no labels."""
+        if not wanted:
+            return [item for item in self.workloads if item.namespace == namespace]
+        lists = [self._by_label.get((namespace, *pair), ()) for pair in wanted.items()]
+        found = {
+            position
+            for position, carried in min(lists, key=len)
+            if all(carried.get(name) == value for name, value in wanted.items())
+        }
+        return [self.workloads[position] for position in sorted(found)]
+
+    def selector_of(self, namespace: str, kind: str, name: str) -> Labels:
+        """The owner's selector if a policy can copy it; () without one, or when it has expressions besides."""
+        item = self._by_key.get((namespace, kind, name))
+        return item.selector if item is not None and not item.match_expressions else ()
+
+    def mesh_of(self, namespace: str, workload: WorkloadObject) -> str:
+        """ "sidecar", "ambient", "none", or "" when the objects do not tell."""
+        known = self._by_key.get((namespace, workload.kind, workload.name))
+        return (known or workload).mesh
+
+    # -- Services ---------------------------------------------------------------------------------------------------
+
+    def service(self, namespace: str, name: str) -> ServiceObject | None:
+        """The Service of that name."""
+        return self._services.get((namespace, name))
+
+    def services_of_address(self, ip: str) -> list[ServiceObject]:
+        """The Services with this ClusterIP, external or load balancer address."""
+        return list(self._services_by_address.get(address(ip), ()))
+
+    def backends(self, service: ServiceObject) -> list[WorkloadObject]:
+        """The workloads behind a Service: by its selector, else by its EndpointSlices or Endpoints."""
+        if service.selector:
+            found = self.workloads_by_labels(service.namespace, service.selector)
+            if found:
+                return found
+        keys = {item.key for _, item in self._ends(service)}
+        return [self._by_key[key] for key in sorted(keys)]
+
+    def target_ports(self, service: ServiceObject, protocol: str, port: int) -> list[tuple[WorkloadObject, int]]:
+        """Where a connection to a Service's port arrives: the workloads and their pod ports, sorted.
+
+        A named target port is looked up at each workload, as pods may give one name different numbers.
+        """
+        found: set[tuple[Key, int]] = set()
+        for entry in service.ports:
+            if (entry.protocol, entry.port) == (protocol, port):
+                found |= self._arrivals(service, entry)
+        return [(self._by_key[key], number) for key, number in sorted(found)]
+
+    def service_target_ports(self, workload: WorkloadObject) -> frozenset[tuple[str, int]]:
+        """The (protocol, pod port) pairs of a workload to which any Service leads."""
+        return self._served.get(workload.key, frozenset())
+
+    def published_ports(self, workload: WorkloadObject) -> frozenset[tuple[str, int]]:
+        """The (protocol, pod port) pairs reached from outside the cluster without another pod in between.
+
+        By LoadBalancer, NodePort or externalIPs Services and by host ports. What an Ingress leads to is not among them:
+        that traffic comes from the ingress controller's pods.
+        """
+        return self._published.get(workload.key, frozenset())
+
+    def api_servers(self) -> tuple[tuple[str, int], ...]:
+        """The API servers' own (address, port) pairs: the endpoints of default/kubernetes."""
+        return tuple(
+            sorted(
+                {
+                    (ip, port)
+                    for item in self.endpoints
+                    if (item.namespace, item.service) == ("default", "kubernetes")
+                    for ip, _ in item.addresses
+                    for _, _, port in item.ports
+                }
+            )
+        )
+
+    # -- addresses and policies -------------------------------------------------------------------------------------
+
+    def is_cluster_address(self, ip: str) -> str:
+        """What an address belongs to: "metadata", "pod", "service", "node", "link-local", or "" when not known.
+
+        Exact addresses go before ranges. A hostNetwork pod's address is its node's.
+        """
+        known = address(ip)
+        if not known:
+            return ""
+        if known in METADATA:
+            return "metadata"
+        for name, exact in (
+            ("pod", self._by_address),
+            ("service", self._services_by_address),
+            ("node", self.node_addresses),
+        ):
+            if known in exact:
+                return name
+        if ipaddress.ip_address(known).is_link_local:
+            return "link-local"
+        if known in self._service_ranges:
+            return "service"
+        return "pod" if known in self._pod_ranges else ""
+
+    def of_kind(self, kind: str, group: str = "") -> tuple[Document, ...]:
+        """The raw objects of a kind, of one API group if it is named."""
+        return tuple(
+            document
+            for document in self.documents
+            if document["kind"] == kind and (not group or text(document.get("apiVersion")).startswith(f"{group}/"))
+        )
+
+    @property
+    def network_policies(self) -> tuple[Document, ...]:
+        """NetworkPolicies that are already there."""
+        return self.of_kind("NetworkPolicy")
+
+    @property
+    def authorization_policies(self) -> tuple[Document, ...]:
+        """AuthorizationPolicies that are already there."""
+        return self.of_kind("AuthorizationPolicy")
+
+    @property
+    def gateways(self) -> tuple[Document, ...]:
+        """Gateway API Gateways (waypoints among them) and Istio Gateways."""
+        return self.of_kind("Gateway")
+
+    # -- indexes ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _by_key(self) -> dict[Key, WorkloadObject]:
+        return {item.key: item for item in self.workloads}
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], list[WorkloadObject]]:
+        found: dict[tuple[str, str], list[WorkloadObject]] = {}
+        for item in self.workloads:
+            found.setdefault((item.namespace, item.name), []).append(item)
+        return found
+
+    @cached_property
+    def _by_pod(self) -> dict[tuple[str, str], WorkloadObject]:
+        return {(item.namespace, pod): item for item in self.workloads for pod in item.pods}
+
+    @cached_property
+    def _by_address(self) -> dict[str, WorkloadObject | None]:
+        found: dict[str, WorkloadObject | None] = {}
+        for item in self.workloads:
+            for ip in item.addresses:
+                found[ip] = item if ip not in found else None
+        for ends in self.endpoints:
+            for ip, pod in ends.addresses:
+                behind = self.workload_of_pod(ends.namespace, pod) if pod and ip not in found else None
+                if behind is not None and not behind.host_network:
+                    found[ip] = behind
+        return found
+
+    @cached_property
+    def _by_label(self) -> dict[tuple[str, str, str], list[tuple[int, Mapping[str, str]]]]:
+        found: dict[tuple[str, str, str], list[tuple[int, Mapping[str, str]]]] = {}
+        for position, item in enumerate(self.workloads):
+            for carried in (item.all_labels, *item.pod_labels):
+                for name, value in carried.items():
+                    found.setdefault((item.namespace, name, value), []).append((position, carried))
+        return found
+
+    @cached_property
+    def _services(self) -> dict[tuple[str, str], ServiceObject]:
+        return {(item.namespace, item.name): item for item in self.services}
+
+    @cached_property
+    def _services_by_address(self) -> dict[str, list[ServiceObject]]:
+        found: dict[str, list[ServiceObject]] = {}
+        for item in self.services:
+            for ip in dict.fromkeys((*item.cluster_ips, *item.outer_ips)):
+                found.setdefault(ip, []).append(item)
+        return found
+
+    @cached_property
+    def _endpoints_of(self) -> dict[tuple[str, str], list[EndpointsObject]]:
+        found: dict[tuple[str, str], list[EndpointsObject]] = {}
+        for item in self.endpoints:
+            found.setdefault((item.namespace, item.service), []).append(item)
+        return found
+
+    def _ends(self, service: ServiceObject) -> Iterator[tuple[EndpointsObject, WorkloadObject]]:
+        for ends in self._endpoints_of.get((service.namespace, service.name), ()):
+            for ip, pod in ends.addresses:
+                item = self.workload_of_pod(service.namespace, pod) if pod else self.workload_of_address(ip)
+                if item is not None:
+                    yield ends, item
+
+    def _arrivals(self, service: ServiceObject, entry: ServicePort) -> set[tuple[Key, int]]:
+        selected = self.workloads_by_labels(service.namespace, service.selector) if service.selector else []
+        if not selected:
+            return {
+                (item.key, number)
+                for ends, item in self._ends(service)
+                for name, protocol, number in ends.ports
+                if (name, protocol) == (entry.name, entry.protocol)
+            }
+        if isinstance(entry.target, int):
+            return {(item.key, entry.target) for item in selected}
+        wanted = (entry.target, entry.protocol)
+        return {
+            (item.key, port.number) for item in selected for port in item.ports if (port.name, port.protocol) == wanted
+        }
+
+    @cached_property
+    def _served(self) -> dict[Key, frozenset[tuple[str, int]]]:
+        return self._reached(self.services)
+
+    @cached_property
+    def _published(self) -> dict[Key, frozenset[tuple[str, int]]]:
+        found = self._reached(item for item in self.services if item.published)
+        for item in self.workloads:
+            hosted = {(port.protocol, port.number) for port in item.ports if port.host_port}
+            if hosted:
+                found[item.key] = found.get(item.key, frozenset()) | hosted
+        return found
+
+    def _reached(self, services: Iterable[ServiceObject]) -> dict[Key, frozenset[tuple[str, int]]]:
+        found: dict[Key, set[tuple[str, int]]] = {}
+        for item in services:
+            for entry in item.ports:
+                for key, number in self._arrivals(item, entry):
+                    found.setdefault(key, set()).add((entry.protocol, number))
+        return {key: frozenset(ports) for key, ports in found.items()}
+
+    @cached_property
+    def _service_ranges(self) -> Ranges:
+        return Ranges(self.service_cidrs)
+
+    @cached_property
+    def _pod_ranges(self) -> Ranges:
+        return Ranges(self.pod_cidrs)
+
+
+def load(paths: Iterable[str]) -> Inventory:
+    """The inventory in files and folders of manifests (YAML or JSON, plain or gzip).
+
+    Raises `InventoryError` with the file and the number of the document that cannot be understood.
+    """
+    return _inventory(objects(read(paths)))
+
+
+def parse(documents: Iterable[object], where: str = "inventory") -> Inventory:
+    """The inventory in documents that are parsed already; `where` names them in an `InventoryError`."""
+    numbered = ((f"{where}, document {number}", document) for number, document in enumerate(documents, 1))
+    return _inventory(objects((place, document) for place, document in numbered if document is not None))
+
+
+def _inventory(given: Iterable[tuple[str, Document]]) -> Inventory:
+    found: dict[tuple[str, str, str], tuple[str, Document]] = {}
+    ignored: dict[str, int] = {}
+    for where, document in given:
+        kind = kind_of(document)
+        group = text(document.get("apiVersion")).rpartition("/")[0]
+        if not kind:
+            name = f"{document['kind']}.{group}".rstrip(".")
+            ignored[name] = ignored.get(name, 0) + 1
+            continue
+        key = (f"{kind}.{group}" if kind == "Gateway" else kind, *identity(document, where))
+        if key not in found or is_live(document) or not is_live(found[key][1]):
+            found[key] = where, document
+    found = dict(sorted(found.items()))
+    namespaces = {
+        name: {"kubernetes.io/metadata.name": name, **labels(mapping(document, "metadata", "labels"), where)}
+        for (kind, _, name), (where, document) in found.items()
+        if kind == "Namespace"
+    }
+    services = tuple(
+        service(document, namespaces.get(namespace, {}), where)
+        for (kind, namespace, _), (where, document) in found.items()
+        if kind == "Service"
+    )
+    raw = tuple(document for _, document in found.values())
+    return Inventory(
+        workloads=workloads(found, namespaces),
+        services=services,
+        endpoints=tuple(
+            item
+            for (kind, _, _), (where, document) in found.items()
+            if kind in ("Endpoints", "EndpointSlice")
+            for item in endpoints(document, where)
+        ),
+        namespaces=namespaces,
+        node_addresses=node_addresses(raw),
+        pod_cidrs=pod_networks(raw),
+        service_cidrs=service_networks(raw, services),
+        webhooks=webhook_services(raw),
+        documents=raw,
+        ignored=dict(sorted(ignored.items())),
+    )

@@ -1,0 +1,263 @@
+"""Settled patterns → lines between workloads and places: who really talks to whom.
+
+Invariant: an address that belongs to the cluster (pod, node, Service, metadata service) never comes out as an external
+one; what it belongs to cannot be told comes out as `unresolved`, with the reason.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from functools import lru_cache
+
+import msgspec
+
+from collector.direction import Pattern, Standing, settle
+from collector.endpoints import NODE_ENTITIES, Endpoint
+from collector.patterns import Evidence, Patterns
+from synthesizer.inventory import Inventory
+from synthesizer.networks import METADATA
+from synthesizer.workloads import Workload, Workloads
+
+
+class Place(StrEnum):
+    """Where the other end is when it is no workload."""
+
+    EXTERNAL = "external"
+    NODE = "node"
+    OWN_NODE = "own node"
+    API_SERVER = "kube-apiserver"
+    METADATA = "cloud metadata"
+    LINK_LOCAL = "link-local"
+    HEALTH = "cilium health"
+    INGRESS = "cilium ingress"
+    UNRESOLVED = "unresolved"
+
+
+class Outside(msgspec.Struct, frozen=True, order=True):
+    """An end that is not a workload. `address` is "" when only the kind is known; `because` says why it is here."""
+
+    place: Place
+    address: str = ""
+    because: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place.value} {self.address}".strip()
+
+
+Party = Workload | Outside
+
+
+class Line(msgspec.Struct, eq=False):
+    """`source` talks to `destination` at pod port `port`. `records` counts what was seen between just these two."""
+
+    source: Party
+    destination: Party
+    protocol: str
+    port: int
+    standing: Standing
+    evidence: Evidence
+    records: int
+    because: str = ""
+    principals: tuple[str, ...] = ()
+    via: str = ""  # the Service whose address was used
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Sorts, and identifies the line in a review."""
+        return (party_key(self.source), party_key(self.destination), self.protocol, f"{self.port:05d}")
+
+
+def party_key(party: Party) -> str:
+    """A party's sortable name, unique among parties."""
+    if isinstance(party, Workload):
+        return "/".join(("w", *party.key))
+    return "/".join(("o", party.place.value, party.address))
+
+
+_NODE_LOCAL_DNS = "169.254.20.10"
+# Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE): with no inventory
+# a private address in one of them is a ClusterIP far more likely than a server outside.
+_USUAL_SERVICE_RANGES = tuple(
+    map(ipaddress.ip_network, ("10.96.0.0/12", "172.20.0.0/16", "10.100.0.0/16", "10.43.0.0/16", "172.30.0.0/16", "34.118.224.0/20"))
+)
+_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})
+_STRENGTH = {
+    Standing.INITIATED: 5,
+    Standing.AUDITED: 4,
+    Standing.INFERRED: 3,
+    Standing.UNANSWERED: 2,
+    Standing.DENIED: 1,
+    Standing.OPEN: 0,
+}
+
+
+def lines(patterns: Patterns, workloads: Workloads, inventory: Inventory) -> list[Line]:
+    """All lines, sorted by `Line.key`; evidence of the same line from several sources is joined."""
+    resolver = _Resolver(patterns, workloads, inventory)
+
+    def identify(endpoint: Endpoint) -> object:
+        workload = workloads.of.get(endpoint)
+        return workload.key if workload is not None else endpoint
+
+    def declared(endpoint: Endpoint, protocol: str, port: int) -> bool:
+        workload = workloads.of.get(endpoint)
+        return workload is not None and workloads.declares(workload, protocol, port)
+
+    joined: dict[tuple[str, ...], Line] = {}
+    for pattern in settle(patterns, identify, declared):
+        for line in resolver.lines_of(pattern):
+            known = joined.get(line.key)
+            joined[line.key] = line if known is None else _join(known, line)
+    return [joined[key] for key in sorted(joined)]
+
+
+def _join(one: Line, two: Line) -> Line:
+    stronger = one if _STRENGTH[one.standing] >= _STRENGTH[two.standing] else two
+    evidence = one.evidence if one.evidence is two.evidence else Evidence().merge(one.evidence).merge(two.evidence)
+    principals = tuple(sorted({*one.principals, *two.principals}))
+    return Line(
+        stronger.source,
+        stronger.destination,
+        one.protocol,
+        one.port,
+        stronger.standing,
+        evidence,
+        one.records + two.records,
+        stronger.because,
+        principals,
+        one.via or two.via,
+    )
+
+
+class _Resolver:
+    def __init__(self, patterns: Patterns, workloads: Workloads, inventory: Inventory) -> None:
+        self.workloads = workloads
+        self.inventory = inventory
+        self.nodes = set(inventory.node_addresses)
+        for endpoint, sighting in patterns.sightings.items():
+            if endpoint.kind == "entity" and endpoint.entity in NODE_ENTITIES:
+                self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {""}
+        seen_pods = {a for a in workloads.by_address} | {a for w in inventory.workloads for a in w.addresses}
+        # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.
+        self.pod_ranges = {_around(a, 24, 120) for a in seen_pods}
+        self.node_ranges = {_around(a, 24, 120) for a in self.nodes}
+
+    def lines_of(self, pattern: Pattern) -> list[Line]:
+        """The lines of one pattern: one, unless an end is an address shared by several parties."""
+        evidence = pattern.evidence
+        principals = (pattern.principal,) if pattern.principal else ()
+        found: list[Line] = []
+        for source, records_in in self._ends(pattern.source, evidence, True, pattern):
+            for destination, records_out in self._ends(pattern.destination, evidence, False, pattern):
+                for party, port, via in self._behind(destination, pattern):
+                    if isinstance(source, Outside) and isinstance(party, Outside):
+                        continue  # neither end can carry a policy
+                    records = min(records_in, records_out)
+                    found.append(
+                        Line(
+                            source, party, pattern.protocol, port, pattern.standing, evidence, records,
+                            pattern.because, principals, via,
+                        )
+                    )
+        return found
+
+    def _ends(self, endpoint: Endpoint, evidence: Evidence, opener: bool, pattern: Pattern) -> list[tuple[Party, int]]:
+        """The parties an endpoint stands for, with their records."""
+        workload = self.workloads.of.get(endpoint)
+        seen = evidence.sources if opener else evidence.destinations
+        records = sum(evidence.signals.values())
+        if workload is not None:
+            return [(workload, records)]
+        if endpoint.kind == "entity":
+            return self._entity(endpoint, seen.items(), opener, pattern, records)
+        parties: dict[Party, int] = {}
+        for address, count in seen.items():
+            party = self.place(address)
+            if endpoint.kind == "service" and not isinstance(party, Workload):
+                party = Outside(Place.UNRESOLVED, address, f"Service {endpoint.namespace}/{endpoint.workload}")
+            parties[party] = parties.get(party, 0) + count
+        return list(parties.items()) or [(Outside(Place.UNRESOLVED, "", "neither an identity nor an address"), records)]
+
+    def _entity(
+        self, endpoint: Endpoint, seen: list[tuple[str, int]], opener: bool, pattern: Pattern, records: int
+    ) -> list[tuple[Party, int]]:
+        name = endpoint.entity
+        if name == "kube-apiserver" and not opener and pattern.port not in _API_PORTS:
+            name = "remote-node"  # another port of a control-plane node
+        if name == "kube-apiserver":
+            return [(Outside(Place.API_SERVER, address), count) for address, count in seen if address] or [
+                (Outside(Place.API_SERVER), records)
+            ]
+        places = {"host": Place.OWN_NODE, "remote-node": Place.NODE, "health": Place.HEALTH, "ingress": Place.INGRESS}
+        if name in places:
+            if not opener and any(address == _NODE_LOCAL_DNS for address, _ in seen) and pattern.port == 53:
+                return [(Outside(Place.LINK_LOCAL, _NODE_LOCAL_DNS), records)]
+            return [(Outside(places[name]), records)]
+        return [(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
+
+    def place(self, address: str) -> Party:
+        """Who or what an address is."""
+        if not address:
+            return Outside(Place.UNRESOLVED, "", "no address in the record")
+        if address in self.workloads.by_address:
+            workload = self.workloads.by_address[address]
+            return workload or Outside(Place.UNRESOLVED, address, "several workloads used this address")
+        if address in METADATA:
+            return Outside(Place.METADATA, address)
+        if address in self.nodes:
+            return Outside(Place.NODE)
+        known = self.inventory.is_cluster_address(address)
+        if known == "service":
+            return Outside(Place.UNRESOLVED, address, "a Service's address")
+        if known == "node":
+            return Outside(Place.NODE)
+        if known == "pod":
+            return Outside(Place.UNRESOLVED, address, "inside the pod range, but no known pod has it")
+        parsed = ipaddress.ip_address(address)
+        if parsed.is_link_local:
+            return Outside(Place.LINK_LOCAL, address)
+        if parsed.is_loopback or parsed.is_multicast or parsed.is_unspecified:
+            return Outside(Place.UNRESOLVED, address, "not an address that a policy can name")
+        if _around(address, 24, 120) in self.pod_ranges:
+            return Outside(Place.UNRESOLVED, address, "beside pod addresses, but no known pod has it")
+        if _around(address, 24, 120) in self.node_ranges:
+            return Outside(Place.UNRESOLVED, address, "beside node addresses")
+        if not self.inventory.service_cidrs and any(
+            parsed in net for net in _USUAL_SERVICE_RANGES if net.version == parsed.version
+        ):
+            return Outside(Place.UNRESOLVED, address, "inside a usual Service range; an inventory would tell")
+        return Outside(Place.EXTERNAL, address)
+
+    def _behind(self, party: Party, pattern: Pattern) -> list[tuple[Party, int, str]]:
+        """What is behind a Service: its workloads and their pod ports; anything else is itself."""
+        if isinstance(party, Workload):
+            return [(party, pattern.port, "")]
+        found: list[tuple[Party, int, str]] = []
+        services = self.inventory.services_of_address(party.address) if party.address else []
+        endpoint = pattern.destination
+        if not services and endpoint.kind == "service":
+            service = self.inventory.service(endpoint.namespace, endpoint.workload)
+            services = [service] if service is not None else []
+        for service in services:
+            for item, number in self.inventory.target_ports(service, pattern.protocol, pattern.port):
+                workload = self.workloads.named(item.namespace, item.name)
+                if workload is not None:
+                    found.append((workload, number, f"{service.namespace}/{service.name}"))
+            if endpoint.kind == "service" and not found:  # an upstream address is a pod's: the port is the pod's already
+                for item in self.inventory.backends(service):
+                    workload = self.workloads.named(item.namespace, item.name)
+                    if workload is not None:
+                        found.append((workload, pattern.port, f"{service.namespace}/{service.name}"))
+        if not found and endpoint.kind == "service":
+            workload = self.workloads.named(endpoint.namespace, endpoint.workload)
+            if workload is not None:
+                return [(workload, pattern.port, f"{endpoint.namespace}/{endpoint.workload}")]
+        return found or [(party, pattern.port, "")]
+
+
+@lru_cache(maxsize=1 << 16)
+def _around(address: str, v4: int, v6: int) -> str:
+    """The network of that prefix length around an address, as text."""
+    parsed = ipaddress.ip_address(address)
+    return str(ipaddress.ip_network((address, v4 if parsed.version == 4 else v6), strict=False))

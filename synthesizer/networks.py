@@ -1,0 +1,121 @@
+"""Which address ranges and Services the cluster's own machinery uses: nodes, pods, ClusterIPs, webhooks.
+
+Invariant: nothing is invented. A range is one that an object declares, or the smallest around addresses that objects
+hold, and then only within limits that a Service range keeps in practice.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from synthesizer.kubernetes_files import Document
+from synthesizer.kubernetes_objects import ServiceObject, addresses, mapping, number, sequence, text
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Where clouds hand credentials to whoever asks: AWS, GCP, Azure, OpenStack (one address), AWS on IPv6, ECS and EKS pod
+# identity, Alibaba.
+METADATA = frozenset(
+    {"169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "100.100.100.200"}
+)
+ENOUGH_SERVICES = 3  # ClusterIPs from which a range may be inferred
+WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wider than 20 bits
+
+
+class Ranges:
+    """Networks, asked for the addresses in them; the time depends on how many prefix lengths there are, not networks."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._starts: dict[tuple[int, int], set[int]] = {}
+        for network in networks:
+            shift = network.max_prefixlen - network.prefixlen
+            self._starts.setdefault((network.version, shift), set()).add(int(network.network_address) >> shift)
+
+    def __contains__(self, ip: str) -> bool:
+        if not self._starts:
+            return False
+        parsed = ipaddress.ip_address(ip)
+        return any(
+            version == parsed.version and int(parsed) >> shift in starts
+            for (version, shift), starts in self._starts.items()
+        )
+
+
+def node_addresses(documents: Iterable[Document]) -> frozenset[str]:
+    """Addresses of nodes, as Node objects and the pods that run on them tell."""
+    found: set[str] = set()
+    for document in documents:
+        status = mapping(document, "status")
+        if document["kind"] == "Node":
+            found.update(addresses([mapping(entry).get("address") for entry in sequence(status, "addresses")]))
+        elif document["kind"] == "Pod":
+            more = [mapping(entry).get("ip") for entry in sequence(status, "hostIPs")]
+            found.update(addresses([status.get("hostIP"), *more]))
+    return frozenset(found)
+
+
+def pod_networks(documents: Iterable[Document]) -> tuple[Network, ...]:
+    """Pod ranges of Node and CiliumNode objects, joined where they touch."""
+    values: list[object] = []
+    for document in documents:
+        spec = mapping(document, "spec")
+        if document["kind"] == "Node":
+            values += [*sequence(spec, "podCIDRs"), spec.get("podCIDR")]
+        elif document["kind"] == "CiliumNode":
+            values += sequence(spec, "ipam", "podCIDRs")
+    return _collapsed(values)
+
+
+def service_networks(documents: Iterable[Document], services: Iterable[ServiceObject]) -> tuple[Network, ...]:
+    """Ranges of ClusterIPs: those of ServiceCIDR objects, else the smallest around the known ones, if not too wide."""
+    declared: list[object] = []
+    for document in documents:
+        if document["kind"] == "ServiceCIDR":
+            declared += sequence(document, "spec", "cidrs")
+    found = list(_collapsed(declared))
+    known = [ipaddress.ip_address(ip) for item in services for ip in item.cluster_ips]
+    for version, widest in WIDEST_SERVICES.items():
+        numbers = {int(ip) for ip in known if ip.version == version}
+        if len(numbers) < ENOUGH_SERVICES or any(network.version == version for network in found):
+            continue
+        bits = 32 if version == 4 else 128
+        length = bits - (min(numbers) ^ max(numbers)).bit_length()
+        if length >= widest:
+            network = ipaddress.IPv4Network if version == 4 else ipaddress.IPv6Network
+            found.append(network((min(numbers), length), strict=False))
+    return tuple(found)
+
+
+def webhook_services(documents: Iterable[Document]) -> frozenset[tuple[str, str, int]]:
+    """(namespace, Service, Service port) that the API server calls: admission and conversion webhooks, aggregated APIs."""
+    found: set[tuple[str, str, int]] = set()
+    for document in documents:
+        kind = document["kind"]
+        if kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"):
+            called = [mapping(hook, "clientConfig", "service") for hook in sequence(document, "webhooks")]
+        elif kind == "APIService":
+            called = [mapping(document, "spec", "service")]
+        elif kind == "CustomResourceDefinition":
+            called = [mapping(document, "spec", "conversion", "webhook", "clientConfig", "service")]
+        else:
+            continue
+        for service in called:
+            if text(service.get("namespace")) and text(service.get("name")):
+                found.add((service["namespace"], service["name"], number(service.get("port")) or 443))
+    return frozenset(found)
+
+
+def _collapsed(values: Iterable[object]) -> tuple[Network, ...]:
+    v4: list[ipaddress.IPv4Network] = []
+    v6: list[ipaddress.IPv6Network] = []
+    for value in values:
+        try:
+            network = ipaddress.ip_network(text(value), strict=False)
+        except ValueError:
+            continue
+        if isinstance(network, ipaddress.IPv4Network):
+            v4.append(network)
+        else:
+            v6.append(network)
+    return (*ipaddress.collapse_addresses(v4), *ipaddress.collapse_addresses(v6))

@@ -1,0 +1,67 @@
+"""What the user may choose about the synthesis.
+
+Invariant: everything that changes the output and is not traffic or inventory is here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+CNI = Literal["generic", "cilium", "calico"]
+Mesh = Literal["none", "sidecar", "ambient"]
+
+# Namespaces of the cluster's own machinery: a wrong rule here takes the cluster down, so they are asked for by name.
+SYSTEM_NAMESPACES = frozenset(
+    {
+        "calico-apiserver",
+        "calico-system",
+        "cert-manager",
+        "cilium",
+        "cilium-secrets",
+        "gatekeeper-system",
+        "gke-managed-system",
+        "gmp-system",
+        "istio-system",
+        "kube-flannel",
+        "kube-node-lease",
+        "kube-public",
+        "kube-system",
+        "linkerd",
+        "local-path-storage",
+        "metallb-system",
+        "tigera-operator",
+    }
+)
+_SYSTEM_PREFIXES = ("openshift-", "gke-", "aks-")
+
+
+class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"source": "from", "destination": "to"}):
+    """A connection that must work although it may never be observed: a monthly job, a failover.
+
+    `source` and `destination` are `namespace/workload`, or one of them an address or CIDR.
+    """
+
+    source: str
+    destination: str
+    port: int
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+    because: str = ""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """`namespaces` empty = every namespace but the system ones. `accepted` holds ids of review items."""
+
+    cni: CNI = "generic"
+    mesh: Mesh = "none"
+    trust_domain: str = "cluster.local"
+    namespaces: tuple[str, ...] = ()
+    accepted: frozenset[str] = frozenset()
+    declared: tuple[Declared, ...] = ()
+
+    def wants(self, namespace: str) -> bool:
+        """Whether policies are to be written for a namespace."""
+        if self.namespaces:
+            return namespace in self.namespaces
+        return namespace not in SYSTEM_NAMESPACES and not namespace.startswith(_SYSTEM_PREFIXES)

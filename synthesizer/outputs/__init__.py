@@ -1,0 +1,26 @@
+"""Intents out: one dialect a module, each registered here.
+
+Invariant: outputs do not know each other. A new one is a module with `manifest(intent, renderer)`, a template, an entry
+below, and a reader in the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from synthesizer.intent import AccessIntent, MutualTLSIntent, NetworkIntent
+from synthesizer.manifest import Manifest
+from synthesizer.outputs import authorizationpolicy, networkpolicy, peerauthentication
+from synthesizer.render import Renderer
+
+OUTPUTS: dict[type, Callable[[Any, Renderer], Manifest]] = {
+    NetworkIntent: networkpolicy.manifest,
+    AccessIntent: authorizationpolicy.manifest,
+    MutualTLSIntent: peerauthentication.manifest,
+}
+
+
+def manifest(intent: NetworkIntent | AccessIntent | MutualTLSIntent, renderer: Renderer) -> Manifest:
+    """The manifest of an intent, in the dialect registered for its type."""
+    return OUTPUTS[type(intent)](intent, renderer)

@@ -1,0 +1,57 @@
+"""Names must resolve: who the cluster's resolver is, and the rule that every isolated namespace needs.
+
+Both protocols always, since truncated answers come back over TCP. The port is the resolver pod's (53; 5353 on OpenShift).
+Source: Kubernetes, "DNS for Services and Pods"; NodeLocal DNSCache.
+"""
+
+from __future__ import annotations
+
+from synthesizer.intent import BlockPeer, Peer, PodPeer, Port
+from synthesizer.lines import Line, Outside, Place
+from synthesizer.workloads import Workload
+
+_RESOLVER_LABELS = frozenset(
+    {
+        ("k8s-app", "kube-dns"),
+        ("k8s-app", "coredns"),
+        ("k8s-app", "node-local-dns"),
+        ("app.kubernetes.io/name", "coredns"),
+        ("app", "coredns"),
+        ("dns.operator.openshift.io/daemonset-dns", "default"),
+    }
+)
+_PORTS = frozenset({53, 5353, 1053})
+KUBE_DNS: Peer = PodPeer("kube-system", (("k8s-app", "kube-dns"),))
+
+Resolver = tuple[Peer, int]
+
+
+def is_resolver(workload: Workload) -> bool:
+    """Whether a workload is the cluster's own resolver."""
+    named = workload.name.startswith(("coredns", "kube-dns", "node-local-dns", "dns-default"))
+    system = workload.namespace in ("kube-system", "openshift-dns")
+    return bool(_RESOLVER_LABELS & set(workload.labels)) or (system and named)
+
+
+def resolver_of(line: Line) -> Resolver | None:
+    """The resolver that a line asks, if it is a question to the cluster's DNS."""
+    destination = line.destination
+    if line.port not in _PORTS or line.protocol not in ("UDP", "TCP"):
+        return None
+    if isinstance(destination, Workload):
+        if is_resolver(destination) and destination.selectable:
+            return PodPeer(destination.namespace, destination.selector), line.port
+    elif destination.place is Place.LINK_LOCAL:
+        return BlockPeer(f"{destination.address}/32"), line.port
+    return None
+
+
+def permissions(resolvers: set[Resolver]) -> set[tuple[Peer, Port]]:
+    """What a namespace needs so that names resolve; kube-dns when nobody was seen asking."""
+    chosen = resolvers or {(KUBE_DNS, 53)}
+    return {(peer, Port(protocol, port)) for peer, port in chosen for protocol in ("TCP", "UDP")}
+
+
+def is_local_cache(party: Workload | Outside) -> bool:
+    """Whether a party is NodeLocal DNSCache on its link-local address."""
+    return isinstance(party, Outside) and party.place is Place.LINK_LOCAL

@@ -1,0 +1,71 @@
+"""Addresses outside the cluster: exact as long as they are few, then covering prefixes within a stated budget.
+
+Invariant: a prefix never reaches into private, shared, link-local or metadata ranges, and allows at most `BUDGET`
+addresses per address seen.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from synthesizer.intent import BlockPeer
+
+EXACT = 32  # distinct addresses for one workload and port that are listed one by one
+BUDGET = 4  # addresses allowed per address seen, in a covering prefix
+_WIDEST = {4: 24, 6: 112}
+
+# Not the internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291.
+NOT_INTERNET = {
+    4: tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"))),
+    6: tuple(map(ipaddress.ip_network, ("fc00::/7", "fe80::/10"))),
+}
+
+
+def is_internet(address: str) -> bool:
+    """Whether an address lies outside the private ranges."""
+    parsed = ipaddress.ip_address(address)
+    return not any(parsed in network for network in NOT_INTERNET[parsed.version])
+
+
+def blocks(addresses: Iterable[str]) -> tuple[BlockPeer, ...]:
+    """The blocks that let these addresses through: `/32` and `/128` each, or merged when there are many.
+
+    Private addresses (a database on premises) are never merged.
+    """
+    parsed = sorted({ipaddress.ip_address(a) for a in addresses}, key=lambda a: (a.version, int(a)))
+    if len(parsed) <= EXACT:
+        return tuple(BlockPeer(str(ipaddress.ip_network(a))) for a in parsed)
+    found: list[str] = []
+    for version, widest in _WIDEST.items():
+        public = [a for a in parsed if a.version == version and is_internet(str(a))]
+        found += [str(ipaddress.ip_network(a)) for a in parsed if a.version == version and not is_internet(str(a))]
+        found += _merged(public, 32 if version == 4 else 128, widest)
+    return tuple(BlockPeer(cidr) for cidr in sorted(found))
+
+
+def _merged(addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], full: int, widest: int) -> list[str]:
+    """Greedily take the widest prefixes that keep the budget."""
+    left = list(addresses)
+    found: list[str] = []
+    for length in range(widest, full):
+        groups: dict[str, list[ipaddress.IPv4Address | ipaddress.IPv6Address]] = {}
+        for address in left:
+            groups.setdefault(str(ipaddress.ip_network((address, length), strict=False)), []).append(address)
+        taken = {cidr for cidr, group in groups.items() if len(group) > 1 and 2 ** (full - length) <= BUDGET * len(group)}
+        found += sorted(taken)
+        left = [a for cidr, group in groups.items() if cidr not in taken for a in group]
+    return found + [str(ipaddress.ip_network(address)) for address in left]
+
+
+def internet(versions: Iterable[int], node_addresses: Iterable[str] = ()) -> tuple[BlockPeer, ...]:
+    """The internet at large, per address family, without the ranges that are not the internet.
+
+    `node_addresses` are those through which outsiders come in by SNAT; the private range that holds them is not excepted.
+    """
+    inside = [ipaddress.ip_address(address) for address in node_addresses]
+    found = []
+    for version in sorted(set(versions)):
+        excepted = [net for net in NOT_INTERNET[version] if not any(a.version == version and a in net for a in inside)]
+        found.append(BlockPeer("0.0.0.0/0" if version == 4 else "::/0", tuple(map(str, excepted))))
+    return tuple(found)

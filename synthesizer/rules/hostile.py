@@ -1,0 +1,20 @@
+"""Traffic that an attacker would make: searching the network, asking the cloud for credentials."""
+
+from __future__ import annotations
+
+from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.rules.view import Held, View
+
+
+def cloud_metadata(line: Line, _view: View) -> Held | None:
+    """The instance metadata service hands out the node's credentials; never allowed by observation alone."""
+    if isinstance(line.destination, Outside) and line.destination.place is Place.METADATA:
+        return Held("cloud-metadata", "this address hands out the node's cloud credentials; allow it only knowingly")
+    return None
+
+
+def scanning(line: Line, view: View) -> Held | None:
+    """A source that searches: what else it reached is suspect, unless others use it too or it is declared."""
+    if party_key(line.source) not in view.scanners or view.declared(line) or view.used_by_others(line):
+        return None
+    return Held("scan", "its source tried many destinations or ports and got few answers")

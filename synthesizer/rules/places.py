@@ -1,0 +1,64 @@
+"""Ends that a NetworkPolicy cannot name, or cannot name on every CNI."""
+
+from __future__ import annotations
+
+from synthesizer.lines import Line, Outside, Place
+from synthesizer.rules.view import Held, View
+from synthesizer.workloads import Workload
+
+
+def unresolved(line: Line, _view: View) -> Held | None:
+    """Whose address it is cannot be told; an ipBlock for a pod, node or Service address would be wrong tomorrow."""
+    for party in (line.source, line.destination):
+        if isinstance(party, Outside) and party.place is Place.UNRESOLVED:
+            return Held("unresolved", f"it cannot be told who is at the other end: {party.because}", acceptable=False)
+    return None
+
+
+def other_cluster(line: Line, view: View) -> Held | None:
+    """Pods of another cluster: Cilium matches labels across clusters, a portable NetworkPolicy cannot name them."""
+    if view.cni == "cilium":
+        return None
+    for party in (line.source, line.destination):
+        if isinstance(party, Workload) and party.cluster and party.cluster != view.cluster:
+            return Held("other-cluster", f"{party} runs in cluster {party.cluster}; NetworkPolicy ends at the cluster", False)
+    return None
+
+
+def nodes(line: Line, view: View) -> Held | None:
+    """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word."""
+    source, destination = line.source, line.destination
+    if isinstance(source, Outside) and source.place is Place.NODE and isinstance(destination, Workload):
+        if view.published(destination, line.protocol, line.port):
+            return None
+        return Held("node", "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes", False)
+    if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):
+        return Held("node", "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (toEntities)", False)
+    return None
+
+
+def cilium_entities(line: Line, view: View) -> Held | None:
+    """Cilium's API server and ingress identities: not reachable by an ipBlock there."""
+    for party in (line.source, line.destination):
+        if not isinstance(party, Outside):
+            continue
+        if party.place is Place.INGRESS:
+            return Held("cilium-ingress", "Cilium's ingress needs a CiliumNetworkPolicy with fromEntities: [ingress]", False)
+        if party.place is Place.API_SERVER and (view.cni == "cilium" or not party.address):
+            return Held(
+                "kube-apiserver",
+                "on Cilium an ipBlock does not match the API server; write a CiliumNetworkPolicy with the entity kube-apiserver",
+                False,
+            )
+        if party.place is Place.LINK_LOCAL and line.port != 53:
+            return Held("link-local", "link-local addresses belong to the node")
+    return None
+
+
+def unselectable(line: Line, _view: View) -> Held | None:
+    """A workload without any label: no selector can pick it."""
+    for party in (line.source, line.destination):
+        if isinstance(party, Workload) and not party.selectable:
+            why = "it runs in the host's network" if party.host_network else "no labels of it are known; give --inventory"
+            return Held("unselectable", f"no selector can pick {party}: {why}", acceptable=False)
+    return None

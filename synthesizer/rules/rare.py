@@ -1,0 +1,24 @@
+"""A single connection is intent only if something else vouches for it."""
+
+from __future__ import annotations
+
+from collector.direction import EPHEMERAL
+from synthesizer.lines import Line, Outside, Place
+from synthesizer.rules.view import Held, View, answers
+
+
+def one_off(line: Line, view: View) -> Held | None:
+    """One connection, ever: policy if the port is declared, used by others, or all that the destination serves."""
+    if line.evidence.connections > 1 or view.declared(line) or view.used_by_others(line):
+        return None
+    if isinstance(line.destination, Outside):
+        if line.destination.place is not Place.EXTERNAL or line.evidence.names:
+            return None
+        return Held("one-off", "a single connection to an address outside; a longer window would settle it")
+    if isinstance(line.source, Outside) and line.source.place is Place.OWN_NODE:
+        return None
+    if line.port < EPHEMERAL and view.only_port(line) and (answers(line) or line.standing.value != "inferred"):
+        return None
+    return Held(
+        "one-off", "a single connection to a port that is not declared and that nobody else uses; a longer window would settle it"
+    )

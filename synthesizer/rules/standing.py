@@ -1,0 +1,34 @@
+"""Denied, open and unanswered lines: what was seen of them does not amount to a connection."""
+
+from __future__ import annotations
+
+from collector.direction import Standing
+from synthesizer.lines import Line
+from synthesizer.rules.view import Held, View
+
+SINK_RECORDS = 3  # datagrams to one place that make a one-way sink (syslog, statsd, traces), not a probe
+
+
+def denied(line: Line, _view: View) -> Held | None:
+    """A policy stopped every attempt; frequency does not make it right."""
+    if line.standing is not Standing.DENIED:
+        return None
+    reasons = sorted({name.partition(":")[2] for name in line.evidence.signals if name.startswith("denied")} - {""})
+    return Held("denied", f"a policy stopped every attempt ({', '.join(reasons)[:80] or 'no reason given'})")
+
+
+def direction_open(line: Line, _view: View) -> Held | None:
+    """Which end opened the connection cannot be told, so which pod would need the rule cannot either."""
+    return Held("direction", line.because, acceptable=False) if line.standing is Standing.OPEN else None
+
+
+def unanswered(line: Line, view: View) -> Held | None:
+    """Nothing answered although this capture shows these parties' answers; UDP sinks are used without one."""
+    if line.standing is not Standing.UNANSWERED:
+        return None
+    one_way = line.protocol == "UDP" and (
+        line.records >= SINK_RECORDS or view.declared(line) or view.used_by_others(line)
+    )
+    if one_way and str(line.source) not in view.scanners:
+        return None
+    return Held("unanswered", "nothing ever answered, in a capture that shows other answers of these parties")

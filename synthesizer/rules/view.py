@@ -1,0 +1,99 @@
+"""All lines at once, so that a rule can judge one of them by the others.
+
+Invariant: nothing here depends on the order of the lines.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from collector.direction import Standing
+from collector.flow import Signal
+from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.workloads import Workload, Workloads
+
+SCAN_TARGETS = 15  # distinct destinations, or
+SCAN_PORTS = 20  # distinct ports, that make a search of
+SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
+_ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
+
+
+class Held(msgspec.Struct, frozen=True):
+    """Why a line is not policy. `kind` groups review items."""
+
+    kind: str
+    why: str
+    acceptable: bool = True
+
+
+class View:
+    """What the rules may ask about the whole observation."""
+
+    def __init__(self, lines: list[Line], workloads: Workloads, cni: str) -> None:
+        self.lines = lines
+        self.workloads = workloads
+        self.cni = cni
+        self._callers: dict[tuple[str, str, int], Counter[str]] = {}
+        self._served: dict[str, set[tuple[str, int]]] = {}
+        for line in lines:
+            if line.standing in _ALIVE:
+                callers = self._callers.setdefault(_listener(line), Counter())
+                callers[party_key(line.source)] += line.evidence.connections
+                self._served.setdefault(_place_key(line.destination), set()).add((line.protocol, line.port))
+        self.cluster = self._local_cluster()
+        self.scanners = self._scanners()
+
+    def used_by_others(self, line: Line) -> bool:
+        """Whether another source talks to the same port of the same destination."""
+        return any(caller != party_key(line.source) for caller in self._callers.get(_listener(line), ()))
+
+    def declared(self, line: Line) -> bool:
+        """Whether the destination's port is declared in the inventory or by name in the flows."""
+        destination = line.destination
+        return isinstance(destination, Workload) and self.workloads.declares(destination, line.protocol, line.port)
+
+    def only_port(self, line: Line) -> bool:
+        """Whether this is the one port that the destination was ever seen to serve."""
+        return self._served.get(_place_key(line.destination), set()) <= {(line.protocol, line.port)}
+
+    def published(self, workload: Workload, protocol: str, port: int) -> bool:
+        """Whether a port is reachable from outside: by a Service, or because outsiders were seen there."""
+        if (protocol, port) in self.workloads.published(workload):
+            return True
+        callers = self._callers.get((_place_key(workload), protocol, port), ())
+        return any(caller.startswith(f"o/{Place.EXTERNAL.value}/") for caller in callers)
+
+    def _local_cluster(self) -> str:
+        """Of several clusters in the flows, the one that the policies are for: where most workloads are."""
+        names = Counter(w.cluster for w in self.workloads.all if w.cluster)
+        return min(names, key=lambda name: (-names[name], name)) if names else ""
+
+    def _scanners(self) -> frozenset[str]:
+        tried: dict[str, list[Line]] = {}
+        for line in self.lines:
+            tried.setdefault(party_key(line.source), []).append(line)
+        return frozenset(source for source, lines in tried.items() if self._is_scan(lines))
+
+    def _is_scan(self, lines: list[Line]) -> bool:
+        """Many destinations or ports, few answers: judged on what nothing else vouches for."""
+        odd = [line for line in lines if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))]
+        answered = sum(1 for line in odd if answers(line))
+        targets = {_place_key(line.destination) for line in odd}
+        ports = {(line.protocol, line.port) for line in odd}
+        return (len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS) and answered < SCAN_ANSWERED * len(odd)
+
+
+def answers(line: Line) -> bool:
+    """Whether a conversation took place."""
+    return bool(line.evidence.count(Signal.ANSWERED) or line.evidence.count(Signal.CARRIED))
+
+
+def _place_key(party: Workload | Outside) -> str:
+    """Like `party_key`, with everything outside the cluster as one place."""
+    return party_key(party) if isinstance(party, Workload) else f"o/{party.place.value}"
+
+
+def _listener(line: Line) -> tuple[str, str, int]:
+    return (_place_key(line.destination), line.protocol, line.port)

@@ -1,0 +1,314 @@
+"""Which workload an endpoint is, and which selector picks that workload's pods and nobody else's.
+
+Invariant: an endpoint is never two workloads, and a selector holds only stable labels that all pods of its workload
+carry. Adding a workload changes another one's selector only if that selector would have picked it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from itertools import combinations
+import re
+
+import msgspec
+
+from collector.endpoints import Endpoint, Labels, valid_object_name, workload_of_pod
+from collector.patterns import Patterns, Sighting
+from synthesizer.inventory import Inventory, WorkloadObject
+
+# Labels that say what something is, best first; any other stable label comes after, by key.
+PREFERRED_KEYS = (
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app",
+    "k8s-app",
+    "name",
+)
+_SEARCHED = 10  # labels among which the smallest selector is searched exhaustively
+_REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\Z")
+
+
+class Workload(msgspec.Struct, eq=False):
+    """One set of interchangeable pods. Compared by identity: there is one object per workload.
+
+    `selector` is () when nothing can select it (`selectable` false). `also_selects` names workloads of the namespace that
+    no selector can keep apart from this one. `observed` tells which sources saw it ("hubble", "istio-json", ...).
+    """
+
+    namespace: str
+    name: str
+    kind: str = ""
+    cluster: str = ""
+    labels: Labels = ()
+    selector: Labels = ()
+    selectable: bool = False
+    service_account: str = ""
+    host_network: bool = False
+    mesh: str = ""
+    ports: frozenset[tuple[str, int]] = frozenset()
+    also_selects: tuple[str, ...] = ()
+    observed: frozenset[str] = frozenset()
+    known: bool = False  # from the inventory
+    pods: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Sorts and names: cluster, namespace, name."""
+        return (self.cluster, self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Workloads:
+    """All workloads known from flows and inventory, and who is who among the endpoints."""
+
+    def __init__(self, patterns: Patterns, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.of: dict[Endpoint, Workload] = {}
+        self.by_address: dict[str, Workload | None] = {}  # None: seen with several workloads
+        self.all: list[Workload] = []
+        self._from_inventory()
+        self._from_sightings(patterns.sightings)
+        self.all.sort(key=lambda workload: workload.key)
+        _choose_selectors(self.all, inventory)
+
+    def __iter__(self) -> Iterable[Workload]:
+        return iter(self.all)
+
+    def named(self, namespace: str, name: str) -> Workload | None:
+        """The workload of that name; the first cluster's when there are several."""
+        return next((w for w in self.all if w.namespace == namespace and w.name == name), None)
+
+    def of_account(self, namespace: str, account: str) -> list[Workload]:
+        """The workloads that run under a service account."""
+        return [w for w in self.all if w.namespace == namespace and w.service_account == account]
+
+    def declares(self, workload: Workload, protocol: str, port: int) -> bool:
+        """Whether the inventory, a Service, or Hubble's named ports declare this port at a workload."""
+        return (protocol, port) in workload.ports
+
+    def published(self, workload: Workload) -> frozenset[tuple[str, int]]:
+        """The (protocol, pod port) pairs at which a LoadBalancer, NodePort or external address reaches a workload."""
+        item = self.inventory.workload((workload.namespace, workload.kind, workload.name)) if workload.known else None
+        return self.inventory.published_ports(item) if item is not None else frozenset()
+
+    # -- who is there ---------------------------------------------------------------------------------------------
+
+    def _from_inventory(self) -> None:
+        self._objects: dict[tuple[str, str, str], Workload] = {}
+        for item in self.inventory.workloads:
+            ports = {(port.protocol, port.number) for port in item.ports}
+            workload = Workload(
+                item.namespace,
+                item.name,
+                kind=item.kind,
+                labels=item.labels,
+                service_account=item.service_account or "default",
+                host_network=item.host_network,
+                mesh=self.inventory.mesh_of(item.namespace, item),
+                ports=frozenset(ports | set(self.inventory.service_target_ports(item))),
+                known=True,
+                pods=item.pods,
+            )
+            self._objects[item.namespace, item.kind, item.name] = workload
+            self.all.append(workload)
+            for address in item.addresses:
+                self._locate(address, workload)
+
+    def _from_sightings(self, sightings: Mapping[Endpoint, Sighting]) -> None:
+        unnamed: list[Endpoint] = []
+        groups: dict[tuple[str, str, str], list[Endpoint]] = {}
+        for endpoint in sorted(e for e in sightings if e.kind == "pod"):
+            item = self._in_inventory(endpoint, sightings[endpoint])
+            if item is not None:
+                self._join(endpoint, sightings[endpoint], self._objects[item.namespace, item.kind, item.name])
+            elif endpoint.labels:
+                groups.setdefault(self._group(endpoint, sightings[endpoint]), []).append(endpoint)
+            else:
+                unnamed.append(endpoint)
+        for (cluster, namespace, _), endpoints in sorted(groups.items()):
+            self._make(cluster, namespace, endpoints, sightings)
+        _unique_names(self.all)
+        for endpoint in unnamed:
+            self._join_unlabelled(endpoint, sightings[endpoint])
+
+    def _in_inventory(self, endpoint: Endpoint, sighting: Sighting) -> WorkloadObject | None:
+        """The inventory's workload behind an endpoint: by pod, owner, name, labels; labels must not contradict."""
+        namespace = endpoint.namespace
+        candidates: dict[tuple[str, str], WorkloadObject] = {}
+        for seen in sighting.pods:
+            pod, _, address = seen.partition("|")
+            item = self.inventory.workload_of_pod(namespace, pod) if pod else None
+            if item is None and address and not pod:
+                item = self.inventory.workload_of_address(address)
+            if item is not None and item.namespace == namespace:
+                candidates[item.kind, item.name] = item
+        for owner in sighting.owners:
+            kind, _, name = owner.partition("/")
+            for item in self.inventory.workloads_named(namespace, name):
+                if item.kind == kind:
+                    candidates[item.kind, item.name] = item
+        if not candidates and endpoint.workload:
+            candidates = {(i.kind, i.name): i for i in self.inventory.workloads_named(namespace, endpoint.workload)}
+        if not candidates and endpoint.labels:
+            found = self.inventory.workloads_by_labels(namespace, dict(endpoint.labels))
+            candidates = {(i.kind, i.name): i for i in found} if len(found) == 1 else {}
+        if not candidates and endpoint.service_account and not endpoint.labels and not endpoint.workload:
+            found = [i for i in self.inventory.workloads if (i.namespace, i.service_account) == (namespace, endpoint.service_account)]
+            candidates = {(i.kind, i.name): i for i in found} if len(found) == 1 else {}
+        if len(candidates) > 1 and endpoint.labels:
+            fitting = {k: i for k, i in candidates.items() if set(endpoint.labels) <= set(i.labels)}
+            candidates = fitting or candidates
+        return candidates[min(candidates)] if candidates else None
+
+    def _group(self, endpoint: Endpoint, sighting: Sighting) -> tuple[str, str, str]:
+        """Labelled endpoints of one owner are one workload, even if some label differs between its pods."""
+        owners = [owner.partition("/")[2] for owner in sighting.owners]
+        generated = {workload_of_pod(s.partition("|")[0]) for s in sighting.pods if _REPLICA_SET_POD.search(s.partition("|")[0])}
+        if owners:
+            return (endpoint.cluster, endpoint.namespace, f"owner {min(owners)}")
+        if generated:
+            return (endpoint.cluster, endpoint.namespace, f"owner {min(generated)}")
+        return (endpoint.cluster, endpoint.namespace, f"labels {endpoint.labels!r}")
+
+    def _make(self, cluster: str, namespace: str, endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) -> None:
+        shared = set(endpoints[0].labels).intersection(*(set(endpoint.labels) for endpoint in endpoints[1:]))
+        if not shared and len(endpoints) > 1:  # one name, nothing in common: not one workload after all
+            for endpoint in endpoints:
+                self._make(cluster, namespace, [endpoint], sightings)
+            return
+        first = endpoints[0]
+        ports = {
+            (protocol, int(number))
+            for endpoint in endpoints
+            for _, protocol, number in (port.split("/") for port in sightings[endpoint].ports)
+        }
+        kind, name = _owner(first, sightings[first])
+        workload = Workload(
+            namespace,
+            name,
+            kind=kind,
+            cluster=cluster,
+            labels=tuple(sorted(shared)),
+            service_account=next((e.service_account for e in endpoints if e.service_account), ""),
+            ports=frozenset(ports),
+        )
+        self.all.append(workload)
+        for endpoint in endpoints:
+            self._join(endpoint, sightings[endpoint], workload)
+
+    def _join_unlabelled(self, endpoint: Endpoint, sighting: Sighting) -> None:
+        """Find the workload of a record without labels: by its pods, its name, its account."""
+        namespace = endpoint.namespace
+        here = [w for w in self.all if w.namespace == namespace]
+        pods = {seen.partition("|")[0] for seen in sighting.pods} - {""}
+        found = [w for w in here if pods & set(w.pods)]
+        if not found and endpoint.workload:
+            found = [w for w in here if w.name == endpoint.workload]
+            found = found or [w for w in here if endpoint.workload in {workload_of_pod(pod) for pod in w.pods}]
+        if not found and endpoint.service_account and not endpoint.workload:
+            found = [w for w in here if w.service_account == endpoint.service_account]
+        if len(found) == 1:
+            self._join(endpoint, sighting, found[0])
+            return
+        name = endpoint.workload or endpoint.service_account or "unnamed"
+        workload = next((w for w in here if not w.labels and not w.known and w.name == name), None)
+        if workload is None:
+            workload = Workload(namespace, name, cluster=endpoint.cluster, service_account=endpoint.service_account)
+            self.all.append(workload)
+        self._join(endpoint, sighting, workload)
+
+    def _join(self, endpoint: Endpoint, sighting: Sighting, workload: Workload) -> None:
+        self.of[endpoint] = workload
+        workload.observed |= set(sighting.origins)
+        workload.cluster = workload.cluster or endpoint.cluster
+        if endpoint.service_account and not workload.service_account:
+            workload.service_account = endpoint.service_account
+        workload.pods = tuple(sorted({*workload.pods, *(s.partition("|")[0] for s in sighting.pods)} - {""}))
+        for seen in sighting.pods:
+            address = seen.partition("|")[2]
+            if address:
+                self._locate(address, workload)
+
+    def _locate(self, address: str, workload: Workload) -> None:
+        known = self.by_address.setdefault(address, workload)
+        if known is not workload:
+            self.by_address[address] = None
+
+
+def _owner(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
+    """Kind and name: the owner Hubble names, else what the pods' names say, else the most telling label."""
+    if sighting.owners:
+        kind, _, name = min(sighting.owners).partition("/")
+        return kind, name
+    names = sorted({workload_of_pod(seen.partition("|")[0]) for seen in sighting.pods} - {""}, key=lambda n: (len(n), n))
+    if names:
+        return "", names[0]
+    for key, value in sorted(endpoint.labels, key=_preference):
+        if valid_object_name(value):
+            return "", value
+    return "", "unnamed"
+
+
+def _unique_names(workloads: list[Workload]) -> None:
+    """Give workloads of one namespace different names, by a hash of their labels where two would share one."""
+    taken: dict[tuple[str, str, str], list[Workload]] = {}
+    for workload in workloads:
+        taken.setdefault(workload.key, []).append(workload)
+    for same in taken.values():
+        for workload in same if len(same) > 1 else ():
+            mark = f"{workload.kind}{workload.labels!r}".encode()
+            workload.name += "-" + blake2b(mark, digest_size=3).hexdigest()
+
+
+# -- selectors ----------------------------------------------------------------------------------------------------------
+
+
+def _preference(label: tuple[str, str]) -> tuple[int, str, str]:
+    key, value = label
+    rank = PREFERRED_KEYS.index(key) if key in PREFERRED_KEYS else len(PREFERRED_KEYS)
+    return (rank, key, value)
+
+
+def _choose_selectors(workloads: list[Workload], inventory: Inventory) -> None:
+    by_namespace: dict[tuple[str, str], list[Workload]] = {}
+    for workload in workloads:
+        by_namespace.setdefault(("" if workload.known else workload.cluster, workload.namespace), []).append(workload)
+    for (_, namespace), here in by_namespace.items():
+        index: dict[tuple[str, str], int] = {}
+        for position, workload in enumerate(here):
+            for label in workload.labels:
+                index[label] = index.get(label, 0) | 1 << position
+        for position, workload in enumerate(here):
+            if not workload.labels or workload.host_network:
+                continue
+            own = inventory.selector_of(namespace, workload.kind, workload.name) if workload.known else ()
+            selector = own or smallest_selector(workload.labels, index, 1 << position)
+            workload.selector, workload.selectable = selector, True
+            picked = _picked(selector, index) & ~(1 << position)
+            workload.also_selects = tuple(here[i].name for i in range(len(here)) if picked >> i & 1)
+
+
+def _picked(selector: Labels, index: Mapping[tuple[str, str], int]) -> int:
+    """The bit set of workloads that carry all of a selector's labels."""
+    picked = -1
+    for label in selector:
+        picked &= index.get(label, 0)
+    return picked
+
+
+def smallest_selector(labels: Labels, index: Mapping[tuple[str, str], int], mine: int) -> Labels:
+    """The smallest set of `labels` that picks only the workload whose bit is `mine`; all of them when none does.
+
+    `index` maps each label of the namespace to the bit set of workloads that carry it. Ties go to the preferred keys.
+    """
+    ranked = sorted(labels, key=_preference)
+    unavoidable = _picked(labels, index)
+    for size in range(1, min(len(ranked), _SEARCHED) + 1):
+        for chosen in combinations(ranked[:_SEARCHED], size):
+            if _picked(chosen, index) == unavoidable:
+                return tuple(sorted(chosen))
+    return labels

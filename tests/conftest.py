@@ -1,0 +1,25 @@
+"""What all tests share: one hypothesis profile, and the real captures where they are at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CAPTURES = ROOT.parent / "shared" / "captures"
+
+# Derandomised, so that a commit's result is its own; no deadline, for the machines that run this are shared.
+settings.register_profile(
+    "leastway", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("leastway")
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """The folder of captures from real clusters. They are not ours to publish, so they are not in the repository."""
+    if not CAPTURES.is_dir():
+        pytest.skip("the captures from real clusters are not beside this checkout (../shared/captures)")
+    return CAPTURES
