@@ -100,7 +100,7 @@ class _Settlement:
         self.patterns = patterns
         self.identify = identify
         self.declared = declared
-        self.talking: set[Hashable] = set()  # parties whose replies this capture shows
+        self.talking: set[tuple[Hashable, str]] = set()  # (party, protocol) whose replies this capture shows
         self.listening: Listening = {}
         self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
 
@@ -120,7 +120,7 @@ class _Settlement:
 
     def _note_answers(self, key: EdgeKey, edge: Edge) -> None:
         if any(evidence.count(Signal.ANSWERED) for evidence in edge.spoken.kept.values()):
-            self.talking |= {self.identify(key.source), self.identify(key.destination)}
+            self.talking |= {(self.identify(end), key.protocol) for end in (key.source, key.destination)}
 
     def _note_listeners(self, key: EdgeKey, edge: Edge) -> None:
         """A port listens if a certain opening at it was answered (or answers cannot be seen)."""
@@ -130,7 +130,7 @@ class _Settlement:
             opened = evidence.count(Signal.OPENED)
             alive = evidence.count(Signal.ANSWERED) or evidence.count(Signal.CARRIED)
             by_proxy = alive and evidence.requests or evidence.mtls
-            if by_proxy or (opened and (alive or party not in self.talking)):
+            if by_proxy or (opened and (alive or (party, key.protocol) not in self.talking)):
                 ports.add(port)
 
     def _knows(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
@@ -178,7 +178,7 @@ class _Settlement:
         if evidence.count(Signal.AUDITED):
             return Standing.AUDITED, "let through by a policy in audit mode"
         if opened and not (carried or answered):
-            if self.talking & {self.identify(key.source), self.identify(key.destination)}:
+            if self.talking & {(self.identify(end), key.protocol) for end in (key.source, key.destination)}:
                 return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
             return Standing.INITIATED, "opened; this capture shows no replies"
         if opened or by_proxy:

@@ -11,26 +11,14 @@ swallowed. What is returned is bounded for each client, whatever was requested.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from functools import lru_cache
 from heapq import nsmallest
 
 import msgspec
 
-from collector.segments import (
-    ANY,
-    DEPTH,
-    LITERAL_CLASS,
-    NAMES,
-    Node,
-    Segments,
-    collapse,
-    fewest,
-    squeezed,
-    text,
-    typed,
-)
-from collector.sketch import rank
+from collector.routes import Routes, RouteTrie
+from collector.segments import ANY, DEPTH, LITERAL_CLASS, Segments, fewest, is_grpc, squeezed, text, typed
 
 REST = "{**}"  # Istio: any number of segments. Recognised by `covers`, never written: the bounds below do without it
 LENGTH = 2048  # characters of a path that a policy may name
@@ -38,21 +26,13 @@ METHODS = 32  # methods per client
 LISTED = 64  # paths and templates per client and method before collapse is forced
 EXACT = 64  # paths per client and method that no template can match
 RPCS = 256  # gRPC methods per client before collapse is forced
-SWALLOWED = 64  # reported siblings per client and template
 INEXPRESSIBLE = 64  # reported requests per client
 CONSTANT = 5  # visits that make the only value that a client ever used a fixed part of its path
-SEARCH = 20_000  # trie nodes looked at per template for what else it admits
-SEARCHES = 400_000  # and for all templates of one destination port
-SHARE = 4096  # forms per client and method in the trie, so that no client can crowd out the others
-FORMS = 1 << 15  # forms per method in the trie
-
-Routes = dict[Segments, tuple[Segments, int]]  # segments → (typed form, visits)
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TEMPLATABLE = re.compile(f"(?:/{LITERAL_CLASS}+){{0,{DEPTH - 1}}}/{LITERAL_CLASS}*")
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_GRPC = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+/[A-Za-z_]\w*", re.ASCII)  # protobuf identifiers
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'+.^_`|~-]*")  # RFC 9110 token without "*", which Istio would take for a wildcard
 
 
@@ -154,7 +134,7 @@ def templates(usage: Mapping[str, Mapping[Request, int]]) -> Templates:
     clients = {name: _Client(usage[name]) for name in sorted(usage)}
     methods = sorted({method for client in clients.values() for method in client.routes})
     searches = {
-        method: _Search(method, [c.routes[method] for c in clients.values() if method in c.routes], len(methods))
+        method: RouteTrie(method, [c.routes[method] for c in clients.values() if method in c.routes], len(methods))
         for method in methods
     }
     per_client: dict[str, tuple[Choice, ...]] = {}
@@ -180,11 +160,6 @@ def templates(usage: Mapping[str, Mapping[Request, int]]) -> Templates:
         because=dict(sorted(because.items())),
         inexpressible=tuple((name, request) for name, client in clients.items() for request in client.inexpressible),
     )
-
-
-def is_grpc(method: str, segments: Segments) -> bool:
-    """Whether a request has the form of a gRPC call: POST `/package.Service/Method`."""
-    return method == "POST" and len(segments) == 2 and _GRPC.fullmatch("/".join(segments)) is not None
 
 
 class _Client:
@@ -246,91 +221,8 @@ def _nameable(request: Request) -> str | None:
     return None if normal is None or any(mark in normal for mark in "*{}") else normal
 
 
-class _Search:
-    """One method's trie over all clients, and questions to it; the trie and the work for all questions are bounded."""
-
-    def __init__(self, method: str, clients: list[Routes], methods: int) -> None:
-        shares = [{form for form, _ in routes.values()} for routes in clients]
-        known = set[Segments]().union(*(_share(forms, SHARE) for forms in shares))
-        forms = _share(known, FORMS)
-        self.whole = len(forms) == len(set[Segments]().union(*shares))
-        self.steps = SEARCHES // methods
-        self.found: dict[Segments, tuple[list[tuple[Segments, Segments]], bool]] = {}
-        self.forced: set[Segments] = set()
-        self.root = Node()
-        for routes in clients:
-            for raw, (form, visits) in routes.items():
-                if form in forms:
-                    self.root.insert(form, raw, visits)
-                    if is_grpc(method, raw):
-                        self.root.step(raw[0]).sealed = True
-        collapse(self.root)
-
-    def class_of(self, form: Segments) -> Segments:
-        """The form with `{*}` for what was absorbed too."""
-        known = tuple(segment for segment, _ in self.root.follow(form))
-        return known + form[len(known) :]
-
-    def siblings(self, pattern: Segments, seen: Set[Segments]) -> list[Segments]:
-        """What the pattern admits, by class, beyond the classes in `seen`; sorted, at most `SWALLOWED`."""
-        beyond = (shown for shown, kin in self._admitted(pattern)[0] if kin not in seen)
-        return [shown for shown, _ in zip(beyond, range(SWALLOWED), strict=False)]
-
-    def is_clean(self, pattern: Segments, seen: Set[Segments]) -> bool:
-        """Whether the pattern surely admits nothing beyond the classes in `seen`."""
-        return self._admitted(pattern)[1] and not self.siblings(pattern, seen)
-
-    def _admitted(self, pattern: Segments) -> tuple[list[tuple[Segments, Segments]], bool]:
-        """(path as the pattern admits it, its class) for all that was observed, and whether that is all."""
-        if pattern in self.found:
-            return self.found[pattern]
-        admitted: list[tuple[Segments, Segments]] = []
-        steps = allowed = min(self.steps, SEARCH)
-        stack: list[tuple[Node, Segments, Segments]] = [(self.root, (), ())]
-        while stack and steps:
-            steps -= 1
-            node, shown, kin = stack.pop()
-            if len(kin) == len(pattern):
-                if node.end:
-                    admitted.append((shown, kin))
-                continue
-            segment = pattern[len(kin)]
-            if segment == ANY:
-                below = [(name, child) for name, child in node.in_order()[: steps + 1] if name]
-                stack += ((child, (*shown, name), (*kin, name)) for name, child in reversed(below))
-            else:
-                name = segment if segment in node.children else ANY
-                if name in node.children:
-                    stack.append((node.children[name], (*shown, segment), (*kin, name)))
-        self.steps -= allowed - steps
-        self.found[pattern] = (admitted, self.whole and not stack)
-        return self.found[pattern]
-
-    def because(self, pattern: Segments, forced: bool) -> str:
-        """Why each `{*}` of a pattern is there, in one sentence; once forced for a client, it stays explained so."""
-        reasons = []
-        nodes = [node for _, node in self.root.follow(pattern)]
-        for depth, segment in enumerate(pattern):
-            values = nodes[depth].values if segment == ANY and depth < len(nodes) else {}
-            counted = [f"{len(v)} distinct {NAMES[k][len(v) > 1]}" for k, v in sorted(values.items())]
-            if counted:
-                shape = " with the same shape" if "value" in values else ""
-                reasons.append(f"{' and '.join(counted)} below {text(pattern[:depth])}{shape}")
-        self.forced |= {pattern} if forced else set()
-        if pattern in self.forced:
-            reasons.insert(0, "more distinct paths in use than can be listed")
-        if not self._admitted(pattern)[1]:
-            reasons.append("too many siblings to look at all of them")
-        return ", ".join(reasons)
-
-
-def _share(forms: set[Segments], bound: int) -> set[Segments]:
-    """At most `bound` of the forms, the same ones whatever the order."""
-    return forms if len(forms) <= bound else set(nsmallest(bound, forms, key=rank))
-
-
 def _choose(
-    method: str, routes: Routes, used: Mapping[Segments, Segments], search: _Search
+    method: str, routes: Routes, used: Mapping[Segments, Segments], search: RouteTrie
 ) -> tuple[set[Segments], set[Segments]]:
     """The patterns for one client and method, and those of them that only a bound explains."""
     groups: dict[Segments, dict[Segments, int]] = {}

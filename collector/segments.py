@@ -1,29 +1,21 @@
-"""What one path segment is, and the trie in which siblings become `{*}`; `collector.paths` decides for whom.
+"""What one path segment is by its form alone, and sets of patterns: the fewest, and the fewest within a bound.
 
-Invariant: the trie after `collapse` depends on the set of paths and their counts only. Nodes are merged by union and
-sum, and what is merged is chosen from the whole set of children, never from the first ones seen.
+Invariant: nothing here knows counts or clients; a segment is of one kind whatever else was requested.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import pairwise
-from statistics import median_low
 
 Segments = tuple[str, ...]
 
 ANY = "{*}"  # Istio: exactly one segment, not empty, of LITERAL_CLASS
 LITERAL_CLASS = r"[a-zA-Z0-9\-._~%!$&'()+,;:@=]"  # pchar of RFC 3986 without "*"; Envoy's `{*}` matches no other either
 
-DEPTH = 16  # segments of a path that may become a template; a deeper one stays exact
-SLUGS = 20  # children of one node before they can be taken for values
-SLUGS_ALONE = 50  # children of one node that are values whatever their counts say
-FRESH = 0.5  # distinct values per visit above which a few children are values: routes recur, values do not
-RECURS = 10  # visits, in medians of its siblings, above which a child is a route of its own
+DEPTH = 12  # segments of a path that may become a template; a deeper one stays exact
 COMPARISONS = 500_000  # of patterns with each other, see `fewest`
-COMMON = 0.1  # part of the siblings that must have a next segment for it to belong to their common shape
 
 # Words that name a function and never a thing; a template may not take one in unnoticed, however rare it is.
 _WORDS = """
@@ -35,6 +27,7 @@ settings setup shutdown signup static stats status swagger system test token tra
 webhook
 """
 PROTECTED = frozenset(_WORDS.split())
+_GRPC = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+/[A-Za-z_]\w*", re.ASCII)  # protobuf identifiers
 # An integer below 1000 right after one of these is a version or a status, not an id.
 _ANNOUNCES = frozenset({"api", "rest", "status", "v", "version"})
 
@@ -67,6 +60,8 @@ def kind(segment: str, before: str = "") -> str:
 
     `before` is the segment in front of it: `/api/2` is a version, `/orders/2` an id.
     """
+    if len(segment) < 16 and segment.isalpha():  # the usual word, decided fast
+        return ""
     found = _VALUE.fullmatch(segment)
     if found is None:
         return ""
@@ -86,6 +81,11 @@ def _looks_random(segment: str) -> bool:
     return mixed and changes >= 0.4 * (len(classes) - 1) and len(set(segment)) >= 10
 
 
+def is_grpc(method: str, segments: Segments) -> bool:
+    """Whether a request has the form of a gRPC call: POST `/package.Service/Method`."""
+    return method == "POST" and len(segments) == 2 and _GRPC.fullmatch("/".join(segments)) is not None
+
+
 def is_protected(segment: str) -> bool:
     """Whether a segment names a function, by word (`admin`) or by form (`.well-known`, `_search`, `~root`)."""
     return segment.lower() in PROTECTED or segment[:1] in "._~"
@@ -94,110 +94,6 @@ def is_protected(segment: str) -> bool:
 def typed(segments: Segments) -> Segments:
     """The segments with `{*}` for each value on sight."""
     return tuple(ANY if kind(s, before) else s for s, before in zip(segments, ("", *segments), strict=False))
-
-
-class Node:
-    """A position in the trie. `visits` counts requests through it, `end` says that a path ends here.
-
-    `values`, on the `{*}` child of its parent, are the distinct segments that it stands for, by kind. Below a `sealed`
-    node (a gRPC service) nothing is taken for a value on evidence.
-    """
-
-    __slots__ = ("children", "end", "sealed", "sorted_children", "values", "visits")
-
-    def __init__(self) -> None:
-        self.children: dict[str, Node] = {}
-        self.end = False
-        self.sealed = False
-        self.sorted_children: list[tuple[str, Node]] | None = None
-        self.values: dict[str, set[str]] = {}
-        self.visits = 0
-
-    def step(self, segment: str) -> Node:
-        """The child under a segment, made if there is none."""
-        child = self.children.get(segment)
-        if child is None:
-            child = self.children[segment] = Node()
-        return child
-
-    def insert(self, form: Segments, raw: Segments, visits: int) -> None:
-        """Add a path: `form` is `raw` with `{*}` for its typed segments."""
-        node, before = self, ""
-        for key, segment in zip(form, raw, strict=True):
-            node = node.step(key)
-            node.visits += visits
-            if key == ANY:
-                node.values.setdefault(kind(segment, before), set()).add(segment)
-            before = segment
-        node.end = True
-
-    def absorb(self, other: Node) -> None:
-        """Merge another node and all below it into this one; `other` must not be used afterwards."""
-        self.end |= other.end
-        self.visits += other.visits
-        for name, values in other.values.items():
-            self.values.setdefault(name, set()).update(values)
-        for segment, child in other.children.items():
-            mine = self.children.get(segment)
-            if mine is None:
-                self.children[segment] = child
-            else:
-                mine.absorb(child)
-
-    def in_order(self) -> list[tuple[str, Node]]:
-        """The children by segment; only after the last `collapse`."""
-        if self.sorted_children is None:
-            self.sorted_children = sorted(self.children.items())
-        return self.sorted_children
-
-    def follow(self, form: Segments) -> Iterator[tuple[str, Node]]:
-        """The (segment, node) pairs on a path, `{*}` where its own segment was absorbed, up to where it is unknown."""
-        node = self
-        for segment in form:
-            child = node.children.get(segment)
-            if child is None:
-                segment, child = ANY, node.children.get(ANY)
-            if child is None:
-                return
-            node = child
-            yield segment, node
-
-
-def collapse(node: Node, depth: int = 0) -> None:
-    """Merge into `{*}` the children that are values by evidence (`_slugs`), from the leaves up. Depth 0 is the root."""
-    for child in node.children.values():
-        collapse(child, depth + 1)
-    absorbed = _slugs(node) if depth and not node.sealed else []  # never first segments
-    if not absorbed:
-        return
-    wild = node.step(ANY)
-    for name in absorbed:
-        wild.values.setdefault("value", set()).add(name)
-        wild.absorb(node.children.pop(name))
-    collapse(wild, depth + 1)  # what was thin below each child may be wide below all of them
-
-
-def _slugs(node: Node) -> list[str]:
-    """The children that are values by evidence: many, of one shape, none of which recurs."""
-    names = [name for name in node.children if name not in (ANY, "") and not is_protected(name)]
-    if len(names) < SLUGS:
-        return []
-    shapes = {name: _shape(node.children[name]) for name in names}
-    tally = Counter(label for shape in shapes.values() for label in shape)
-    common = {label for label, siblings in tally.items() if siblings >= max(2, COMMON * len(names))}
-    alike = [name for name in names if shapes[name] <= common]
-    if len(alike) < SLUGS:
-        return []
-    usual = median_low(node.children[name].visits for name in alike)
-    found = [name for name in alike if node.children[name].visits <= RECURS * usual]
-    visits = sum(node.children[name].visits for name in found)
-    if len(found) >= SLUGS_ALONE or (len(found) >= SLUGS and len(found) > FRESH * visits):
-        return found
-    return []
-
-
-def _shape(node: Node) -> frozenset[str]:
-    return frozenset(node.children) | ({"/end"} if node.end else set())  # no segment contains a slash
 
 
 def squeezed(patterns: set[Segments], bound: int) -> set[Segments]:

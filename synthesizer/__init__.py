@@ -14,7 +14,7 @@ from synthesizer.decisions import Decisions, decide
 from synthesizer.inventory import Inventory
 from synthesizer.lines import lines
 from synthesizer.manifest import Manifest
-from synthesizer.network import network_intents
+from synthesizer.network import Network, network_intents
 from synthesizer.options import Options
 from synthesizer.outputs import kustomization
 from synthesizer.render import Renderer
@@ -41,8 +41,10 @@ def synthesize(patterns: Patterns, inventory: Inventory, options: Options, rende
     """
     renderer = renderer or Renderer()
     workloads = Workloads(patterns, inventory)
-    decided = decide(lines(patterns, workloads, inventory), workloads, options)
-    network = network_intents(decided, workloads, inventory, options)
+    # An access log shows neither UDP nor what bypasses the proxy: isolating pods on its word alone would cut both off.
+    flows = "hubble" in patterns.quality.records
+    decided = decide(lines(patterns, workloads, inventory), workloads, options, network=flows)
+    network = network_intents(decided, workloads, inventory, options) if flows else Network([], [])
     access = access_intents(decided, workloads, inventory, options)
     manifests = [outputs.manifest(i, renderer) for i in (*network.intents, *access.intents, *access.mutual_tls)]
     manifests += [

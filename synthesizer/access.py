@@ -64,7 +64,7 @@ def in_mesh(workload: Workload, options: Options) -> bool:
 
 
 def _target(workload: Workload) -> Target:
-    return Target(workload.namespace, workload.name, workload.selector)
+    return Target(workload.namespace, workload.policy_name, workload.selector)
 
 
 def _unselectable(workload: Workload) -> ReviewItem:

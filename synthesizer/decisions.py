@@ -28,10 +28,14 @@ class Fate(StrEnum):
     POLICY = "policy"
     IMPLIED = "implied"  # allowed by every CNI without a rule: the pod's own node, the CNI's own health checks
     HELD = "held"
+    NOT_ASKED = "not asked"  # neither end is in a namespace that policies are written for
 
 
 class Decision(msgspec.Struct, eq=False):
-    """A line and what becomes of it; `review` is the id of its item when it is held."""
+    """A line and what becomes of it.
+
+    `review` is the id of its item when it is held, or when it is policy that NetworkPolicy cannot express.
+    """
 
     line: Line
     fate: Fate
@@ -47,25 +51,32 @@ class Decisions(msgspec.Struct):
     view: View
 
 
-def decide(lines: list[Line], workloads: Workloads, options: Options) -> Decisions:
-    """Judge every line by `rules.RULES`; add what the user declared."""
+def decide(lines: list[Line], workloads: Workloads, options: Options, network: bool = True) -> Decisions:
+    """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` if NetworkPolicies are to be written at all; add
+    what the user declared.
+    """
     view = View(lines, workloads, options.cni)
     decisions: list[Decision] = []
     groups: dict[str, list[tuple[Line, rules.Held]]] = {}
     for line in lines:
+        if not any(isinstance(end, Workload) and options.wants(end.namespace) for end in (line.source, line.destination)):
+            decisions.append(Decision(line, Fate.NOT_ASKED))
+            continue
         if _implied(line):
             decisions.append(Decision(line, Fate.IMPLIED))
             continue
-        held = rules.judge(line, view)
-        if held is None:
-            decisions.append(Decision(line, Fate.POLICY, _cause(line)))
+        held = rules.objection(line, view)
+        name = item_id(held.kind, *_subject(line, held.kind)) if held is not None else ""
+        if held is not None and not (held.acceptable and name in options.accepted):
+            decisions.append(Decision(line, Fate.HELD, review=name))
+            groups.setdefault(name, []).append((line, held))
             continue
-        name = item_id(held.kind, *_subject(line, held.kind))
-        if held.acceptable and name in options.accepted:
-            decisions.append(Decision(line, Fate.POLICY, Cause.ACCEPTED))
-            continue
-        decisions.append(Decision(line, Fate.HELD, review=name))
-        groups.setdefault(name, []).append((line, held))
+        decision = Decision(line, Fate.POLICY, _cause(line) if held is None else Cause.ACCEPTED)
+        decisions.append(decision)
+        wordless = rules.objection(line, view, rules.NETWORK_RULES) if network else None
+        if wordless is not None:
+            decision.review = item_id(wordless.kind, *_subject(line, wordless.kind))
+            groups.setdefault(decision.review, []).append((line, wordless))
     review = [_item(name, members) for name, members in groups.items()]
     decisions += _internet_at_large(decisions, review, options)
     for number, wanted in enumerate(options.declared):

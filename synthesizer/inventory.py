@@ -7,12 +7,19 @@ object in several versions, a live one beats a manifest, then the last one stand
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from collector.endpoints import Labels
+from synthesizer.address_ranges import (
+    METADATA,
+    Network,
+    Ranges,
+    node_addresses,
+    pod_networks,
+    service_networks,
+    webhook_services,
+)
 from synthesizer.kubernetes_files import Document, objects, read
 from synthesizer.kubernetes_objects import (
     EndpointsObject,
@@ -30,40 +37,14 @@ from synthesizer.kubernetes_objects import (
     service,
     text,
 )
-from synthesizer.networks import (
-    METADATA,
-    Network,
-    Ranges,
-    node_addresses,
-    pod_networks,
-    service_networks,
-    webhook_services,
-)
 from synthesizer.ownership import WorkloadObject, workloads
+from synthesizer.workload_index import WorkloadIndex
 
 __all__ = ["Inventory", "Key", "Port", "ServiceObject", "ServicePort", "WorkloadObject", "load", "parse"]
 
-# How the controllers name pods, by kind; the alphabet is apimachinery's rand.SafeEncodeString.
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"
-_RANDOM = f"-[{_SAFE}]{{5}}"
-_HASHED = rf"-[{_SAFE}0-9]{{6,10}}{_RANDOM}"
-_SUFFIXES = {
-    "CronJob": re.compile(rf"-\d{{8,10}}(?:-\d{{1,5}})?{_RANDOM}"),
-    "DaemonSet": re.compile(_RANDOM),
-    "Deployment": re.compile(_HASHED),
-    "DeploymentConfig": re.compile(rf"-\d{{1,5}}{_RANDOM}"),
-    "Job": re.compile(rf"(?:-\d{{1,5}})?{_RANDOM}"),
-    "Pod": re.compile(""),
-    "ReplicaSet": re.compile(_RANDOM),
-    "ReplicationController": re.compile(_RANDOM),
-    "Rollout": re.compile(_HASHED),
-    "StatefulSet": re.compile(r"-\d{1,5}"),
-}
-_ANY_SUFFIX = re.compile(rf"{_HASHED}|{_RANDOM}|-\d{{1,5}}")
-
 
 @dataclass(frozen=True, eq=False)
-class Inventory:
+class Inventory(WorkloadIndex):
     """What the objects of a cluster say, and what follows from it.
 
     `namespaces`: labels of those with a Namespace object. `pod_cidrs`: of the nodes. `service_cidrs`: declared, or the
@@ -71,9 +52,7 @@ class Inventory:
     `documents`: the raw objects that were read, for the judge. `ignored`: how many of each kind were not.
     """
 
-    workloads: tuple[WorkloadObject, ...] = ()
     services: tuple[ServiceObject, ...] = ()
-    endpoints: tuple[EndpointsObject, ...] = ()
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     node_addresses: frozenset[str] = frozenset()
     pod_cidrs: tuple[Network, ...] = ()
@@ -86,57 +65,6 @@ class Inventory:
     def empty(cls) -> Inventory:
         """What is known without an inventory."""
         return cls()
-
-    # -- workloads --------------------------------------------------------------------------------------------------
-
-    def workload(self, key: Key) -> WorkloadObject | None:
-        """The workload with this namespace, kind and name."""
-        return self._by_key.get(key)
-
-    def workloads_named(self, namespace: str, name: str) -> list[WorkloadObject]:
-        """The workloads of that name, of whatever kind."""
-        return list(self._by_name.get((namespace, name), ()))
-
-    def workload_of_pod(self, namespace: str, pod: str) -> WorkloadObject | None:
-        """The workload of a pod: a live one by its owner, any other by its name, which a known workload's kind must
-        explain (the longest such name; None if two kinds explain it)."""
-        if (namespace, pod) in self._by_pod:
-            return self._by_pod[namespace, pod]
-        stem = pod
-        while stem:
-            suffix = pod[len(stem) :]
-            named = self._by_name.get((namespace, stem), ())
-            fitting = [item for item in named if _SUFFIXES.get(item.kind, _ANY_SUFFIX).fullmatch(suffix)]
-            if fitting:
-                return fitting[0] if len(fitting) == 1 else None
-            stem = stem.rpartition("-")[0]
-        return None
-
-    def workload_of_address(self, ip: str) -> WorkloadObject | None:
-        """The workload that has a pod at this address; None if nobody or, in old snapshots, several have."""
-        return self._by_address.get(address(ip))
-
-    def workloads_by_labels(self, namespace: str, wanted: Mapping[str, str]) -> list[WorkloadObject]:
-        """The workloads whose template or live pods carry all these labels, sorted; all of them for no labels."""
-        if not wanted:
-            return [item for item in self.workloads if item.namespace == namespace]
-        lists = [self._by_label.get((namespace, *pair), ()) for pair in wanted.items()]
-        found = {
-            position
-            for position, carried in min(lists, key=len)
-            if all(carried.get(name) == value for name, value in wanted.items())
-        }
-        return [self.workloads[position] for position in sorted(found)]
-
-    def selector_of(self, namespace: str, kind: str, name: str) -> Labels:
-        """The owner's selector if a policy can copy it; () without one, or when it has expressions besides."""
-        item = self._by_key.get((namespace, kind, name))
-        return item.selector if item is not None and not item.match_expressions else ()
-
-    def mesh_of(self, namespace: str, workload: WorkloadObject) -> str:
-        """ "sidecar", "ambient", "none", or "" when the objects do not tell."""
-        known = self._by_key.get((namespace, workload.kind, workload.name))
-        return (known or workload).mesh
 
     # -- Services ---------------------------------------------------------------------------------------------------
 
@@ -243,43 +171,6 @@ class Inventory:
         return self.of_kind("Gateway")
 
     # -- indexes ----------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _by_key(self) -> dict[Key, WorkloadObject]:
-        return {item.key: item for item in self.workloads}
-
-    @cached_property
-    def _by_name(self) -> dict[tuple[str, str], list[WorkloadObject]]:
-        found: dict[tuple[str, str], list[WorkloadObject]] = {}
-        for item in self.workloads:
-            found.setdefault((item.namespace, item.name), []).append(item)
-        return found
-
-    @cached_property
-    def _by_pod(self) -> dict[tuple[str, str], WorkloadObject]:
-        return {(item.namespace, pod): item for item in self.workloads for pod in item.pods}
-
-    @cached_property
-    def _by_address(self) -> dict[str, WorkloadObject | None]:
-        found: dict[str, WorkloadObject | None] = {}
-        for item in self.workloads:
-            for ip in item.addresses:
-                found[ip] = item if ip not in found else None
-        for ends in self.endpoints:
-            for ip, pod in ends.addresses:
-                behind = self.workload_of_pod(ends.namespace, pod) if pod and ip not in found else None
-                if behind is not None and not behind.host_network:
-                    found[ip] = behind
-        return found
-
-    @cached_property
-    def _by_label(self) -> dict[tuple[str, str, str], list[tuple[int, Mapping[str, str]]]]:
-        found: dict[tuple[str, str, str], list[tuple[int, Mapping[str, str]]]] = {}
-        for position, item in enumerate(self.workloads):
-            for carried in (item.all_labels, *item.pod_labels):
-                for name, value in carried.items():
-                    found.setdefault((item.namespace, name, value), []).append((position, carried))
-        return found
 
     @cached_property
     def _services(self) -> dict[tuple[str, str], ServiceObject]:

@@ -41,7 +41,8 @@ def read(paths: Iterable[str]) -> Iterator[tuple[str, object]]:
     `InventoryError` for a path that is not there, a folder without manifests and text that cannot be read.
     """
     for path in paths:
-        for file in _manifests(Path(path)) if Path(path).is_dir() else (Path(path),):
+        place = Path(path)
+        for file in _manifests(place) if place.is_dir() else (place,):
             yield from documents(_content(file), str(file))
 
 
@@ -80,7 +81,7 @@ def _manifests(folder: Path) -> list[Path]:
     found: list[Path] = []
     pending = [folder]
     while pending:
-        for entry in sorted(pending.pop().iterdir()):
+        for entry in _entries(pending.pop()):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
@@ -93,12 +94,20 @@ def _manifests(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        hint = "check its permissions"
+        raise InventoryError(f"cannot read it: {error.strerror}", where=str(folder), hint=hint) from None
+
+
 def _content(file: Path) -> bytes:
     try:
         with file.open("rb") as raw:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
             data = (gzip.GzipFile(fileobj=raw) if packed else raw).read(TEXT + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: a path that cannot exist
         reason = getattr(error, "strerror", None) or str(error)
         hint = "check the path and its permissions"
         raise InventoryError(f"cannot read it: {reason}", where=str(file), hint=hint) from None

@@ -46,12 +46,11 @@ class Network(msgspec.Struct):
 
 def network_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> Network:
     """One intent a workload that Hubble observed, one default deny and one DNS intent a namespace."""
-    ours = [w for w in workloads.all if _is_ours(w, decided, options)]
+    ours = [w for w in workloads.all if options.wants(w.namespace)]
     seen = _observed(decided, ours)
     ingress, egress, resolvers = _permissions(decided, inventory, options)
     intents: list[NetworkIntent] = []
     review: list[ReviewItem] = []
-    names = _file_names(seen)
     everyone = {line for questions in resolvers.values() for line in questions}
     for namespace in sorted({w.namespace for w in seen}):
         here = [w for w in seen if w.namespace == namespace]
@@ -65,7 +64,7 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
                 out.update(lookup)
             intents.append(
                 NetworkIntent(
-                    Target(namespace, names[workload.key], workload.selector),
+                    Target(namespace, workload.policy_name, workload.selector),
                     _BOTH,
                     fewest_rules(ingress.get(workload.key, {}), "ingress") + fewest_rules(out, "egress"),
                 )
@@ -78,30 +77,10 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
     return Network(intents, review)
 
 
-def _is_ours(workload: Workload, decided: Decisions, options: Options) -> bool:
-    local = not workload.cluster or not decided.view.cluster or workload.cluster == decided.view.cluster
-    return local and options.wants(workload.namespace)
-
-
 def _observed(decided: Decisions, ours: list[Workload]) -> list[Workload]:
     """Workloads with a selector and traffic of theirs in Hubble flows (an access log does not show every connection)."""
     active = {party_key(party) for d in decided.decisions for party in (d.line.source, d.line.destination)}
     return [w for w in ours if w.selectable and party_key(w) in active and (not w.observed or "hubble" in w.observed)]
-
-
-def _file_names(workloads: list[Workload]) -> dict[tuple[str, str, str], str]:
-    """Policy names: the workload's, kept apart from our own `default-deny` and `allow-dns` and from its namesakes."""
-    names: dict[tuple[str, str, str], str] = {}
-    taken: set[tuple[str, str]] = set()
-    for workload in workloads:
-        name = workload.name
-        if name in ("default-deny", "allow-dns", "default") or (workload.namespace, name) in taken:
-            name = f"{name}-{(workload.kind or 'workload').lower()}"
-        while (workload.namespace, name) in taken:
-            name += "-2"
-        taken.add((workload.namespace, name))
-        names[workload.key] = name[:240]
-    return names
 
 
 def _permissions(
@@ -113,7 +92,7 @@ def _permissions(
     outside: dict[tuple[tuple[str, str, str], Port, Cause], set[str]] = {}
     internet: dict[tuple[tuple[str, str, str], Port], list[Line]] = {}
     for decision in decided.decisions:
-        if decision.fate is not Fate.POLICY:
+        if decision.fate is not Fate.POLICY or decision.review:
             continue
         line, cause = decision.line, decision.cause
         port = Port(line.protocol, line.port)

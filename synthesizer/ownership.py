@@ -141,7 +141,7 @@ def _add_pod(pods: _Pods, name: str, pod: Document, where: str) -> None:
     pods.names.add(name)
     # Revisions and pod names apart, the pods of a workload are alike: one shape for each set of labels is enough,
     # as long as a difference that matters makes another.
-    pods.shapes[(*as_selector(shape.labels), ("", repr((shape.ports, shape.containers))))] = shape
+    pods.shapes[(*as_selector(shape.labels), ("", repr((shape.ports, shape.containers, shape.host_network))))] = shape
     if status.get("phase") not in ("Succeeded", "Failed") and not shape.host_network:
         ips = [mapping(entry).get("ip") for entry in sequence(status, "podIPs")]
         pods.addresses.update(addresses([*ips, status.get("podIP")]))

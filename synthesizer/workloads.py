@@ -51,6 +51,7 @@ class Workload(msgspec.Struct, eq=False):
     also_selects: tuple[str, ...] = ()
     observed: frozenset[str] = frozenset()
     known: bool = False  # from the inventory
+    policy_name: str = ""  # what its policies are called, unique in the namespace
     pods: tuple[str, ...] = ()
 
     @property
@@ -74,6 +75,7 @@ class Workloads:
         self._from_sightings(patterns.sightings)
         self.all.sort(key=lambda workload: workload.key)
         _choose_selectors(self.all, inventory)
+        _name_policies(self.all)
 
     def __iter__(self) -> Iterable[Workload]:
         return iter(self.all)
@@ -262,6 +264,23 @@ def _unique_names(workloads: list[Workload]) -> None:
         for workload in same if len(same) > 1 else ():
             mark = f"{workload.kind}{workload.labels!r}".encode()
             workload.name += "-" + blake2b(mark, digest_size=3).hexdigest()
+
+
+_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # what a namespace's own policies are called
+_LONGEST_NAME = 200
+
+
+def _name_policies(workloads: list[Workload]) -> None:
+    """Policies are called like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
+    taken: set[tuple[str, str]] = {("", "")}
+    for workload in workloads:
+        name = workload.name[:_LONGEST_NAME].rstrip(".-")
+        if name in _RESERVED_NAMES or (workload.namespace, name) in taken:
+            name = "-".join((name, (workload.kind or workload.cluster or "workload").lower()))
+        if (workload.namespace, name) in taken:
+            name += "-" + blake2b(repr((workload.key, workload.labels)).encode(), digest_size=3).hexdigest()
+        taken.add((workload.namespace, name))
+        workload.policy_name = name
 
 
 # -- selectors ----------------------------------------------------------------------------------------------------------

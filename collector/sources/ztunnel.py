@@ -45,6 +45,8 @@ _MESSAGES = frozenset({"connection complete", "connection opened", "request comp
 # ztunnel rejects a connection that policy denies with one of these; the client's ztunnel sees the 401.
 _DENIED = re.compile(r"policy rejection|allow policies|denied by|policy change|401 unauthorized", re.IGNORECASE)
 
+_AMBIGUOUS = Unusable("ztunnel record that is cut or ambiguous")
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -88,11 +90,20 @@ def outcomes(line: bytes) -> tuple[Outcome, ...]:
 
 def _of_text(text: str, message: str, time: str) -> Outcome:
     """One record: nothing but key=value pairs after its beginning, each key once."""
-    pairs = [(match[1], match[3] if match[2] is None else match[2]) for match in _FIELD.finditer(text)]
-    fields = dict(pairs)
-    if len(fields) != len(pairs) or _FIELD.sub("", text).strip():
-        return Unusable("ztunnel record that is cut or ambiguous")
+    fields: dict[str, str] = {}
+    read = 0
+    for match in _FIELD.finditer(text):
+        if match[1] in fields or not _blank(text, read, match.start()):
+            return _AMBIGUOUS
+        fields[match[1]] = match[3] if match[2] is None else match[2]
+        read = match.end()
+    if not _blank(text, read, len(text)):
+        return _AMBIGUOUS
     return outcome_of(fields, message, time)
+
+
+def _blank(text: str, start: int, end: int) -> bool:
+    return start == end or text[start:end].isspace()
 
 
 def _is_entry(fields: Mapping[str, object]) -> bool:

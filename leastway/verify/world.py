@@ -103,6 +103,8 @@ class World:
         self.policies: list[Document] = []
         self._by_address: dict[Address, str] = {}
         self._services: dict[Address, Service] = {}
+        self._in_namespace: dict[str, list[Service]] = {}
+        self._spread = 0
 
     @classmethod
     def from_manifests(cls, docs: Iterable[Document]) -> World:
@@ -176,6 +178,16 @@ class World:
     def universe(self) -> list[Subject]:
         """Subjects that count once each: workloads, and pods that belong to none, sorted by reference."""
         return [s for _, s in sorted(self.subjects.items()) if not s.member_of or s.member_of not in self.subjects]
+
+    def services_of(self, subject: Subject) -> list[Service]:
+        """The Services that a subject stands behind."""
+        if self._spread != len(self.services):
+            self._spread = len(self.services)
+            self._in_namespace = {}
+            for service in self.services.values():
+                self._in_namespace.setdefault(service.namespace, []).append(service)
+        near = self._in_namespace.get(subject.namespace, ())
+        return [s for s in near if s.selector and s.selector.items() <= subject.labels.items()]
 
     def backends(self, service: Service) -> list[Subject]:
         """The counted subjects behind a Service."""

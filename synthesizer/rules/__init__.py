@@ -12,21 +12,27 @@ from synthesizer.lines import Line
 from synthesizer.rules import hostile, places, rare, standing
 from synthesizer.rules.view import Held, View
 
-RULES: tuple[Callable[[Line, View], Held | None], ...] = (
+_Rule = Callable[[Line, View], Held | None]
+
+RULES: tuple[_Rule, ...] = (
     standing.denied,
     standing.direction_open,
     hostile.cloud_metadata,
     places.unresolved,
-    places.other_cluster,
     standing.unanswered,
     hostile.scanning,
-    places.nodes,
-    places.cilium_entities,
-    places.unselectable,
     rare.one_off,
 )
 
+# What is intent and yet has no word in NetworkPolicy, on this CNI or any; the identity layer may still name it.
+NETWORK_RULES: tuple[_Rule, ...] = (
+    places.other_cluster,
+    places.nodes,
+    places.cilium_entities,
+    places.unselectable,
+)
 
-def judge(line: Line, view: View) -> Held | None:
+
+def objection(line: Line, view: View, rules: tuple[_Rule, ...] = RULES) -> Held | None:
     """The first objection to a line; None when it may become policy."""
-    return next((held for rule in RULES if (held := rule(line, view)) is not None), None)
+    return next((held for rule in rules if (held := rule(line, view)) is not None), None)

@@ -16,13 +16,12 @@ def unresolved(line: Line, _view: View) -> Held | None:
 
 
 def other_cluster(line: Line, view: View) -> Held | None:
-    """Pods of another cluster: Cilium matches labels across clusters, a portable NetworkPolicy cannot name them."""
-    if view.cni == "cilium":
+    """Ends in two clusters: Cilium matches labels across clusters, a portable NetworkPolicy cannot name the other's pods."""
+    ends = [party for party in (line.source, line.destination) if isinstance(party, Workload)]
+    if view.cni == "cilium" or len({party.cluster for party in ends if party.cluster}) < 2:
         return None
-    for party in (line.source, line.destination):
-        if isinstance(party, Workload) and party.cluster and party.cluster != view.cluster:
-            return Held("other-cluster", f"{party} runs in cluster {party.cluster}; NetworkPolicy ends at the cluster", False)
-    return None
+    where = " to ".join(f"{party} in {party.cluster}" for party in ends)
+    return Held("other-cluster", f"it goes from {where}; NetworkPolicy ends at the cluster", acceptable=False)
 
 
 def nodes(line: Line, view: View) -> Held | None:

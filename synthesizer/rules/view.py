@@ -17,6 +17,7 @@ from synthesizer.workloads import Workload, Workloads
 SCAN_TARGETS = 15  # distinct destinations, or
 SCAN_PORTS = 20  # distinct ports, that make a search of
 SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
+_SIDECAR_PORTS = frozenset({15020, 15021, 15090})  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
 _ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
 
 
@@ -42,7 +43,6 @@ class View:
                 callers = self._callers.setdefault(_listener(line), Counter())
                 callers[party_key(line.source)] += line.evidence.connections
                 self._served.setdefault(_place_key(line.destination), set()).add((line.protocol, line.port))
-        self.cluster = self._local_cluster()
         self.scanners = self._scanners()
 
     def used_by_others(self, line: Line) -> bool:
@@ -50,8 +50,10 @@ class View:
         return any(caller != party_key(line.source) for caller in self._callers.get(_listener(line), ()))
 
     def declared(self, line: Line) -> bool:
-        """Whether the destination's port is declared in the inventory or by name in the flows."""
+        """Whether the destination's port is declared in the inventory, by name in the flows, or by an injected sidecar."""
         destination = line.destination
+        if line.protocol == "TCP" and line.port in _SIDECAR_PORTS:
+            return True
         return isinstance(destination, Workload) and self.workloads.declares(destination, line.protocol, line.port)
 
     def only_port(self, line: Line) -> bool:
@@ -64,11 +66,6 @@ class View:
             return True
         callers = self._callers.get((_place_key(workload), protocol, port), ())
         return any(caller.startswith(f"o/{Place.EXTERNAL.value}/") for caller in callers)
-
-    def _local_cluster(self) -> str:
-        """Of several clusters in the flows, the one that the policies are for: where most workloads are."""
-        names = Counter(w.cluster for w in self.workloads.all if w.cluster)
-        return min(names, key=lambda name: (-names[name], name)) if names else ""
 
     def _scanners(self) -> frozenset[str]:
         tried: dict[str, list[Line]] = {}

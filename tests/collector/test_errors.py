@@ -46,7 +46,8 @@ def test_missing_parts_leave_no_dash(error: LeastwayError, line: str) -> None:
 def test_hostile_text_stays_one_bounded_printable_line() -> None:
     line = str(RenderError("bad\nname\x1b[31m\u202e", where="x" * 100_000, hint="a\tb\r\nc"))
     assert line.isprintable()
-    assert line.startswith("bad name") and line.endswith("a b c")
+    assert line.startswith("bad name")
+    assert line.endswith("a b c")
     assert len(line) <= 3 * PART + 6
 
 

@@ -67,17 +67,12 @@ def hubble_records(
     truth = _edges(rng, cluster, edges, udp)
     if dns:
         truth |= {(source, DNS.key, "UDP", 53) for source in {edge[0] for edge in truth}}
-    records: list[Record] = []
-    for edge in sorted(truth):
-        for call in range(calls):
-            c = _connect(rng, cluster, edge, call)
-            found = _looked_up(writer, c) if edge[1] == DNS.key else writer.connection(c)
-            if dnat and edge[1] != DNS.key:
-                found.append(_before_translation(writer, cluster, c))
-            if one_sided:
-                side = rng.choice((c.source.node, c.destination.node))
-                found = [r for r in found if r["node_name"] == side]
-            records += found
+    records = [
+        record
+        for edge in sorted(truth)
+        for call in range(calls)
+        for record in _called(writer, cluster, _connect(rng, cluster, edge, call), dnat=dnat, one_sided=one_sided)
+    ]
     if probes:
         records += _probes(rng, cluster, writer)
     if missing_is_reply:
@@ -139,8 +134,17 @@ def _connect(rng: Random, cluster: Cluster, edge: Edge, call: int) -> Connection
     )
 
 
-def _looked_up(writer: Writer, c: Connection) -> list[Record]:
-    return writer.connection(c) + writer.dns(c, "app-0-web.team-0.svc.cluster.local", ["10.96.0.20"])
+def _called(writer: Writer, cluster: Cluster, c: Connection, *, dnat: bool, one_sided: bool) -> list[Record]:
+    """All that is seen of one connection."""
+    found = writer.connection(c)
+    if c.destination.key == DNS.key:
+        found += writer.dns(c, "app-0-web.team-0.svc.cluster.local", ["10.96.0.20"])
+    elif dnat:
+        found.append(_before_translation(writer, cluster, c))
+    if one_sided:
+        side = writer.rng.choice((c.source.node, c.destination.node))
+        found = [record for record in found if record["node_name"] == side]
+    return found
 
 
 def _before_translation(writer: Writer, cluster: Cluster, c: Connection) -> Record:

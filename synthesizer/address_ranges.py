@@ -24,7 +24,7 @@ WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wid
 
 
 class Ranges:
-    """Networks, asked for the addresses in them; the time depends on how many prefix lengths there are, not networks."""
+    """Networks, asked for the addresses in them in a time that depends on the number of prefix lengths only."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._starts: dict[tuple[int, int], set[int]] = {}
@@ -88,7 +88,7 @@ def service_networks(documents: Iterable[Document], services: Iterable[ServiceOb
 
 
 def webhook_services(documents: Iterable[Document]) -> frozenset[tuple[str, str, int]]:
-    """(namespace, Service, Service port) that the API server calls: admission and conversion webhooks, aggregated APIs."""
+    """(namespace, Service, Service port) that the API server calls: webhooks of both sorts, aggregated APIs."""
     found: set[tuple[str, str, int]] = set()
     for document in documents:
         kind = document["kind"]

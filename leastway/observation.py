@@ -1,0 +1,97 @@
+"""What the judge is asked to replay: the observation in its words, and the world in which it took place.
+
+Invariant: every line that was judged is handed over, those held back marked with their review item; the judge sees what
+happened, not what the synthesizer made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from collector.direction import Standing
+from leastway.verify.replay import Observed
+from leastway.verify.world import NamedPort, Subject, World
+from synthesizer.access import callers, in_mesh, is_http, legitimate_requests
+from synthesizer.decisions import Decision, Decisions, Fate
+from synthesizer.intent import Cause
+from synthesizer.inventory import Inventory
+from synthesizer.lines import Outside, Party, Place
+from synthesizer.options import Options
+from synthesizer.workloads import Workload, Workloads
+
+_ENTITIES = {
+    Place.OWN_NODE: "host",
+    Place.NODE: "remote-node",
+    Place.API_SERVER: "kube-apiserver",
+    Place.HEALTH: "health",
+    Place.INGRESS: "ingress",
+}
+
+
+def world(inventory: Inventory, workloads: Workloads, options: Options) -> World:
+    """The closed world: the inventory's objects, and the workloads known from traffic alone."""
+    found = World.from_manifests(inventory.documents)
+    for workload in workloads.all:
+        found.add_namespace(workload.namespace)
+        if not workload.known:
+            found.add_subject(_subject(workload, workloads, options))
+    return found
+
+
+def _subject(workload: Workload, workloads: Workloads, options: Options) -> Subject:
+    addresses = sorted(a for a, owner in workloads.by_address.items() if owner is workload)
+    return Subject(
+        namespace=workload.namespace,
+        name=workload.name,
+        labels=dict(workload.labels),
+        service_account=workload.service_account,
+        ips=tuple(addresses),
+        ports=tuple(NamedPort("", protocol, number) for protocol, number in sorted(workload.ports)),
+        meshed=in_mesh(workload, options),
+        kind=workload.kind or "Workload",
+        inventoried=False,
+    )
+
+
+def observed(decisions: Decisions, options: Options) -> list[Observed]:
+    """Every connection and request that was let through when it was observed, and what the user declared."""
+    return [item for decision in decisions.decisions for item in _observed(decision, options)]
+
+
+def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
+    line = decision.line
+    if line.standing in (Standing.DENIED, Standing.OPEN) or decision.fate is Fate.NOT_ASKED:
+        return
+    source, source_address = _end(line.source)
+    destination, destination_address = _end(line.destination)
+    if not source or not destination:
+        return
+    principals = callers(line, options) if isinstance(line.destination, Workload) else ()
+    requests = sorted(legitimate_requests(line.evidence)) if is_http(line.evidence) and options.mesh == "sidecar" else []
+    for principal in principals or ("",):
+        for method, path in [(r.method, r.path) for r in requests] or [("", "")]:
+            yield Observed(
+                source=source,
+                destination=destination,
+                source_address=source_address,
+                destination_address=destination_address,
+                protocol=line.protocol,
+                port=line.port,
+                method=method,
+                path=path,
+                principal=principal,
+                mtls=bool(line.evidence.mtls) if line.evidence.mtls or line.evidence.plaintext else None,
+                held=decision.review,
+                declared=decision.cause is Cause.DECLARED,
+                weight=max(1, line.records),
+            )
+
+
+def _end(party: Party) -> tuple[str, str]:
+    """The judge's name for a party and its address; ("", "") when it has none."""
+    if isinstance(party, Workload):
+        return str(party), ""
+    assert isinstance(party, Outside)
+    if party.place in _ENTITIES:
+        return _ENTITIES[party.place], party.address
+    return party.address.removesuffix("/32").removesuffix("/128"), party.address

@@ -1,0 +1,219 @@
+"""AuthorizationPolicy as a decision at one destination: CUSTOM, DENY, ALLOW, in the proxy that enforces each policy.
+
+Invariant: every policy is compiled for the place that enforces it. On TCP, and in ztunnel, an HTTP field removes an ALLOW
+rule and is dropped from a DENY rule; a policy whose rules are all removed still counts as an ALLOW policy, and denies.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Literal
+
+from leastway.verify.authorizationpolicy_schema import (
+    AuthorizationPolicy,
+    AuthorizationRule,
+    Field,
+    Fields,
+)
+from leastway.verify.identity import Request, field_matches
+from leastway.verify.mesh import PROXY_PORTS, Mesh
+from leastway.verify.verdict import Tri, Verdict, all_of, any_of
+from leastway.verify.world import Subject
+
+Place = Literal["http", "tcp", "ztunnel"]
+LAYER = "authorizationpolicy"
+_HTTP = frozenset({"hosts", "methods", "paths", "requestPrincipals"})
+_BEYOND_ZTUNNEL = frozenset(
+    {*_HTTP, "remoteIpBlocks", "trustDomains", "remote.ip", "source.serviceAccount", "source.trustDomain", "connection.sni"}
+)
+
+
+@lru_cache(maxsize=1 << 16)
+def compiled(rule: AuthorizationRule, action: str, place: Place) -> AuthorizationRule | None:
+    """The rule as `place` enforces it; None if it can never match there."""
+    if place == "http":
+        return rule
+    entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]
+    if not any(_foreign(field, place) for entry in entries for field in entry):
+        return rule
+    if action == "ALLOW":
+        return None
+    if place == "ztunnel":
+        # An entry left without fields is skipped by ztunnel: it matches nothing.
+        if any(_foreign(field, place) for field in rule.conditions):
+            return None
+        sources, operations = _stripped(rule.sources, place), _stripped(rule.operations, place)
+        kept = AuthorizationRule(
+            None if sources is None else tuple(filter(None, sources)),
+            None if operations is None else tuple(filter(None, operations)),
+            rule.conditions,
+        )
+        return None if kept.sources == () or kept.operations == () else kept
+    return AuthorizationRule(
+        _stripped(rule.sources, place),
+        _stripped(rule.operations, place),
+        tuple(field for field in rule.conditions if not _foreign(field, place)),
+    )
+
+
+def _foreign(field: Field, place: Place) -> bool:
+    if place == "ztunnel" and field.name in _BEYOND_ZTUNNEL:
+        return True
+    if place == "ztunnel" and field.name.startswith("experimental."):
+        return True
+    return field.name in _HTTP or field.name.startswith("request.")
+
+
+def _stripped(entries: tuple[Fields, ...] | None, place: Place) -> tuple[Fields, ...] | None:
+    if entries is None:
+        return None
+    return tuple(tuple(field for field in entry if not _foreign(field, place)) for entry in entries)
+
+
+def rule_matches(rule: AuthorizationRule, request: Request, namespace: str) -> Tri:
+    """Does a compiled rule of a policy in `namespace` match?"""
+    return all_of(
+        (
+            _entries_match(rule.operations, request, namespace),
+            _entries_match(rule.sources, request, namespace),
+            all_of(field_matches(field, request, namespace) for field in rule.conditions),
+        )
+    )
+
+
+def _entries_match(entries: tuple[Fields, ...] | None, request: Request, namespace: str) -> Tri:
+    if entries is None:
+        return True
+    return any_of(all_of(field_matches(field, request, namespace) for field in entry) for entry in entries)
+
+
+class AuthorizationPolicies:
+    """A set of policies over a mesh."""
+
+    def __init__(self, policies: Iterable[AuthorizationPolicy], mesh: Mesh) -> None:
+        self.policies = sorted(set(policies), key=lambda p: (p.namespace, p.name, p.action, str(p)))
+        self.mesh = mesh
+        self._by_namespace: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
+        for policy in self.policies:
+            if not policy.dry_run and policy.action != "AUDIT":
+                self._by_namespace[policy.namespace].append(policy)
+        self._applying: dict[tuple[Subject, bool], tuple[AuthorizationPolicy, ...]] = {}
+
+    def applying(self, subject: Subject, waypoint: bool = False) -> tuple[AuthorizationPolicy, ...]:
+        """The enforced policies of a destination: by selector, or those that target its waypoint."""
+        known = self._applying.get((subject, waypoint))
+        if known is None:
+            root = self.mesh.root_namespace
+            near = [p for namespace in sorted({subject.namespace, root}) for p in self._by_namespace.get(namespace, ())]
+            labels = set(subject.labels.items())
+            if waypoint:
+                known = tuple(p for p in near if p.targets and self._targeted(p, subject))
+            else:
+                known = tuple(p for p in near if not p.targets and labels.issuperset(p.selector))
+            self._applying[subject, waypoint] = known
+        return known
+
+    def _targeted(self, policy: AuthorizationPolicy, subject: Subject) -> bool:
+        waypoint = self.mesh.waypoint(subject)
+        for kind, name in policy.targets:
+            if kind == "Gateway" and f"{policy.namespace}/{name}" == waypoint:
+                return True
+            if kind == "GatewayClass" and policy.namespace == self.mesh.root_namespace and name == "istio-waypoint":
+                return True
+            service = self.mesh.world.services.get(f"{policy.namespace}/{name}") if kind == "Service" else None
+            if service is not None and service.namespace == subject.namespace and service.selector:
+                if service.selector.items() <= subject.labels.items():
+                    return True
+        return False
+
+    def verdict(self, subject: Subject, request: Request, http: bool) -> Verdict:
+        """May this request (`http`) or connection reach `subject`, which is in the mesh?
+
+        The answer of `http` with unknown method and path is undefined where it depends on them.
+        """
+        mode = self.mesh.mode
+        if mode == "sidecar" and request.port in PROXY_PORTS:
+            return Verdict("allow", f"port {request.port} is the sidecar's own, which no Istio policy governs")
+        strict = self._strict(subject, request)
+        if strict is not None:
+            return strict
+        if mode != "ambient":
+            return self._decide(self.applying(subject), subject, request, "http" if http else "tcp")
+        waypoint = self.mesh.waypoint(subject)
+        if waypoint:
+            targeted = self._decide(self.applying(subject, waypoint=True), subject, request, "http" if http else "tcp")
+            if targeted.outcome != "allow":
+                return targeted
+            # From here on the destination's ztunnel sees the waypoint, not the client.
+            namespace, name = waypoint.split("/", 1)
+            request = request._replace(principal=f"{self.mesh.trust_domain}/ns/{namespace}/sa/{name}", address=None)
+        return self._decide(self.applying(subject), subject, request._replace(ztunnel=True), "ztunnel")
+
+    def _strict(self, subject: Subject, request: Request) -> Verdict | None:
+        if request.principal != "":
+            return None
+        mode, title = self.mesh.mtls(subject, request.port)
+        if mode != "STRICT":
+            return None
+        because = f"{title} demands mutual TLS on port {request.port} of {subject.ref}, and the source sends plaintext"
+        return Verdict("deny", because, LAYER, "ingress", (title,))
+
+    def _decide(
+        self, policies: tuple[AuthorizationPolicy, ...], subject: Subject, request: Request, place: Place
+    ) -> Verdict:
+        unknown: Verdict | None = None
+        for action in ("CUSTOM", "DENY"):
+            for policy in policies:
+                if policy.action != action or (action == "CUSTOM" and place == "ztunnel"):
+                    continue
+                matched, i = self._first(policy, request, place)
+                shown = f"{policy.title} rule {i} ({action})"
+                if matched and action == "DENY":
+                    return Verdict("deny", shown, LAYER, "ingress", (policy.title,))
+                if matched is not False and unknown is None:
+                    why = "an external authoriser decides" if action == "CUSTOM" else "depends on what is not known"
+                    unknown = Verdict("undefined", f"{shown}: {why}", LAYER, "ingress", (policy.title,))
+        allowing = [policy for policy in policies if policy.action == "ALLOW"]
+        allowed = self._allow(allowing, subject, request, place)
+        return unknown if unknown is not None and allowed.outcome != "deny" else allowed
+
+    def _allow(
+        self, allowing: list[AuthorizationPolicy], subject: Subject, request: Request, place: Place
+    ) -> Verdict:
+        if not allowing:
+            return Verdict("allow", f"no AuthorizationPolicy restricts {subject.ref}")
+        names = tuple(policy.title for policy in allowing)
+        unknown: Verdict | None = None
+        for policy in allowing:
+            matched, i = self._first(policy, request, place)
+            if matched:
+                return Verdict("allow", f"{policy.title} rule {i}", LAYER)
+            if matched is None and unknown is None:
+                why = "whether it matches depends on what is not known of the request"
+                unknown = Verdict("undefined", f"{policy.title} rule {i}: {why}", LAYER, "ingress", names)
+        if unknown is not None:
+            return unknown
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        because = f"{subject.ref} admits only what {shown} allow{'s' if len(names) == 1 else ''}, and no rule matches "
+        return Verdict("deny", because + self._shown(request, place), LAYER, "ingress", names)
+
+    def _first(self, policy: AuthorizationPolicy, request: Request, place: Place) -> tuple[Tri, int]:
+        """The first rule that matches for certain, else the first that may: (outcome, index)."""
+        found: tuple[Tri, int] = (False, -1)
+        for i, rule in enumerate(policy.rules):
+            effective = compiled(rule, policy.action, place)
+            if effective is None:
+                continue
+            matched = rule_matches(effective, request, policy.namespace)
+            if matched:
+                return True, i
+            if matched is None and found[0] is False:
+                found = (None, i)
+        return found
+
+    def _shown(self, request: Request, place: Place) -> str:
+        who = "a plaintext peer" if request.principal == "" else request.principal or "a source of unknown identity"
+        what = f"{request.method or 'any method'} {request.path or 'any path'} on " if place == "http" else ""
+        return f"{who}, {what}port {request.port}" + ("" if place == "http" else f" ({place})")

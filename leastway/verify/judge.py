@@ -1,0 +1,281 @@
+"""The judge: one question about one connection or request, answered from rendered policies alone.
+
+Invariant: NetworkPolicy at both ends and, at a destination in the mesh, PeerAuthentication and AuthorizationPolicy must all
+allow. Nothing of the code that writes policies is used here, so an error in one cannot hide in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from leastway.verify.authorizationpolicy import AuthorizationPolicies
+from leastway.verify.authorizationpolicy_schema import (
+    AuthorizationPolicy,
+    PeerAuthentication,
+    is_istio,
+    read_authorization_policy,
+    read_peer_authentication,
+)
+from leastway.verify.errors import PolicyError
+from leastway.verify.httppath import Normalization, normalise
+from leastway.verify.identity import Request
+from leastway.verify.inventory import POLICY_KINDS
+from leastway.verify.mesh import HBONE, MESHES, Mesh, Mode
+from leastway.verify.networkpolicy import CNIS, Cni, NetworkPolicies, NetworkPolicy, is_network_policy, read_network_policy
+from leastway.verify.reading import Document, documents, identity, read_path
+from leastway.verify.verdict import End, Verdict
+from leastway.verify.world import Address, Service, Subject, World, address
+
+ENTITIES = frozenset(
+    "host remote-node kube-apiserver ingress world health init unmanaged unknown cluster encrypted-overlay".split()
+)
+
+
+class Question(msgspec.Struct, frozen=True):
+    """May `source` reach `destination`?
+
+    Each end is `namespace/name` of a workload or pod, an IP address, or an entity (`host`, `kube-apiserver`, ...), with
+    its address if known. `port` is the pod's port. `method` and `path` make it an HTTP request. `principal` None means
+    what the source presents by its service account, "" means plaintext. `http` tells a connection without method and path
+    to a port that speaks HTTP (True) or does not (False); None means not known.
+    """
+
+    source: str
+    destination: str
+    protocol: str = "TCP"
+    port: int = 0
+    method: str = ""
+    path: str = ""
+    principal: str | None = None
+    source_address: str = ""
+    destination_address: str = ""
+    host: str = ""
+    http: bool | None = None
+
+
+class PolicySet(msgspec.Struct, frozen=True):
+    """Parsed policies. `unjudged` names policy objects of kinds that this judge does not model."""
+
+    network: tuple[NetworkPolicy, ...] = ()
+    authorization: tuple[AuthorizationPolicy, ...] = ()
+    peer: tuple[PeerAuthentication, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
+
+
+def load_policies(source: str | Path | Iterable[Document], existing: bool = False) -> PolicySet:
+    """Policies from a folder, a file, YAML text (anything with a line break) or loaded documents; raises `PolicyError`.
+
+    Objects of other kinds are kept in `documents`, so that a folder may hold its own Namespaces and workloads.
+    """
+    if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source and Path(source).exists()):
+        found: list[Document] = read_path(Path(source))
+    elif isinstance(source, str):
+        if "\n" not in source and not source.lstrip().startswith(("{", "[")):
+            raise PolicyError("no such file or folder", source)
+        found = documents(source, "policies")
+    else:
+        found = list(source)
+    network: dict[tuple[str, ...], NetworkPolicy] = {}
+    authorization: dict[tuple[str, ...], AuthorizationPolicy] = {}
+    peer: dict[tuple[str, ...], PeerAuthentication] = {}
+    unjudged: list[str] = []
+    for document in found:
+        kind = document.get("kind")
+        if is_network_policy(document):
+            key = identity(document)[1:]
+            network[(str(kind), *key)] = read_network_policy(document, existing)
+        elif is_istio(document, "AuthorizationPolicy"):
+            authorization[identity(document)] = read_authorization_policy(document, existing)
+        elif is_istio(document, "PeerAuthentication"):
+            peer[identity(document)] = read_peer_authentication(document, existing)
+        elif kind in POLICY_KINDS:
+            unjudged.append(" ".join((str(kind), "/".join(identity(document)[1:]))))
+    return PolicySet(
+        tuple(network.values()), tuple(authorization.values()), tuple(peer.values()), tuple(sorted(unjudged)), tuple(found)
+    )
+
+
+class Judge:
+    """Policies over a world, under one CNI's and one mesh's reading.
+
+    `manifests` are policies as `load_policies` takes or gives them. Policies found in the world itself are in force as
+    well, unless one of the same kind and name is among the manifests. Raises `PolicyError` for what cannot be read.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        manifests: PolicySet | str | Path | Iterable[Document],
+        cni: Cni = "generic",
+        mesh: Mode = "none",
+        trust_domain: str = "cluster.local",
+        aliases: Sequence[str] = (),
+        root_namespace: str = "istio-system",
+        normalization: Normalization = "BASE",
+    ) -> None:
+        if cni not in CNIS or mesh not in MESHES:
+            raise PolicyError(f"no such profile: cni {cni!r}, mesh {mesh!r}", "judge")
+        given = manifests if isinstance(manifests, PolicySet) else load_policies(manifests)
+        standing = load_policies(world.policies, existing=True)
+        self.world = world
+        self.policies = _united(given, standing)
+        self.network = NetworkPolicies(self.policies.network, world, cni)
+        self.mesh = Mesh(world, mesh, trust_domain, aliases, root_namespace, normalization, self.policies.peer)
+        self.authorization = AuthorizationPolicies(self.policies.authorization, self.mesh)
+        self._settings = (aliases, root_namespace, normalization)
+        self._http: dict[tuple[Subject, int], bool | None] = {}
+
+    @property
+    def cni(self) -> Cni:
+        """The CNI whose reading is used."""
+        return self.network.cni
+
+    def under(self, cni: Cni) -> Judge:
+        """The same judge under another CNI."""
+        aliases, root, normalization = self._settings
+        return Judge(self.world, self.policies, cni, self.mesh.mode, self.mesh.trust_domain, aliases, root, normalization)
+
+    def ask(self, question: Question) -> Verdict:
+        """The verdict; raises `PolicyError` for an end that does not exist."""
+        source = self.end(question.source, question.source_address)
+        found = self._service(question.destination)
+        if found is not None:
+            return self._ask_service(question, found)
+        destination = self.end(question.destination, question.destination_address)
+        return self.decide(question, source, destination)
+
+    def decide(self, question: Question, source: End, destination: End) -> Verdict:
+        """`ask` with both ends resolved already."""
+        port, protocol = question.port, question.protocol.upper()
+        meshed = protocol == "TCP" and self.mesh.meshed(destination.subject)
+        tunnelled = meshed and self.mesh.mode == "ambient" and self._in_mesh(question, source)
+        network = self.network.verdict(source, destination, protocol, HBONE if tunnelled else port)
+        if network.outcome == "deny" or not meshed or destination.subject is None:
+            return network
+        if self.mesh.mode == "ambient" and port == HBONE:
+            return network  # the tunnel itself; ztunnel judges the connections inside it
+        if source.entity == "host":
+            return network  # kubelet's probes bypass the proxy or are rewritten to its own port
+        mesh = self._mesh_verdict(question, source, destination, destination.subject)
+        if mesh.outcome == "deny" or network.outcome != "undefined":
+            if mesh.outcome == "allow":
+                return Verdict("allow", f"{network.because}; {mesh.because}", mesh.layer or network.layer)
+            return mesh
+        return network
+
+    def _in_mesh(self, question: Question, source: End) -> bool:
+        return bool(question.principal) if question.principal is not None else self.mesh.meshed(source.subject)
+
+    def _mesh_verdict(self, question: Question, source: End, destination: End, subject: Subject) -> Verdict:
+        request = self.request(question, source, destination, subject)
+        if question.path and request.path is None:
+            return Verdict("deny", f"the proxy refuses the path {question.path[:200]!r}", "authorizationpolicy", "ingress")
+        if question.method or question.path:
+            return self.authorization.verdict(subject, request, http=True)
+        http = self.speaks_http(subject, question.port) if question.http is None else question.http
+        if http is None:
+            plain = self.authorization.verdict(subject, request, http=False)
+            asked = self.authorization.verdict(subject, request, http=True)
+            if plain.outcome == asked.outcome:
+                return plain
+            because = f"{asked.because}; as plain TCP: {plain.outcome} ({plain.because}); ask with method and path"
+            return asked._replace(outcome="undefined", because=because, policies=asked.policies or plain.policies)
+        return self.authorization.verdict(subject, request, http=http)
+
+    def request(self, question: Question, source: End, destination: End, subject: Subject) -> Request:
+        """The question as the destination's proxy sees it."""
+        principal = question.principal
+        if principal is None:
+            principal = self.mesh.principal(source.subject)
+        else:
+            principal = principal.removeprefix("spiffe://")
+        if principal and self.mesh.mode == "sidecar" and self.mesh.mtls(subject, question.port)[0] == "DISABLE":
+            principal = ""
+        namespace = source.subject.namespace if source.subject is not None and principal is None else None
+        return Request(
+            principal=principal,
+            namespace=namespace,
+            address=source.address or _only(source.subject),
+            port=question.port,
+            method=question.method or None,
+            path=normalise(question.path, self.mesh.normalization) if question.path else None,
+            host=question.host or None,
+            destination=destination.address or _only(subject),
+            trust_domains=self.mesh.trust_domains,
+        )
+
+    def speaks_http(self, subject: Subject, port: int) -> bool | None:
+        """Whether a port is HTTP by the Services in front of it (appProtocol, port name); None if none says so."""
+        if (subject, port) not in self._http:
+            self._http[subject, port] = self._declared_http(subject, port)
+        return self._http[subject, port]
+
+    def _declared_http(self, subject: Subject, port: int) -> bool | None:
+        for service in self.world.services_of(subject):
+            for entry in service.ports:
+                named = {p.number for p in subject.ports if p.name == entry.target}
+                if entry.target == port or port in named:
+                    said = (entry.application or entry.name).partition("-")[0].lower()
+                    if said in ("http", "http2", "grpc", "kubernetes.io/h2c"):
+                        return True
+                    if said in ("tcp", "tls", "https", "mongo", "mysql", "redis", "udp"):
+                        return False
+        return None
+
+    def end(self, text: str, known_address: str = "") -> End:
+        """Resolve one end of a question; raises `PolicyError` if it does not exist."""
+        ip = address(known_address) if known_address else None
+        if text in ENTITIES:
+            return End(None, ip, text)
+        direct = address(text)
+        if direct is None:
+            subject = self.world.find(text)
+            return End(subject, ip)
+        subject_there = self.world.at(text)
+        if subject_there is not None:
+            return End(subject_there, direct)
+        return End(None, direct, "node" if str(direct) in self.world.node_ips else "")
+
+    def _service(self, text: str) -> Service | None:
+        return self.world.service_at(text) if address(text) is not None else None
+
+    def _ask_service(self, question: Question, service: Service) -> Verdict:
+        """A cluster IP is translated before policy is applied: the answer is that of all backends, if they agree."""
+        found: list[Verdict] = []
+        for backend in self.world.backends(service):
+            for entry in service.ports:
+                if entry.number != question.port or entry.protocol != question.protocol.upper():
+                    continue
+                numbers = [p.number for p in backend.ports if p.name == entry.target]
+                for port in [entry.target] if isinstance(entry.target, int) else numbers:
+                    target = msgspec.structs.replace(question, destination=backend.ref, port=port, destination_address="")
+                    found.append(self.ask(target))
+        shown = f"Service {service.namespace}/{service.name}"
+        if not found or len({verdict.outcome for verdict in found}) > 1:
+            why = "its backends differ" if found else "no backend of this port is known"
+            return Verdict("undefined", f"{question.destination} is {shown}, and {why}: ask about a pod behind it")
+        return found[0]._replace(because=f"{shown}: {found[0].because}")
+
+
+def _only(subject: Subject | None) -> Address | None:
+    return address(subject.ips[0]) if subject is not None and len(subject.ips) == 1 else None
+
+
+def _united(given: PolicySet, standing: PolicySet) -> PolicySet:
+    """Both sets; of two objects with one kind and name the given one."""
+
+    def names(policies: Iterable[NetworkPolicy | AuthorizationPolicy | PeerAuthentication]) -> set[tuple[str, str]]:
+        return {(policy.namespace, policy.name) for policy in policies}
+
+    network, authorization, peer = names(given.network), names(given.authorization), names(given.peer)
+    return PolicySet(
+        given.network + tuple(p for p in standing.network if (p.namespace, p.name) not in network),
+        given.authorization + tuple(p for p in standing.authorization if (p.namespace, p.name) not in authorization),
+        given.peer + tuple(p for p in standing.peer if (p.namespace, p.name) not in peer),
+        tuple(sorted({*given.unjudged, *standing.unjudged})),
+        given.documents,
+    )

@@ -1,0 +1,198 @@
+"""Soundness: every legitimate observed connection, asked of the judge again.
+
+Invariant: only a certain allow counts as allowed; what is undefined under the profile is listed as denied, with the reason.
+Connections held back for review are counted, never required.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from leastway.verify.errors import PolicyError
+from leastway.verify.judge import Judge, Question
+from leastway.verify.networkpolicy_schema import NetworkPolicy
+from leastway.verify.verdict import End, Verdict
+from leastway.verify.world import Subject
+
+Key = tuple[str, str, str, int, str, str]
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """One observed connection or request, with ends as in `Question`.
+
+    `source_address`/`destination_address` are the addresses it had, "" if unknown. `principal` is the source's identity as
+    the destination's proxy saw it; "" with `mtls` None means not seen, with `mtls` False plaintext. `held` names the review
+    item if it is deliberately not made policy. `declared` marks a connection that was declared, not seen. `weight` is the
+    number of records behind it.
+    """
+
+    source: str
+    destination: str
+    protocol: str = "TCP"
+    port: int = 0
+    method: str = ""
+    path: str = ""
+    principal: str = ""
+    mtls: bool | None = None
+    source_address: str = ""
+    destination_address: str = ""
+    held: str = ""
+    declared: bool = False
+    weight: int = 1
+
+    @property
+    def key(self) -> Key:
+        """What makes it distinct: ends, protocol, port and, on L7, method and path."""
+        return self.source, self.destination, self.protocol, self.port, self.method, self.path
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """`observed` and `allowed` count distinct legitimate connections; `held` distinct ones held back. `denied` is sorted;
+    one entry each with `from`, `to`, `protocol`, `port`, `method`, `path`, `outcome`, `layer`, `because`, `policies`,
+    `nearest` (the rule that nearly matched, "" if none) and `records`."""
+
+    observed: int
+    allowed: int
+    held: int
+    denied: tuple[dict[str, Any], ...]
+
+    @property
+    def sound(self) -> bool:
+        """True if every legitimate observed connection is certainly allowed."""
+        return not self.denied
+
+
+def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
+    """Ask the judge about every observed connection. An end that the world does not know makes it denied, not an error."""
+    seen = list(observed)
+    http = http_ports(judge, seen)
+    legitimate: dict[Key, list[Observed]] = defaultdict(list)
+    held: set[Key] = set()
+    for item in seen:
+        if item.held:
+            held.add(item.key)
+        elif not item.declared:
+            legitimate[item.key].append(item)
+    denied = []
+    for key, items in legitimate.items():
+        # One distinct connection may have been seen with several identities or addresses: all of them must be allowed.
+        distinct = {(i.principal, i.mtls, i.source_address, i.destination_address): i for i in items}
+        for item in distinct.values():
+            verdict, source, destination = _judge(judge, item, http)
+            if verdict.outcome != "allow":
+                denied.append(_entry(judge, item, verdict, source, destination, sum(i.weight for i in items)))
+                break
+    denied.sort(key=lambda d: [str(d[k]) for k in ("from", "to", "protocol")] + [f"{d['port']:05d}", d["method"], d["path"]])
+    return Replay(len(legitimate), len(legitimate) - len(denied), len(held - set(legitimate)), tuple(denied))
+
+
+def question(item: Observed, http: bool | None = None) -> Question:
+    """An observed connection as a question."""
+    principal = item.principal or ("" if item.mtls is False else None)
+    return Question(
+        source=item.source,
+        destination=item.destination,
+        protocol=item.protocol,
+        port=item.port,
+        method=item.method,
+        path=item.path,
+        principal=principal,
+        source_address=item.source_address,
+        destination_address=item.destination_address,
+        http=http,
+    )
+
+
+def http_ports(judge: Judge, observed: Iterable[Observed]) -> set[tuple[str, int]]:
+    """(destination, port) that spoke HTTP: requests were seen there, or a Service says so."""
+    found: set[tuple[str, int]] = set()
+    for item in observed:
+        if item.method or item.path:
+            found.add((item.destination, item.port))
+        elif item.protocol == "TCP" and (item.destination, item.port) not in found:
+            subject = judge.world.subjects.get(item.destination)
+            if subject is not None and judge.speaks_http(subject, item.port):
+                found.add((item.destination, item.port))
+    return found
+
+
+def _judge(
+    judge: Judge, item: Observed, http: set[tuple[str, int]]
+) -> tuple[Verdict, End | None, End | None]:
+    """The verdict on one observation.
+
+    A connection to an HTTP port without a known request is never refused as such: requests are. It is allowed if some
+    request from this source is.
+    """
+    try:
+        if item.destination not in judge.world.subjects and judge.world.service_at(item.destination) is not None:
+            return judge.ask(question(item)), None, None
+        source = judge.end(item.source, item.source_address)
+        destination = judge.end(item.destination, item.destination_address)
+    except PolicyError as error:
+        return Verdict("undefined", str(error), "inventory"), None, None
+    bare = not item.method and not item.path
+    spoken = True if bare and (item.destination, item.port) in http else None
+    verdict = judge.decide(question(item, spoken), source, destination)
+    if spoken and verdict.outcome == "undefined" and verdict.layer == "authorizationpolicy":
+        return Verdict("allow", f"some requests are allowed ({verdict.because})", verdict.layer), source, destination
+    return verdict, source, destination
+
+
+def _entry(
+    judge: Judge, item: Observed, verdict: Verdict, source: End | None, destination: End | None, records: int
+) -> dict[str, Any]:
+    nearest = "" if source is None or destination is None else nearest_rule(judge, verdict, source, destination, item)
+    return {
+        "from": item.source,
+        "to": item.destination,
+        "protocol": item.protocol,
+        "port": item.port,
+        "method": item.method,
+        "path": item.path,
+        "outcome": verdict.outcome,
+        "layer": verdict.layer,
+        "because": verdict.because,
+        "policies": list(verdict.policies),
+        "nearest": nearest,
+        "records": records,
+    }
+
+
+def nearest_rule(judge: Judge, verdict: Verdict, source: End, destination: End, item: Observed) -> str:
+    """Of the rules that did not match, the one that came closest, and what it lacked."""
+    if verdict.layer == "authorizationpolicy":
+        from leastway.verify.nearest import nearest_authorization
+
+        return nearest_authorization(judge, question(item), source, destination)
+    own, peer = (source, destination) if verdict.direction == "egress" else (destination, source)
+    if verdict.layer != "networkpolicy" or own.subject is None:
+        return ""
+    for policy in judge.network.isolating(own.subject, verdict.direction):
+        found = _port_only(judge, policy, verdict.direction, own.subject, peer, destination, item)
+        if found:
+            return found
+    return ""
+
+
+def _port_only(
+    judge: Judge,
+    policy: NetworkPolicy,
+    direction: str,
+    own: Subject,
+    peer: End,
+    destination: End,
+    item: Observed,
+) -> str:
+    best = ""
+    for i, rule in enumerate(policy.rules(direction) or ()):
+        shown = f"{policy.title} {direction} rule {i}"
+        if judge.network.admits_peer(rule, policy.namespace, peer) and rule.ports is not None:
+            return f"{shown} names {peer.shown}, but only {', '.join(map(str, rule.ports[:8]))}"
+        if not best and judge.network.admits_port(rule, destination, item.protocol, item.port) and rule.peers is not None:
+            best = f"{shown} opens {item.port}/{item.protocol}, but only for {', '.join(map(str, rule.peers[:4]))}"
+    return best
