@@ -5,7 +5,7 @@ decides once, in one trie a method, which positions hold values, and then gives 
 
 Invariant: each observed request is covered by a choice of its client or listed as inexpressible, and whatever else a
 choice admits of what others were seen to do, and this client was not, is a value of the same position or is listed as
-swallowed. What is returned is bounded for each client, whatever was requested.
+swallowed (and where a bound cut that search short, `because` says so). What is returned is bounded for each client.
 """
 
 from __future__ import annotations

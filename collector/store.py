@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from collector.tables import VERSION, Row, fold, rows, schemas, storable
 
 TABLES = ("sightings", "quality", "edges")  # in the order of writing: edges last, for it makes the part exist
 ATTEMPTS = 5  # how often a load starts again because a compaction took files away under it
+CHUNK = 512  # rows that are Python objects at one time
 _VERSION_KEY = b"leastway.version"
 _REPLACES_KEY = b"leastway.replaces"
 _NOT_WRITTEN = "check that the folder is writable and not full"
@@ -48,7 +50,7 @@ def save(patterns: Patterns, path: str | Path) -> str:
     """
     root = Path(path)
     with _as_store_error(root, "cannot write to the pattern store", _NOT_WRITTEN):
-        return _write(rows(patterns), root, replaces=())
+        return _write(patterns, root, replaces=())
 
 
 def load(path: str | Path) -> Patterns:
@@ -85,7 +87,7 @@ def compact(path: str | Path) -> None:
         names = _names(root)
         if len(names) < 2:
             return
-        merged = rows(load(root))
+        merged = load(root)
         with _as_store_error(root, "cannot compact the pattern store", _NOT_WRITTEN):
             _write(merged, root, replaces=names)
             for name in names:
@@ -93,57 +95,61 @@ def compact(path: str | Path) -> None:
                     _file(root, table, name).unlink(missing_ok=True)
 
 
-def _write(tables: dict[str, list[Row]], root: Path, replaces: Iterable[str]) -> str:
-    import pyarrow as pa
-
+def _write(patterns: Patterns, root: Path, replaces: Iterable[str]) -> str:
     replaced = sorted(replaces)
+    digest = blake2b(msgspec.json.encode([VERSION, replaced]), digest_size=16)
+    written: dict[str, Path] = {}
     try:
-        content = _arrow(tables, replaced)
-    except (UnicodeEncodeError, OverflowError, pa.ArrowException):  # hostile input; everyone else is spared the copy
-        tables = storable(tables)
-        content = _arrow(tables, replaced)
-    name = _name(tables, replaced)
-    for table in TABLES:
-        (root / table).mkdir(parents=True, exist_ok=True)
-    if not _file(root, "edges", name).exists():
         for table in TABLES:
-            _replace(content[table], _file(root, table, name))
+            (root / table).mkdir(parents=True, exist_ok=True)
+            written[table] = root / table / f".{uuid.uuid4().hex}.tmp"
+            _write_table(table, patterns, written[table], replaced, digest.update)
+        name = f"part-{digest.hexdigest()}"
+        if not _file(root, "edges", name).exists():
+            for table in TABLES:
+                written[table].replace(_file(root, table, name))
+                _sync_folder(root / table)
+    finally:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
     return name
 
 
-def _arrow(tables: dict[str, list[Row]], replaced: list[str]) -> dict[str, Any]:
-    import pyarrow as pa
-
-    metadata = {_VERSION_KEY: str(VERSION).encode(), _REPLACES_KEY: msgspec.json.encode(replaced)}
-    return {
-        table: pa.Table.from_pylist(tables[table], schema=schemas()[table].with_metadata(metadata)) for table in TABLES
-    }
-
-
-def _name(tables: dict[str, list[Row]], replaced: list[str]) -> str:
-    encode = msgspec.msgpack.Encoder().encode
-    digest = blake2b(encode([VERSION, replaced]), digest_size=16)
-    for table in TABLES:
-        for row in tables[table]:
-            digest.update(encode(row))
-        digest.update(encode(None))
-    return f"part-{digest.hexdigest()}"
-
-
-def _replace(content: Any, target: Path) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
+def _write_table(
+    table: str, patterns: Patterns, target: Path, replaced: list[str], digest: Callable[[bytes], None]
+) -> None:
+    """Write one table, a bounded number of rows at a time, and feed its content to the digest."""
     import pyarrow.parquet as pq
 
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    encode = msgspec.msgpack.Encoder().encode
+    metadata = {_VERSION_KEY: str(VERSION).encode(), _REPLACES_KEY: msgspec.json.encode(replaced)}
+    schema = schemas()[table].with_metadata(metadata)
+    with target.open("xb") as file:
+        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+            every = rows(table, patterns)
+            while chunk := list(islice(every, CHUNK)):
+                content, chunk = _arrow(chunk, schema)
+                writer.write_table(content)
+                digest(encode(chunk))
+        digest(encode(None))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _arrow(chunk: list[Row], schema: Any) -> tuple[Any, list[Row]]:
+    """Rows as an Arrow table, and as what was really put into it."""
+    import pyarrow as pa
+
     try:
-        with temporary.open("xb") as file:
-            pq.write_table(content, file, compression="zstd", write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY)
+        return pa.Table.from_pylist(chunk, schema=schema), chunk
+    except (UnicodeEncodeError, OverflowError, pa.ArrowException):  # hostile input; everyone else is spared the copy
+        chunk = storable(chunk)
+        return pa.Table.from_pylist(chunk, schema=schema), chunk
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename survive a power cut."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -192,7 +198,7 @@ def _read(path: Path, table: str, patterns: Patterns) -> None:
         _check_version(found.metadata or {}, path)
         if not found.equals(schemas()[table]):
             raise ValueError("its columns are not those of this version")
-        for batch in parquet.iter_batches():
+        for batch in parquet.iter_batches(batch_size=CHUNK):
             fold(table, batch.to_pylist(), patterns)
 
 

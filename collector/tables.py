@@ -10,7 +10,7 @@ bounded set is a struct of its kept counts and whether its bound was reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, get_args
 
@@ -88,16 +88,16 @@ def schemas() -> Mapping[str, Any]:
     }
 
 
-def rows(patterns: Patterns) -> dict[str, list[Row]]:
-    """All rows of an aggregate by table, in the order of their keys: equal patterns have equal rows."""
-    return {
-        "edges": [row for key, edge in patterns.sorted_edges() for row in _edge_rows(key, edge)],
-        "sightings": [
-            {"endpoint": _end(endpoint), **{name: _set(getattr(sighting, name)) for name in SIGHTING_SETS}}
-            for endpoint, sighting in sorted(patterns.sightings.items(), key=lambda item: item[0])
-        ],
-        "quality": [_quality_row(patterns.quality)],
-    }
+def rows(table: str, patterns: Patterns) -> Iterator[Row]:
+    """The rows of one table, in the order of their keys: equal patterns have equal rows."""
+    if table == "edges":
+        for key, edge in patterns.sorted_edges():
+            yield from _edge_rows(key, edge)
+    elif table == "sightings":
+        for endpoint, sighting in sorted(patterns.sightings.items(), key=lambda item: item[0]):
+            yield {"endpoint": _end(endpoint), **{name: _set(getattr(sighting, name)) for name in SIGHTING_SETS}}
+    else:
+        yield _quality_row(patterns.quality)
 
 
 def fold(table: str, found: Iterable[Row], patterns: Patterns) -> None:
@@ -147,7 +147,7 @@ def _fill(tally: Tally[Any], row: Row) -> None:
     tally.saturated |= row["saturated"]
 
 
-def _edge_rows(key: EdgeKey, edge: Edge) -> Iterable[Row]:
+def _edge_rows(key: EdgeKey, edge: Edge) -> Iterator[Row]:
     ends = {"source": _end(key.source), "destination": _end(key.destination)}
     for name in CLASSES:
         ports = getattr(edge, name)

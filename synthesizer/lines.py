@@ -15,8 +15,8 @@ import msgspec
 from collector.direction import Pattern, Standing, settle
 from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.patterns import Evidence, Patterns
+from synthesizer.address_ranges import METADATA
 from synthesizer.inventory import Inventory
-from synthesizer.networks import METADATA
 from synthesizer.workloads import Workload, Workloads
 
 

@@ -6,10 +6,10 @@ carry. Adding a workload changes another one's selector only if that selector wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from itertools import combinations
-import re
 
 import msgspec
 
@@ -77,7 +77,7 @@ class Workloads:
         _choose_selectors(self.all, inventory)
         _name_policies(self.all)
 
-    def __iter__(self) -> Iterable[Workload]:
+    def __iter__(self) -> Iterator[Workload]:
         return iter(self.all)
 
     def named(self, namespace: str, name: str) -> Workload | None:
@@ -122,17 +122,15 @@ class Workloads:
 
     def _from_sightings(self, sightings: Mapping[Endpoint, Sighting]) -> None:
         unnamed: list[Endpoint] = []
-        groups: dict[tuple[str, str, str], list[Endpoint]] = {}
+        labelled: list[Endpoint] = []
         for endpoint in sorted(e for e in sightings if e.kind == "pod"):
             item = self._in_inventory(endpoint, sightings[endpoint])
             if item is not None:
                 self._join(endpoint, sightings[endpoint], self._objects[item.namespace, item.kind, item.name])
-            elif endpoint.labels:
-                groups.setdefault(self._group(endpoint, sightings[endpoint]), []).append(endpoint)
             else:
-                unnamed.append(endpoint)
-        for (cluster, namespace, _), endpoints in sorted(groups.items()):
-            self._make(cluster, namespace, endpoints, sightings)
+                (labelled if endpoint.labels else unnamed).append(endpoint)
+        for endpoints in _grouped(labelled, sightings):
+            self._make(endpoints, sightings)
         _unique_names(self.all)
         for endpoint in unnamed:
             self._join_unlabelled(endpoint, sightings[endpoint])
@@ -166,21 +164,11 @@ class Workloads:
             candidates = fitting or candidates
         return candidates[min(candidates)] if candidates else None
 
-    def _group(self, endpoint: Endpoint, sighting: Sighting) -> tuple[str, str, str]:
-        """Labelled endpoints of one owner are one workload, even if some label differs between its pods."""
-        owners = [owner.partition("/")[2] for owner in sighting.owners]
-        generated = {workload_of_pod(s.partition("|")[0]) for s in sighting.pods if _REPLICA_SET_POD.search(s.partition("|")[0])}
-        if owners:
-            return (endpoint.cluster, endpoint.namespace, f"owner {min(owners)}")
-        if generated:
-            return (endpoint.cluster, endpoint.namespace, f"owner {min(generated)}")
-        return (endpoint.cluster, endpoint.namespace, f"labels {endpoint.labels!r}")
-
-    def _make(self, cluster: str, namespace: str, endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) -> None:
+    def _make(self, endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) -> None:
         shared = set(endpoints[0].labels).intersection(*(set(endpoint.labels) for endpoint in endpoints[1:]))
         if not shared and len(endpoints) > 1:  # one name, nothing in common: not one workload after all
             for endpoint in endpoints:
-                self._make(cluster, namespace, [endpoint], sightings)
+                self._make([endpoint], sightings)
             return
         first = endpoints[0]
         ports = {
@@ -190,10 +178,10 @@ class Workloads:
         }
         kind, name = _owner(first, sightings[first])
         workload = Workload(
-            namespace,
+            first.namespace,
             name,
             kind=kind,
-            cluster=cluster,
+            cluster=next((e.cluster for e in endpoints if e.cluster), ""),
             labels=tuple(sorted(shared)),
             service_account=next((e.service_account for e in endpoints if e.service_account), ""),
             ports=frozenset(ports),
@@ -239,6 +227,42 @@ class Workloads:
         known = self.by_address.setdefault(address, workload)
         if known is not workload:
             self.by_address[address] = None
+
+
+def _grouped(endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) -> list[list[Endpoint]]:
+    """Labelled endpoints that are one workload: the same labels and account, the same owner, or pods of one ReplicaSet
+    name. A source that does not know cluster or account (an access log) joins the one that does, if there is one.
+    """
+    clusters: dict[str, set[str]] = {}
+    accounts: dict[tuple[str, Labels], set[str]] = {}
+    for endpoint in endpoints:
+        clusters.setdefault(endpoint.namespace, set()).add(endpoint.cluster)
+        accounts.setdefault((endpoint.namespace, endpoint.labels), set()).add(endpoint.service_account)
+    group_of: dict[tuple[str, ...], list[Endpoint]] = {}
+    for endpoint in endpoints:
+        namespace = endpoint.namespace
+        cluster = endpoint.cluster or _only(clusters[namespace])
+        account = endpoint.service_account or _only(accounts[namespace, endpoint.labels])
+        tokens = {(cluster, namespace, "labels", repr(endpoint.labels), account)}
+        tokens |= {(cluster, namespace, "owner", owner.partition("/")[2]) for owner in sightings[endpoint].owners}
+        for seen in sightings[endpoint].pods:
+            pod = seen.partition("|")[0]
+            if _REPLICA_SET_POD.search(pod):
+                tokens.add((cluster, namespace, "owner", workload_of_pod(pod)))
+        joined = [endpoint]
+        for group in {id(group_of[t]): group_of[t] for t in tokens if t in group_of}.values():
+            joined += group
+        tokens |= {token for token, group in group_of.items() if any(e in joined for e in group)}
+        for token in tokens:
+            group_of[token] = joined
+    groups = {id(group): sorted(group) for group in group_of.values()}
+    return sorted(groups.values())
+
+
+def _only(names: set[str]) -> str:
+    """The one known name; "" when none or several are."""
+    known = names - {""}
+    return next(iter(known)) if len(known) == 1 else ""
 
 
 def _owner(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:

@@ -35,6 +35,9 @@ _FAILED = frozenset(
 )
 
 
+_PROXY_PORTS = frozenset({0, 15006, 15008})  # unknown, Istio's inbound listener, HBONE
+
+
 class Unusable(msgspec.Struct, frozen=True):
     """Why an entry gives no flow. `readable` tells one that is no connection from one that is damaged."""
 
@@ -68,6 +71,8 @@ def denial_of(details: str, termination: str, flags: frozenset[str]) -> str:
 
 def _answered(record: AccessRecord, reached: bool, inbound: bool) -> bool:
     """Whether the workload answered (or, at its own sidecar, the sidecar did in a way that lets the caller go on)."""
+    if not reached and not inbound:
+        return False
     failed = not record.flags.isdisjoint(_FAILED)
     if not record.method and not record.status:  # TCP
         return reached and (not failed or record.sent_bytes > 0)
@@ -119,7 +124,7 @@ def _received(record: AccessRecord, cluster: Cluster, point: str) -> Flow:
         if destination is ADDRESS:
             named = (cluster.service, service_of(record.destination_host), service_of_sni(record.server_name))
             destination = next((service for service in named if service is not ADDRESS), ADDRESS)
-        port = local[1] if local[1] not in (0, 15006) else cluster.port
+        port = local[1] if local[1] not in _PROXY_PORTS else cluster.port
     signal, reason = _signal(record, upstream[1] > 0, not waypoint)
     principal = record.source_principal
     known = True if principal is not None else record.mtls

@@ -270,9 +270,11 @@ def _identify(record: AccessRecord, fields: Mapping[str, object]) -> None:
         record.mtls = security == "mutual_tls"
     elif principal is not None:
         record.mtls = bool(principal)
-    record.source = party(get("source namespace", ""), get("source workload", ""))
-    callee = party(get("destination namespace", ""), get("destination workload", ""))
-    record.destination = party_of(first_principal(get("destination principal", ""))).filled(callee)
+    caller = party_of(record.source_principal)
+    record.source = party(get("source namespace") or caller.namespace, get("source workload", ""))
+    callee = party_of(first_principal(get("destination principal", "")))
+    stated = party(get("destination namespace") or callee.namespace, get("destination workload", ""))
+    record.destination = callee.filled(stated)
     own = party(get("reporter namespace", ""), service_account=get("reporter account", ""), pod=get("reporter pod", ""))
     node = party_of_node(get("reporter node", ""))
     record.reporter = node.filled(party_of(first_principal(get("reporter principal", ""))).filled(own))

@@ -22,12 +22,12 @@ _MESSAGE = re.compile(
 _LINE = re.compile(
     r"\[(?P<start_time>[^\]]*)\] "
     r'"(?P<method>[^" ]*) (?P<path>[^" ]*) (?P<protocol>[^" ]*)" '
-    r"(?P<response_code>\d+) (?P<response_flags>\S+) "
+    r'(?P<response_code>\d+) (?P<response_flags>[^\s"]+) '
     r'(?:(?P<response_code_details>[^\s"]+) (?P<connection_termination_details>[^"]*?) |"[^"]*" )'
-    r'"[^"]*" (?P<bytes_received>\d+) (?P<bytes_sent>\d+) \S+ \S+ '
+    r'"[^"]*" (?P<bytes_received>\d+) (?P<bytes_sent>\d+) [^\s"]+ [^\s"]+ '
     r'"[^"]*" "[^"]*" "(?P<request_id>[^"]*)" "(?P<authority>[^"]*)" "(?P<upstream_host>[^"]*)" '
-    r"(?P<upstream_cluster>\S+) (?P<upstream_local_address>\S+) (?P<downstream_local_address>\S+) "
-    r"(?P<downstream_remote_address>\S+) (?P<requested_server_name>\S+)(?: (?P<route_name>.*))?",
+    r'(?P<upstream_cluster>[^\s"]+) (?P<upstream_local_address>[^\s"]+) (?P<downstream_local_address>[^\s"]+) '
+    r'(?P<downstream_remote_address>[^\s"]+) (?P<requested_server_name>[^\s"]+)(?: (?P<route_name>[^"]*))?',
     re.ASCII,
 )
 

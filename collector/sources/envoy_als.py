@@ -93,7 +93,7 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
         if isinstance(message, Unusable):
             yield message
             return
-        if message.HasField("identifier"):
+        if message.identifier.HasField("node"):
             reporter = reporter_of(message.identifier)
         for record in records_of(message, reporter):
             yield from flows_of_record(record)
@@ -103,7 +103,7 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
 
 def flows_of(message: Any, identifier: Any = None) -> Iterator[Outcome]:
     """The flows of one StreamAccessLogsMessage; `identifier` is its stream's, when the message has none of its own."""
-    if message.HasField("identifier"):
+    if message.identifier.HasField("node"):
         identifier = message.identifier
     reporter = NOBODY if identifier is None else reporter_of(identifier)
     for record in records_of(message, reporter):

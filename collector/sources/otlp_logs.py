@@ -3,7 +3,10 @@
 Invariant: a log record is read from its body (the default text format, a JSON object or a key-value list) and its
 attributes together; attributes win, since they are what a user added on purpose.
 
-The live collector uses `flows_of` for each request. Facts: opentelemetry-proto; Istio's envoyOtelAls provider.
+The live collector uses `flows_of` for each request. Its fields are found by number, for two packages install different
+generations of these stubs under one path (opentelemetry-proto, and xds-protos with names from before OTLP 0.15), and
+which one is there depends on the order of installation. For the same reason the JSON form is read without stubs.
+Facts: opentelemetry-proto; Istio's envoyOtelAls provider.
 """
 
 from __future__ import annotations
@@ -25,13 +28,20 @@ _TELLING = frozenset({"upstream_cluster", "upstream_host", "downstream_local_add
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+class LogRecord(msgspec.Struct):
+    """One log record: a body of text or fields, attributes (the resource's below its own), and unix nanoseconds."""
+
+    body: str | dict[str, str]
+    attributes: dict[str, str]
+    nanoseconds: int = 0
+
+
 def recognises(head: bytes) -> bool:
     """True if the first record is an ExportLogsServiceRequest (or LogsData, which has the same form)."""
     try:
-        fields = _decode(head)
+        return isinstance(_either(_decode(head), "resourceLogs", "resource_logs"), list)
     except (ValueError, RecursionError):
         return False
-    return isinstance(fields.get("resourceLogs", fields.get("resource_logs")), list)
 
 
 def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[int, str], None]) -> None:
@@ -41,59 +51,28 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
 
 def outcomes(line: bytes) -> Iterable[Outcome]:
     """The flows of one request, or why it has none."""
-    request = request_of(line)
-    return (request,) if isinstance(request, Unusable) else flows_of(request)
-
-
-def request_of(line: bytes) -> Any:
-    """The ExportLogsServiceRequest that a line holds, or why it holds none."""
-    from google.protobuf import json_format
-    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
-
     try:
-        if not recognises(line):
-            return Unusable("not an OTLP log request")
-        return json_format.Parse(line.decode(), logs_service_pb2.ExportLogsServiceRequest(), ignore_unknown_fields=True)
-    except (json_format.Error, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
-        return Unusable("not an OTLP log request")
+        records = list(_of_json(_decode(line)))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return (Unusable("not an OTLP log request"),)
+    return (outcome for record in records for outcome in _flows(record))
 
 
 def flows_of(request: Any) -> Iterator[Outcome]:
-    """The flows of one ExportLogsServiceRequest."""
+    """The flows of one ExportLogsServiceRequest, a protobuf message of any generation."""
     for resource in request.resource_logs:
-        shared = {key: value for key, value in _texts(resource.resource.attributes) if key in IDENTITY_KEYS}
-        for scope in resource.scope_logs:
-            for log in scope.log_records:
-                yield from _flows(log, shared)
+        shared = _shared(_texts(resource.resource.attributes))
+        for scope in _numbered(resource, 2):  # scope_logs
+            for log in _numbered(scope, 2):  # log_records
+                body: str | dict[str, str] = log.body.string_value
+                if log.body.WhichOneof("value") == "kvlist_value":
+                    body = dict(_texts(log.body.kvlist_value.values))
+                time = log.time_unix_nano or getattr(log, "observed_time_unix_nano", 0)
+                yield from _flows(LogRecord(body, shared | dict(_texts(log.attributes)), time))
 
 
-def _flows(log: Any, shared: Mapping[str, str]) -> tuple[Outcome, ...]:
-    said = dict(_texts(log.attributes))
-    fields: dict[str, object] = {**shared, **_body(log.body), **said}
-    if _TELLING.isdisjoint(fields):
-        if begins_entry(log.body.string_value):
-            return (Unusable("not in the default text format, or ambiguous"),)
-        return (Unusable("log record that is no access log entry", readable=True),)
-    record = record_of(fields, ORIGIN)
-    if not record.time:
-        record.time = _time(log.time_unix_nano or log.observed_time_unix_nano)
-    return flows_of_record(record)
-
-
-def _body(body: Any) -> Mapping[str, object]:
-    """The fields that a log record's body holds, in any of the forms that Envoy can be told to write."""
-    kind = body.WhichOneof("value")
-    if kind == "kvlist_value":
-        return dict(_texts(body.kvlist_value.values))
-    if kind != "string_value":
-        return {}
-    text = body.string_value
-    if text.startswith("{"):
-        try:
-            return _decode(text)
-        except (ValueError, RecursionError):
-            return {}
-    return fields_of(text) or {}
+def _numbered(message: Any, number: int) -> Any:
+    return getattr(message, message.DESCRIPTOR.fields_by_number[number].name)
 
 
 def _texts(attributes: Any) -> Iterator[tuple[str, str]]:
@@ -104,6 +83,79 @@ def _texts(attributes: Any) -> Iterator[tuple[str, str]]:
             yield attribute.key, str(getattr(attribute.value, kind))
 
 
+def _shared(attributes: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of a resource's attributes, those that say who logged."""
+    return {key: value for key, value in attributes if key in IDENTITY_KEYS}
+
+
+# -- the JSON form ----------------------------------------------------------------------------------------------------
+
+
+def _of_json(request: dict[str, Any]) -> Iterator[LogRecord]:
+    """The log records of a request in JSON. Raises TypeError, ValueError or AttributeError when it is none."""
+    resources = _either(request, "resourceLogs", "resource_logs")
+    if not isinstance(resources, list):
+        raise TypeError("no resource logs")
+    for resource in resources:
+        shared = _shared(_pairs((resource.get("resource") or {}).get("attributes")))
+        for scope in _either(resource, "scopeLogs", "scope_logs") or ():
+            for log in _either(scope, "logRecords", "log_records") or ():
+                body = log.get("body") or {}
+                text = _either(body, "stringValue", "string_value")
+                fields = _either(body, "kvlistValue", "kvlist_value")
+                time = _either(log, "timeUnixNano", "time_unix_nano")
+                time = time or _either(log, "observedTimeUnixNano", "observed_time_unix_nano")
+                yield LogRecord(
+                    dict(_pairs(fields.get("values"))) if fields else text if isinstance(text, str) else "",
+                    shared | dict(_pairs(log.get("attributes"))),
+                    int(time or 0),
+                )
+
+
+def _either(fields: dict[str, Any], camel: str, snake: str) -> Any:
+    """A field by its JSON or its proto name; both are legal."""
+    return fields.get(camel, fields.get(snake))
+
+
+def _pairs(attributes: Any) -> Iterator[tuple[str, str]]:
+    """Attributes in JSON as text; structured values are left out."""
+    for attribute in attributes or ():
+        value = attribute.get("value") or {}
+        text = _either(value, "stringValue", "string_value")
+        if text is None:
+            text = _either(value, "intValue", "int_value")
+        key = attribute.get("key")
+        if isinstance(key, str) and isinstance(text, str | int):
+            yield key, text if isinstance(text, str) else str(text)
+
+
+# -- what a log record says -------------------------------------------------------------------------------------------
+
+
+def _flows(log: LogRecord) -> tuple[Outcome, ...]:
+    fields: dict[str, object] = {**_body(log.body), **log.attributes}
+    if _TELLING.isdisjoint(fields):
+        if isinstance(log.body, str) and begins_entry(log.body):
+            return (Unusable("not in the default text format, or ambiguous"),)
+        return (Unusable("log record that is no access log entry", readable=True),)
+    record = record_of(fields, ORIGIN)
+    if not record.time:
+        record.time = _time(log.nanoseconds)
+    return flows_of_record(record)
+
+
+def _body(body: str | dict[str, str]) -> Mapping[str, object]:
+    """The fields that a log record's body holds, in any of the forms that Envoy can be told to write."""
+    if not isinstance(body, str):
+        return body
+    if body.startswith("{"):
+        try:
+            return _decode(body)
+        except (ValueError, RecursionError):
+            return {}
+    return fields_of(body) or {}
+
+
 def _time(nanoseconds: int) -> str:
     """Unix nanoseconds as RFC 3339; "" for none."""
     from datetime import UTC, datetime
@@ -112,4 +164,4 @@ def _time(nanoseconds: int) -> str:
         moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
     except (ValueError, OverflowError, OSError):
         return ""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if nanoseconds else ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if nanoseconds > 0 else ""

@@ -52,12 +52,13 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 def recognises(head: bytes) -> bool:
     """True if the first record is a ztunnel access log record, in text or JSON."""
-    if head.lstrip()[:1] == b"{":
-        try:
-            return _is_entry(_decode(head))
-        except (ValueError, RecursionError):
-            return False
-    return _ENTRY.match(without_prefix(head[:256].decode("utf-8", "replace"))) is not None
+    text = without_prefix(head.decode("utf-8", "replace").strip())
+    if not text.startswith("{"):
+        return _ENTRY.match(text) is not None
+    try:
+        return _is_entry(_decode(text.encode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        return False
 
 
 def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[int, str], None]) -> None:

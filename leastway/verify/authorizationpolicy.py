@@ -95,23 +95,30 @@ class AuthorizationPolicies:
     def __init__(self, policies: Iterable[AuthorizationPolicy], mesh: Mesh) -> None:
         self.policies = sorted(set(policies), key=lambda p: (p.namespace, p.name, p.action, str(p)))
         self.mesh = mesh
-        self._by_namespace: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
+        # By namespace and first selector pair (None: no selector), so that a workload is not compared with every policy.
+        self._by_pair: dict[tuple[str, tuple[str, str] | None], list[AuthorizationPolicy]] = defaultdict(list)
+        self._by_target: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
         for policy in self.policies:
-            if not policy.dry_run and policy.action != "AUDIT":
-                self._by_namespace[policy.namespace].append(policy)
+            if policy.dry_run or policy.action == "AUDIT":
+                continue
+            if policy.targets:
+                self._by_target[policy.namespace].append(policy)
+            else:
+                self._by_pair[policy.namespace, next(iter(policy.selector), None)].append(policy)
         self._applying: dict[tuple[Subject, bool], tuple[AuthorizationPolicy, ...]] = {}
 
     def applying(self, subject: Subject, waypoint: bool = False) -> tuple[AuthorizationPolicy, ...]:
         """The enforced policies of a destination: by selector, or those that target its waypoint."""
         known = self._applying.get((subject, waypoint))
         if known is None:
-            root = self.mesh.root_namespace
-            near = [p for namespace in sorted({subject.namespace, root}) for p in self._by_namespace.get(namespace, ())]
-            labels = set(subject.labels.items())
+            namespaces = sorted({subject.namespace, self.mesh.root_namespace})
             if waypoint:
-                known = tuple(p for p in near if p.targets and self._targeted(p, subject))
+                known = tuple(p for n in namespaces for p in self._by_target.get(n, ()) if self._targeted(p, subject))
             else:
-                known = tuple(p for p in near if not p.targets and labels.issuperset(p.selector))
+                labels = set(subject.labels.items())
+                near = [p for n in namespaces for pair in (None, *labels) for p in self._by_pair.get((n, pair), ())]
+                found = [p for p in near if labels.issuperset(p.selector)]
+                known = tuple(sorted(found, key=lambda p: (p.namespace, p.name)))
             self._applying[subject, waypoint] = known
         return known
 
@@ -149,6 +156,10 @@ class AuthorizationPolicies:
             # From here on the destination's ztunnel sees the waypoint, not the client.
             namespace, name = waypoint.split("/", 1)
             request = request._replace(principal=f"{self.mesh.trust_domain}/ns/{namespace}/sa/{name}", address=None)
+        return self.verdict_at_ztunnel(subject, request)
+
+    def verdict_at_ztunnel(self, subject: Subject, request: Request) -> Verdict:
+        """What the destination's ztunnel alone says."""
         return self._decide(self.applying(subject), subject, request._replace(ztunnel=True), "ztunnel")
 
     def _strict(self, subject: Subject, request: Request) -> Verdict | None:

@@ -6,13 +6,13 @@ Invariant: a negated field is the negation of the OR over its values, so a peer 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from functools import lru_cache
 from typing import NamedTuple
 
 from leastway.verify import httppath
 from leastway.verify.authorizationpolicy_schema import Field
+from leastway.verify.reading import network
 from leastway.verify.verdict import Tri, any_of, negate
 from leastway.verify.world import Address
 
@@ -54,7 +54,7 @@ def value_matches(name: str, value: str, request: Request, policy_namespace: str
         return None if request.principal is None else _present(value, request.principal.partition("/")[0])
     if name in ("ipBlocks", "source.ip", "destination.ip"):
         ip = request.destination if name == "destination.ip" else request.address
-        return None if ip is None else ip in _network(value)
+        return None if ip is None else ip in network(value)
     if name == "methods":
         return None if request.method is None else httppath.string_matches(value, request.method)
     if name == "paths":
@@ -123,8 +123,3 @@ def _service_account(value: str, request: Request, policy_namespace: str) -> Tri
 @lru_cache(maxsize=1 << 14)
 def _account_pattern(namespace: str, account: str) -> re.Pattern[str]:
     return re.compile(f".+/ns/{re.escape(namespace)}/(.+/|)sa/{re.escape(account)}(/.+)?")
-
-
-@lru_cache(maxsize=1 << 14)
-def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(value, strict=False)

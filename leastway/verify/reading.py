@@ -6,7 +6,9 @@ policy whose one unknown field is ignored means something else than its author w
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,12 @@ def texts(value: object, where: str) -> tuple[str, ...]:
 def labels(value: object, where: str) -> dict[str, str]:
     """A mapping from text to text; null is the empty mapping."""
     return {key: text(item, f"{where}[{_short(key)}]") for key, item in optional(value, where).items()}
+
+
+@lru_cache(maxsize=1 << 14)
+def network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A CIDR or address; host bits are dropped. Raises ValueError."""
+    return ipaddress.ip_network(value, strict=False)
 
 
 def _kind(value: object) -> str:

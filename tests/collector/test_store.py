@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path, monkeypatch: py
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(PatternStoreError, match="No space left"):
         store.save(patterns_of(FIRST), tmp_path)
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
@@ -183,6 +183,17 @@ def test_a_store_without_patterns_is_empty_but_remembers_the_quality(tmp_path: P
     store.save(quiet, tmp_path)
     assert store.is_store(tmp_path)
     assert store.load(tmp_path) == quiet
+
+
+def test_many_rows_are_written_and_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = [Flow(WEB, API, port=port, signal=Signal.ANSWERED) for port in range(1, 50)]
+    whole = store.save(patterns_of(capture), tmp_path)
+    assert store.load(tmp_path) == patterns_of(capture)
+    monkeypatch.setattr(store, "CHUNK", 7)
+    assert store.load(tmp_path) == patterns_of(capture)
+    store.save(patterns_of(capture), tmp_path / "chunked")
+    assert store.load(tmp_path / "chunked") == patterns_of(capture)
+    assert whole.startswith("part-")
 
 
 def test_parts_of_different_content_have_different_names_and_equal_ones_the_same(tmp_path: Path) -> None:

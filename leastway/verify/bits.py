@@ -1,0 +1,125 @@
+"""Sets of subjects as Python integers: bit i stands for the i-th subject of the universe.
+
+Invariant: a selector's set is built once from label indices by whole-set operations, never by asking subject after subject;
+so thousands of policies over thousands of workloads stay a matter of seconds. `networkpolicy` decides the same questions
+one by one, and a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from leastway.verify.networkpolicy_schema import Block, Network, Pods
+from leastway.verify.selectors import Selector
+from leastway.verify.world import Subject, World, address
+
+
+def indices(bits: int) -> Iterator[int]:
+    """The members of a set, ascending."""
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low
+
+
+class Universe:
+    """The counted subjects of a world (host network pods are nodes and left out) with their indices by label and address."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.subjects: list[Subject] = [s for s in world.universe() if not s.host_network]
+        self.left_out = sorted(s.ref for s in world.universe() if s.host_network)
+        self.position = {subject.ref: i for i, subject in enumerate(self.subjects)}
+        self.all = (1 << len(self.subjects)) - 1
+        self.namespaces: dict[str, int] = defaultdict(int)
+        self._pairs: dict[tuple[str, str], int] = defaultdict(int)
+        self._keys: dict[str, int] = defaultdict(int)
+        self._selected: dict[Selector, int] = {}
+        self._regions: dict[Selector, int] = {}
+        self._blocks: dict[tuple[Network, tuple[Network, ...]], int] = {}
+        addresses: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        self._several: dict[int, int] = {}
+        self.addressless = 0
+        for i, subject in enumerate(self.subjects):
+            bit = 1 << i
+            self.namespaces[subject.namespace] |= bit
+            for pair in subject.labels.items():
+                self._pairs[pair] |= bit
+                self._keys[pair[0]] |= bit
+            found = [ip for text in subject.ips if (ip := address(text)) is not None]
+            for ip in found:
+                addresses[ip.version].append((int(ip), i))
+            if len(found) > 1:
+                self._several[i] = len(found)
+            elif not found:
+                self.addressless |= bit
+        self._addresses = {version: sorted(known) for version, known in addresses.items()}
+
+    def locate(self, ref: str) -> int | None:
+        """The index of a subject, or of the workload that a pod belongs to; None if it is not counted."""
+        found = self.position.get(ref)
+        if found is not None:
+            return found
+        subject = self.world.subjects.get(ref)
+        return None if subject is None else self.position.get(self.world.workload(subject).ref)
+
+    def locate_address(self, text: str) -> int | None:
+        """The index of the subject with an address."""
+        subject = self.world.at(text)
+        return None if subject is None else self.locate(subject.ref)
+
+    def selected(self, selector: Selector) -> int:
+        """Subjects, of any namespace, whose labels a selector matches."""
+        known = self._selected.get(selector)
+        if known is None:
+            known = self.all
+            for pair in selector.pairs:
+                known &= self._pairs.get(pair, 0)
+            for key, operator, values in selector.requirements:
+                if operator in ("In", "NotIn"):
+                    having = 0
+                    for value in values:
+                        having |= self._pairs.get((key, value), 0)
+                else:
+                    having = self._keys.get(key, 0)
+                known &= having if operator in ("In", "Exists") else ~having
+            self._selected[selector] = known
+        return known
+
+    def region(self, selector: Selector) -> int:
+        """Subjects of the namespaces that a namespace selector matches."""
+        known = self._regions.get(selector)
+        if known is None:
+            known = 0
+            for name, labels in self.world.namespaces.items():
+                if selector.matches(labels):
+                    known |= self.namespaces.get(name, 0)
+            self._regions[selector] = known
+        return known
+
+    def pods(self, peer: Pods, namespace: str) -> int:
+        """Subjects that a pod peer of a policy in `namespace` names."""
+        region = self.namespaces.get(namespace, 0) if peer.namespaces is None else self.region(peer.namespaces)
+        return region & self.selected(peer.pods)
+
+    def block(self, block: Block) -> int:
+        """Subjects all of whose known addresses are in a block."""
+        key = (block.network, block.excepts)
+        known = self._blocks.get(key)
+        if known is None:
+            inside = set(self._within(block.network))
+            for inner in block.excepts:
+                inside.difference_update(self._within(inner))
+            known = 0
+            for i, count in Counter(i for _, i in inside).items():
+                if count == self._several.get(i, 1):
+                    known |= 1 << i
+            self._blocks[key] = known
+        return known
+
+    def _within(self, network: Network) -> list[tuple[int, int]]:
+        ordered = self._addresses[network.version]
+        low = bisect_left(ordered, (int(network.network_address), -1))
+        return ordered[low : bisect_right(ordered, (int(network.broadcast_address), len(self.subjects)))]

@@ -1,0 +1,124 @@
+"""NetworkPolicy as sets: for one destination and port class, all sources that both ends allow, at once.
+
+Invariant: `allowed` holds exactly the sources for which `NetworkPolicies.verdict` is a certain allow.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property
+from typing import NamedTuple
+
+from leastway.verify.bits import Universe, indices
+from leastway.verify.networkpolicy import NetworkPolicies
+from leastway.verify.networkpolicy_schema import Block, Ports, Rule
+from leastway.verify.ports import PortClass, admits
+
+WIDE = 64  # peers beyond which a rule is tested per destination instead of listed under each
+
+
+class RuleSet(NamedTuple):
+    """One rule as sets. `subjects` are the pods it governs; peers by how they were named: `anyone` (no peer list), `wide`
+    (every pod of a namespace or more), `narrow` (a pod selector) and `blocked` (an ipBlock)."""
+
+    title: str
+    existing: bool
+    subjects: int
+    peers: int
+    anyone: bool
+    wide: int
+    narrow: int
+    blocked: int
+    ports: tuple[Ports, ...] | None
+    blocks: tuple[Block, ...]
+
+
+class NetworkSets:
+    """All rules over a universe, listed by destination (`ingress`, `egress`) and by source (`outbound`)."""
+
+    def __init__(self, network: NetworkPolicies, universe: Universe) -> None:
+        self.universe = universe
+        self.cni = network.cni
+        self.isolated_in = 0
+        self.isolated_out = 0
+        self.ingress: dict[int, list[RuleSet]] = defaultdict(list)
+        self.outbound: dict[int, list[RuleSet]] = defaultdict(list)
+        self._egress: dict[int, list[RuleSet]] = defaultdict(list)
+        self._wide: list[RuleSet] = []
+        merged: dict[tuple[object, ...], RuleSet] = {}
+        for policy in network.policies:
+            subjects = universe.namespaces.get(policy.namespace, 0) & universe.selected(policy.selector)
+            if policy.ingress is not None:
+                self.isolated_in |= subjects
+                for i, rule in enumerate(policy.ingress):
+                    found = self._rule(rule, policy.namespace, subjects, f"{policy.title} ingress rule {i}", policy.existing)
+                    for d in indices(subjects):
+                        self.ingress[d].append(found)
+            if policy.egress is not None:
+                self.isolated_out |= subjects
+                for i, rule in enumerate(policy.egress):
+                    found = self._rule(rule, policy.namespace, subjects, f"{policy.title} egress rule {i}", policy.existing)
+                    if found.anyone or found.blocks:
+                        for s in indices(subjects):
+                            self.outbound[s].append(found)
+                    key = (found.peers, found.wide, found.narrow, found.anyone, found.ports, found.existing)
+                    known = merged.get(key)
+                    merged[key] = found if known is None else known._replace(subjects=known.subjects | subjects)
+        for found in merged.values():
+            if found.peers.bit_count() > WIDE:
+                self._wide.append(found)
+            else:
+                for d in indices(found.peers):
+                    self._egress[d].append(found)
+
+    def _rule(self, rule: Rule, namespace: str, subjects: int, title: str, existing: bool) -> RuleSet:
+        universe = self.universe
+        if rule.peers is None:
+            return RuleSet(title, existing, subjects, universe.all, True, universe.all, 0, 0, rule.ports, ())
+        wide = narrow = blocked = 0
+        blocks = []
+        for peer in rule.peers:
+            if isinstance(peer, Block):
+                blocks.append(peer)
+                if self.cni != "cilium":
+                    blocked |= universe.block(peer)
+            elif peer.pods.empty:
+                wide |= universe.pods(peer, namespace)
+            else:
+                narrow |= universe.pods(peer, namespace)
+        peers = wide | narrow | blocked
+        return RuleSet(title, existing, subjects, peers, False, wide, narrow, blocked, rule.ports, tuple(blocks))
+
+    def egress(self, destination: int) -> list[RuleSet]:
+        """Egress rules that name a destination."""
+        return self._egress.get(destination, []) + [r for r in self._wide if r.peers >> destination & 1]
+
+    @cached_property
+    def free(self) -> int:
+        """Sources without egress isolation."""
+        return self.universe.all & ~self.isolated_out
+
+    def admitted(self, destination: int, port: PortClass) -> int:
+        """Sources that the destination's side lets in."""
+        if not self.isolated_in >> destination & 1:
+            return self.universe.all
+        declared = self.universe.subjects[destination].ports
+        bits = 0
+        for rule in self.ingress.get(destination, ()):
+            if admits(rule.ports, port, declared):
+                bits |= rule.peers
+        return bits
+
+    def released(self, destination: int, port: PortClass, rules: list[RuleSet]) -> int:
+        """Sources whose own side lets them out; `rules` are `egress(destination)`."""
+        declared = self.universe.subjects[destination].ports
+        bits = self.free
+        for rule in rules:
+            if admits(rule.ports, port, declared):
+                bits |= rule.subjects
+        return bits
+
+    def allowed(self, destination: int, port: PortClass, rules: list[RuleSet]) -> int:
+        """Sources that both sides allow; a single pod's own bit is left out, a workload's replicas count."""
+        bits = self.admitted(destination, port) & self.released(destination, port, rules)
+        return bits & ~(1 << destination) if self.universe.subjects[destination].single else bits
