@@ -101,7 +101,9 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
     or derived from a pod name when no label is known), plus `service_account` when known.
     kind `service`: `namespace` and `workload` hold a Service's namespace and name (an outbound access log names it).
     kind `entity`: `entity` is one of `ENTITIES`.
-    kind `address`: an IP address whose owner the source does not know; the addresses themselves are evidence.
+    kind `address`: an IP address whose owner the source does not know. The addresses themselves are evidence, because
+    they may be a million; only a reporting proxy that is known by nothing else has its address in `workload`, so that
+    who it talked to is not lost.
     """
 
     kind: Kind
@@ -116,12 +118,17 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
         if self.kind == "entity":
             return self.entity
         if self.kind == "address":
-            return "address"
+            return f"address {self.workload}".strip()
         what = self.workload or ",".join(f"{key}={value}" for key, value in self.labels) or "?"
         return f"{self.namespace}/{what}"
 
 
 ADDRESS = Endpoint("address")
+
+
+def reporter_at(address: str) -> Endpoint:
+    """The endpoint of a reporting proxy that is known by its address alone."""
+    return Endpoint("address", workload=address) if address else ADDRESS
 
 
 def entity(name: str) -> Endpoint:

@@ -62,19 +62,17 @@ def load(path: str | Path) -> Patterns:
     root = Path(path)
     if not is_store(root):
         raise _no_store(root)
-    for attempt in range(ATTEMPTS):
+    missing = ""
+    for _ in range(ATTEMPTS):
+        patterns = Patterns()
         try:
-            patterns = Patterns()
             for name in _live(root):
                 for table in TABLES:
                     _read(_file(root, table, name), table, patterns)
             return patterns
-        except FileNotFoundError as missing:  # replaced and deleted since it was listed: list again
-            if attempt == ATTEMPTS - 1:
-                raise PatternStoreError(
-                    "a file of the pattern store is missing", where=str(missing.filename), hint=_DAMAGED
-                ) from missing
-    raise AssertionError("unreachable")  # pragma: no cover
+        except FileNotFoundError as error:  # perhaps replaced and deleted since it was listed: list again
+            missing = str(error.filename)
+    raise PatternStoreError("a file of the pattern store is missing", where=missing, hint=_DAMAGED)
 
 
 def compact(path: str | Path) -> None:

@@ -171,6 +171,8 @@ class _Resolver:
             return [(workload, records)]
         if endpoint.kind == "entity":
             return self._entity(endpoint, seen.items(), opener, pattern, records)
+        if endpoint.kind == "address" and endpoint.workload:
+            return [(self.place(endpoint.workload), records)]
         parties: dict[Party, int] = {}
         for address, count in seen.items():
             party = self.place(address)

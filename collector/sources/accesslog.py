@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from collector.endpoints import ADDRESS
+from collector.endpoints import ADDRESS, reporter_at
 from collector.flow import Flow, Protocol, Signal
 from collector.patterns import Patterns
 from collector.sources.accesslog_names import Cluster, cluster_of, service_of, service_of_sni
@@ -123,7 +123,8 @@ def _received(record: AccessRecord, cluster: Cluster, point: str) -> Flow:
         destination = own.endpoint
         if destination is ADDRESS:
             named = (cluster.service, service_of(record.destination_host), service_of_sni(record.server_name))
-            destination = next((service for service in named if service is not ADDRESS), ADDRESS)
+            unnamed = reporter_at(local[0] or own.address)
+            destination = next((service for service in named if service is not ADDRESS), unnamed)
         port = local[1] if local[1] not in _PROXY_PORTS else cluster.port
     signal, reason = _signal(record, upstream[1] > 0, not waypoint)
     principal = record.source_principal
@@ -166,15 +167,17 @@ def _sent(record: AccessRecord, cluster: Cluster) -> Flow:
         # Nothing was chosen: what the workload wanted is the original destination, where iptables caught it.
         address, port = record.downstream_local
     external = destination is ADDRESS and cluster.host and cluster.kind == "outbound"
+    source_address = local[0] or own.address or (remote[0] if remote[1] else "")
+    source = own.endpoint
     return _request(
         record,
-        source=own.endpoint,
+        source=reporter_at(source_address) if source is ADDRESS else source,
         destination=destination,
         port=port,
         signal=signal,
         source_pod=own.pod,
         destination_pod=peer.pod,
-        source_address=local[0] or own.address or (remote[0] if remote[1] else ""),
+        source_address=source_address,
         destination_address=address,
         names=(cluster.host,) if external else (),
         reason=reason,

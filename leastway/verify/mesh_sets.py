@@ -102,12 +102,12 @@ class MeshSets:
         allowing = [p for p in policies if p.action == "ALLOW"]
         bits = 0 if allowing else self.universe.all
         for policy in allowing:
-            for _, rule, sources, _ in self._rules(policy, port, place):
-                bits |= sources if rule is not None else 0
+            for admission in self._rules(policy, port, place):
+                bits |= admission.sources
         for policy in policies:
             if policy.action == "DENY":
-                for _, rule, sources, _ in self._rules(policy, port, place):
-                    bits &= ~(sources if _certain(rule) else 0)
+                for denial in self._rules(policy, port, place):
+                    bits &= ~(denial.sources if _certain(denial.rule, port) else 0)
         return bits
 
     def admissions(self, destination: int, port: int) -> list[Admission]:
@@ -203,14 +203,16 @@ def entry_opens(entry: Fields, port: int) -> bool:
     return all((str(port) in field.values) != field.negated for field in entry if field.name == "ports")
 
 
-def _certain(rule: AuthorizationRule) -> bool:
-    """Does the rule match whatever the client chooses to send?"""
+def _certain(rule: AuthorizationRule, port: int) -> bool:
+    """Does the rule match whatever the client chooses to send to this port?"""
     free = {"hosts", "methods", "paths", "requestPrincipals", "remoteIpBlocks"}
     if any(f.name not in _IDENTITY | _ADDRESS | _PORT for f in rule.conditions):
         return False
     if any(f.name in free for entry in rule.sources or () for f in entry):
         return False
-    return rule.operations is None or any(all(f.name == "ports" for f in entry) for entry in rule.operations)
+    if rule.operations is None:
+        return True
+    return any(entry_opens(entry, port) and all(f.name == "ports" for f in entry) for entry in rule.operations)
 
 
 def _is_wide(rule: AuthorizationRule) -> bool:

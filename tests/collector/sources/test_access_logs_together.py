@@ -45,7 +45,7 @@ def test_a_record_is_recognised_by_its_own_source_and_no_other(name: str) -> Non
     ("file", "name", "records", "edges", "denied", "skipped"),
     [
         ("istio/found/access-log-json.jsonl", "istio_json", 7, 7, 1, 0),
-        ("istio/found/access-log-text.log", "istio_text", 16, 8, 4, 0),
+        ("istio/found/access-log-text.log", "istio_text", 16, 14, 4, 0),
         ("istio/kiali/waypoint.log", "istio_text", 16, 4, 0, 0),
         ("istio/kiali/ztunnel.log", "ztunnel", 23, 12, 0, 5),
         ("istio/found/ztunnel-text.log", "ztunnel", 6, 5, 0, 0),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.endpoints import ADDRESS, Endpoint
+from collector.endpoints import ADDRESS, Endpoint, reporter_at
 from collector.flow import Flow, Signal
 from tests.collector.sources.entries import CALLER, INBOUND, OUTBOUND, TCP, flow, outcomes, unusable
 
@@ -21,7 +21,7 @@ ROUTER = {"node_id": "router~10.9.0.90~gateway-6b746f74dc-9rcxx.edge~edge.svc.cl
 def test_an_inbound_entry_without_identities_names_addresses_and_the_container_port() -> None:
     seen = flow(INBOUND)
     assert (seen.source, seen.source_address) == (ADDRESS, "10.9.0.10")
-    assert (seen.destination, seen.destination_address, seen.port) == (ADDRESS, "10.9.0.20", 8080)
+    assert (seen.destination, seen.destination_address, seen.port) == (reporter_at("10.9.0.20"), "10.9.0.20", 8080)
     assert (seen.side, seen.point, seen.mtls, seen.principal) == ("destination", "inbound", None, "")
 
 

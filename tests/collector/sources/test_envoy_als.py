@@ -134,7 +134,7 @@ def test_proto_names_tcp_entries_and_flags_are_read() -> None:
         "response_flags": {"upstream_connection_failure": True},
     }
     patterns, bad = folded(envoy_als, json.dumps({"tcp_logs": {"log_entry": [{"common_properties": properties}]}}))
-    assert told(patterns) == ["address -> address address:5432 refused:inbound 1"]
+    assert told(patterns) == ["address -> address address 10.9.0.20:5432 refused:inbound 1"]
     assert bad == []
 
 

@@ -23,8 +23,8 @@ AMBIGUOUS = "not in the default text format, or ambiguous"
 def test_http_and_tcp_lines_become_edges() -> None:
     patterns, bad = folded(istio_text, HTTP, TCP)
     assert told(patterns) == [
-        "address -> service shop/cart:8080 answered:outbound 1",
-        "address -> service shop/db:5432 answered:outbound 1",
+        "address 10.9.0.10 -> service shop/cart:8080 answered:outbound 1",
+        "address 10.9.0.10 -> service shop/db:5432 answered:outbound 1",
     ]
     assert bad == []
 

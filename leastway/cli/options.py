@@ -1,0 +1,102 @@
+"""Options that mean the same on every command that has them, and the types of their values.
+
+Invariant: a wrong value is a usage error that names its option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Share(click.ParamType):
+    """`1%`, or a number: below 1 a share (`0.01`), from 1 on a percentage (`1`). The value is the share, 0 to 1."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The share; fails for what is no number between 0 % and 100 %."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%"))
+        except ValueError:
+            self.fail(f"{text[:40]!r} is neither a percentage (1%) nor a share (0.01)", param, ctx)
+        share = number / 100 if text.endswith("%") or number >= 1 else number
+        if not 0 <= share <= 1:
+            self.fail(f"{text[:40]!r} is not between 0% and 100%", param, ctx)
+        return share
+
+
+def inventory_option(command: Command) -> Command:
+    """`--inventory FILE`, repeatable."""
+    return click.option(
+        "--inventory",
+        "inventories",
+        multiple=True,
+        metavar="FILE",
+        help="Kubernetes objects, as `kubectl get -o yaml` prints them; a file or a folder. Repeatable.",
+    )(command)
+
+
+def profile_options(command: Command) -> Command:
+    """`--cni`, `--mesh` and `--trust-domain`; None where nothing was given."""
+    for option in (
+        click.option("--trust-domain", metavar="DOMAIN", help="Trust domain of the mesh.  [default: cluster.local]"),
+        click.option(
+            "--mesh",
+            type=click.Choice(["none", "sidecar", "ambient"]),
+            help="Which proxies enforce AuthorizationPolicy.  [default: detected]",
+        ),
+        click.option(
+            "--cni",
+            type=click.Choice(["generic", "cilium", "calico"]),
+            help="Whose reading of NetworkPolicy is used.  [default: generic]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def declared_option(command: Command) -> Command:
+    """`--declared FILE`."""
+    return click.option(
+        "--declared",
+        metavar="FILE",
+        help="Connections that must work although they may not be observed: a list of from, to, port, because.",
+    )(command)
+
+
+def accept_option(command: Command) -> Command:
+    """`--accept ID`, repeatable."""
+    return click.option(
+        "--accept", "accepted", multiple=True, metavar="ID", help="Take a review item in, by its id. Repeatable."
+    )(command)
+
+
+def bad_lines_option(command: Command) -> Command:
+    """`--max-bad-lines`."""
+    return click.option(
+        "--max-bad-lines",
+        type=Share(),
+        default="1%",
+        show_default=True,
+        help="More unreadable lines than this make the exit code 1, after the work is done.",
+    )(command)
+
+
+def format_option(command: Command) -> Command:
+    """`--format text|json`."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How the result is printed on stdout.",
+    )(command)

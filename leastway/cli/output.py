@@ -1,0 +1,65 @@
+"""What commands print with: one place that knows which stream is for data, and what a terminal may be sent.
+
+Invariant: text from traffic, files or a cluster reaches a terminal only as printable characters on one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from leastway.verify.errors import line
+
+SHOWN = 20  # entries of a list that text output shows; JSON shows all
+WIDTH = 400  # characters of one printed line
+
+
+def say(text: str) -> None:
+    """One line of talk, on stderr."""
+    click.echo(f"leastway: {line(text, 3 * WIDTH)}", err=True)
+
+
+def tell(text: str = "", indent: int = 0) -> None:
+    """One line of data, on stdout."""
+    click.echo(" " * indent + line(text, WIDTH))
+
+
+def tell_some(entries: Iterable[str], indent: int = 2) -> None:
+    """The first entries of a list, and how many more there are."""
+    found = list(entries)
+    for entry in found[:SHOWN]:
+        tell(entry, indent)
+    if len(found) > SHOWN:
+        tell(f"and {len(found) - SHOWN} more (--format json lists all)", indent)
+
+
+def tell_json(value: object) -> None:
+    """A value as sorted JSON, on stdout."""
+    click.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True))
+
+
+def counted(number: int, what: str) -> str:
+    """`1 file`, `2 files`, `2 policies`."""
+    if number == 1:
+        return f"1 {what}"
+    return f"{number} {what[:-1]}ies" if what.endswith("cy") else f"{number} {what}s"
+
+
+def moment(seconds: object) -> str:
+    """Unix seconds as UTC, "" for none or what no calendar holds."""
+    if not isinstance(seconds, int) or seconds <= 0:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def connection(entry: Mapping[str, Any]) -> str:
+    """One connection of a report: `a/web → b/api TCP 8080 GET /items`."""
+    request = f" {entry.get('method', '')} {entry.get('path', '')}".rstrip()
+    return f"{entry['from']} → {entry['to']} {entry['protocol']} {entry['port']}{request}"

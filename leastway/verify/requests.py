@@ -1,0 +1,112 @@
+"""Over-permission on L7: methods and paths that authorization rules admit beyond the requests that were seen.
+
+Invariant: only pairs that were seen talking to each other are compared here; a pair that was not is one excess connection
+already. A pattern counts one for what it admits and nobody sent, and one for each path that others were seen to send.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from leastway.verify import httppath
+from leastway.verify.authorizationpolicy_schema import Fields
+from leastway.verify.bits import indices
+from leastway.verify.mesh_sets import MeshSets, entry_opens
+
+if TYPE_CHECKING:
+    from leastway.verify.overpermission import Measure
+
+Requests = dict[tuple[str, str], int]
+ANY = "*"
+
+
+def beyond_requests(measure: Measure, mesh: MeshSets, d: int) -> None:
+    """Count the excess requests at one destination in the mesh."""
+    rules = measure.network.egress(d)
+    known = {p for protocol, p in measure.seen.sources[d] if protocol == "TCP"}
+    for port in sorted(known):
+        if mesh.place(measure.universe.subjects[d], port) != "http" and not mesh.mesh.waypoint(measure.universe.subjects[d]):
+            continue
+        talking = measure.seen.sources[d].get(("TCP", port), 0)
+        admitted = _admitted(mesh, d, port, talking)
+        if not admitted:
+            continue
+        from leastway.verify.ports import PortClass
+
+        open_ = measure.allowed(d, PortClass("TCP", port, "port"), rules)
+        sent = measure.seen.requests.get((d, port), {})
+        declared = measure.declared.requests.get((d, port), {})
+        for (method, path), bits in sorted(_expanded(admitted, sent).items()):
+            _count(measure, d, port, method, path, bits & open_, sent, declared)
+
+
+def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> Requests:
+    """(method value, path value) of every operation → the sources it is open to. `*` stands for any."""
+    found: Requests = defaultdict(int)
+    unrestricted = 0
+    for admission in mesh.admissions(d, port):
+        bits = admission.sources & talking
+        for entry in admission.rule.operations or ((),):
+            if not bits or not entry_opens(entry, port):
+                continue
+            methods, paths = _values(entry, "methods"), _values(entry, "paths")
+            if methods is None and paths is None:
+                unrestricted |= bits  # an L4 rule: nothing on L7 that could be too wide
+            for method in methods or (ANY,):
+                for path in paths or (ANY,):
+                    found[method, path] |= bits
+    return {key: bits & ~unrestricted for key, bits in found.items() if bits & ~unrestricted}
+
+
+def _values(entry: Fields, name: str) -> tuple[str, ...] | None:
+    for field in entry:
+        if field.name == name and not field.negated:
+            return field.values
+    return None
+
+
+def _expanded(admitted: Requests, sent: Requests) -> Requests:
+    """Patterns joined by the requests that were seen and that they match."""
+    found: Requests = defaultdict(int)
+    for (method, path), bits in admitted.items():
+        found[method, path] |= bits
+        if not _is_pattern(method) and not _is_path_pattern(path):
+            continue
+        for other_method, other_path in sent:
+            if httppath.string_matches(method, other_method) and httppath.path_matches(path, other_path):
+                found[other_method, other_path] |= bits
+            if not _is_pattern(method) and httppath.path_matches(path, other_path):
+                found[method, other_path] |= bits
+    return found
+
+
+def _is_pattern(value: str) -> bool:
+    return value.startswith("*") or value.endswith("*")
+
+
+def _is_path_pattern(value: str) -> bool:
+    return _is_pattern(value) or httppath.is_template(value)
+
+
+def _count(
+    measure: Measure, d: int, port: int, method: str, path: str, bits: int, sent: Requests, declared: Requests
+) -> None:
+    over = bits & ~sent.get((method, path), 0)
+    asked = over & declared.get((method, path), 0)
+    pattern = _is_path_pattern(path)
+    cause = "path template" if pattern or _swallowed(method, path, sent) else "other"
+    for name, part in (("declared intent", asked), (cause, over & ~asked)):
+        if part:
+            measure.count(name, d, part.bit_count(), _shown(measure, d, port, method, path, part))
+
+
+def _swallowed(method: str, path: str, sent: Requests) -> bool:
+    """Was the path seen from anyone? Then it is here because a pattern, or a list made for another, admits it."""
+    return any(path == other for _, other in sent) and (method, path) in sent
+
+
+def _shown(measure: Measure, d: int, port: int, method: str, path: str, bits: int) -> Iterator[str]:
+    subjects = measure.universe.subjects
+    return (f"{subjects[s].ref} → {subjects[d].ref}:{port} {method} {path}" for s in indices(bits))

@@ -1,0 +1,57 @@
+"""Observed connections laid out as sets, for comparison with what policies allow.
+
+Invariant: what was held back for review is not in here; what was declared is kept apart from what was seen.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from leastway.verify.bits import Universe
+from leastway.verify.httppath import Normalization, normalise
+from leastway.verify.judge import ENTITIES
+from leastway.verify.replay import Observed
+from leastway.verify.world import address
+
+PortKey = tuple[str, int]
+FAMILIES = ("", "v4", "v6")
+
+
+class Sightings:
+    """By destination index: `sources` per port and `partners` on any; by subject index: external addresses per port, seen
+    `inbound` and `outbound`, as (version, number); `requests` per (destination, port) and (method, path)."""
+
+    def __init__(self, universe: Universe, observed: Iterable[Observed], normalization: Normalization = "BASE") -> None:
+        self.sources: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
+        self.partners: dict[int, int] = defaultdict(int)
+        self.inbound: dict[int, dict[PortKey, set[tuple[int, int]]]] = defaultdict(lambda: defaultdict(set))
+        self.outbound: dict[int, dict[PortKey, set[tuple[int, int]]]] = defaultdict(lambda: defaultdict(set))
+        self.requests: dict[tuple[int, int], dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
+        for item in observed:
+            source, outer_source = _place(universe, item.source, item.source_address)
+            destination, outer_destination = _place(universe, item.destination, item.destination_address)
+            port = (item.protocol.upper(), item.port)
+            if source is not None and destination is not None:
+                self.sources[destination][port] |= 1 << source
+                self.partners[destination] |= 1 << source
+                if item.method or item.path:
+                    path = normalise(item.path, normalization) or item.path
+                    self.requests[destination, item.port][item.method, path] |= 1 << source
+            elif destination is not None and outer_source is not None:
+                self.inbound[destination][port].add(outer_source)
+            elif source is not None and outer_destination is not None:
+                self.outbound[source][port].add(outer_destination)
+
+
+def _place(universe: Universe, text: str, known_address: str) -> tuple[int | None, tuple[int, int] | None]:
+    """(index, None) of a subject, (None, address) of the outside, (None, None) of what is neither."""
+    if text in ENTITIES:
+        text = known_address
+    found = universe.locate(text)
+    if found is None:
+        found = universe.locate_address(text)
+    if found is not None:
+        return found, None
+    ip = address(text)
+    return None, None if ip is None else (ip.version, int(ip))
