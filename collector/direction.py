@@ -21,7 +21,7 @@ import msgspec
 
 from collector.endpoints import Endpoint
 from collector.flow import Signal
-from collector.patterns import Edge, EdgeKey, Evidence, Patterns
+from collector.patterns import INFERRED, Edge, EdgeKey, Evidence, Patterns
 
 EPHEMERAL = 32768  # Linux' default net.ipv4.ip_local_port_range starts here
 PRIVILEGED = 1024  # no client picks a source port below
@@ -234,7 +234,7 @@ class _Settlement:
         """Add the evidence of an open record to the pattern that it turned out to belong to."""
         found = self.settled.get((key, port))
         told = Evidence()
-        told.signal(f"{signal}:inferred", sum(evidence.signals.values()))
+        told.signal(f"{signal}:{INFERRED}", sum(evidence.signals.values()))
         told.span(evidence.first, evidence.last)
         told.hours.merge(evidence.hours)
         forward = signal is Signal.CARRIED

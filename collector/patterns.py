@@ -29,6 +29,8 @@ NAMES = 16
 PODS = 8192  # pods kept per endpoint
 OWNERS = 16
 
+INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
+
 Seconds = int
 
 
@@ -120,9 +122,14 @@ class Evidence:
 
     @property
     def connections(self) -> int:
-        """Distinct connections, at least: each observation point reports a connection's opening once."""
-        opened = [n for name, n in self.signals.items() if name.partition(":")[0] == "opened"]
-        return max(opened, default=1 if self.signals else 0)
+        """Distinct connections (or requests a proxy logged), at least: each observation point reports one once."""
+        seen = [
+            n
+            for name, n in self.signals.items()
+            for signal, _, point in [name.partition(":")]
+            if signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
+        ]
+        return max(seen, default=1 if self.signals else 0)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Evidence) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)

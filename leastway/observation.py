@@ -81,7 +81,7 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
                 path=path,
                 principal=principal,
                 mtls=bool(line.evidence.mtls) if line.evidence.mtls or line.evidence.plaintext else None,
-                held=decision.review,
+                held=decision.review or decision.access_review,
                 declared=decision.cause is Cause.DECLARED,
                 weight=max(1, line.records),
             )

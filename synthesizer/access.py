@@ -12,7 +12,7 @@ import msgspec
 
 from collector.patterns import Evidence
 from collector.paths import Request, templates
-from synthesizer.decisions import Decisions, Fate
+from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
 from synthesizer.lines import Line, Outside, Place, party_key
@@ -38,19 +38,21 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
         return layer
-    calls: dict[tuple[str, str, str], list[Line]] = {}
+    calls: dict[tuple[str, str, str], list[Decision]] = {}
     members: dict[tuple[str, str, str], Workload] = {}
     for decision in decided.decisions:
         for party in (decision.line.source, decision.line.destination):
             if isinstance(party, Workload) and in_mesh(party, options) and options.wants(party.namespace):
                 members[party.key] = party
         if decision.fate is Fate.POLICY and isinstance(decision.line.destination, Workload):
-            calls.setdefault(decision.line.destination.key, []).append(decision.line)
+            calls.setdefault(decision.line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
-        lines = [line for line in calls.get(key, ()) if line.protocol == "TCP" and line.port not in PROXY_PORTS]
         if not workload.selectable:
             layer.review.append(_unselectable(workload))
-        elif lines:
+            continue
+        called = [d for d in calls.get(key, ()) if d.line.protocol == "TCP" and d.line.port not in PROXY_PORTS]
+        lines = [d.line for d in called if not _held_plaintext(workload, d, options, layer.review)]
+        if called:
             layer.intents.append(AccessIntent(_target(workload), _accesses(workload, lines, options, layer.review)))
     _namespaces(layer, members, workloads, decided, options)
     return layer
@@ -94,10 +96,38 @@ def _accesses(workload: Workload, lines: list[Line], options: Options, review: l
             Access(cause, callers(line, options), (port,))
             for line in here
             if line not in web
-            for cause in [Cause.DECLARED if line.because == "declared" else Cause.OBSERVED]
+            for cause in [_cause(line)]
         ]
         found += _http(workload, port, web, options, review)
     return _grouped(found)
+
+
+def _cause(line: Line) -> Cause:
+    if line.because == "declared":
+        return Cause.DECLARED
+    return Cause.OBSERVED if isinstance(line.source, Workload) else Cause.INTERNET
+
+
+def _held_plaintext(workload: Workload, decision: Decision, options: Options, review: list[ReviewItem]) -> bool:
+    """A workload that speaks plaintext on a TCP port has no name here, and a rule without one would let anyone in.
+
+    (HTTP in plaintext is let through by method and path, which is narrow enough to spare Prometheus an outage.)
+    """
+    line = decision.line
+    web = is_http(line.evidence) and options.mesh == "sidecar"
+    if not isinstance(line.source, Workload) or web or callers(line, options):
+        return False
+    name = item_id("plaintext-caller", party_key(line.source), party_key(workload), str(line.port))
+    if name in options.accepted:
+        return False
+    decision.access_review = name
+    review.append(
+        ReviewItem(
+            name, "plaintext-caller", str(workload), f"{line.source} → {workload} at TCP {line.port}, in plaintext",
+            "it has no principal that a rule could name; accepting opens the port to any caller", True, summary(line.evidence),
+        )
+    )
+    return True
 
 
 def is_http(evidence: Evidence) -> bool:

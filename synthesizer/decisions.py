@@ -34,13 +34,15 @@ class Fate(StrEnum):
 class Decision(msgspec.Struct, eq=False):
     """A line and what becomes of it.
 
-    `review` is the id of its item when it is held, or when it is policy that NetworkPolicy cannot express.
+    `review` is the id of its item when it is held, or when it is policy that NetworkPolicy cannot express;
+    `access_review` likewise for AuthorizationPolicy.
     """
 
     line: Line
     fate: Fate
     cause: Cause = Cause.OBSERVED
     review: str = ""
+    access_review: str = ""
 
 
 class Decisions(msgspec.Struct):

@@ -173,9 +173,12 @@ class _Resolver:
             return self._entity(endpoint, seen.items(), opener, pattern, records)
         if endpoint.kind == "address" and endpoint.workload:
             return [(self.place(endpoint.workload), records)]
+        account = self.workloads.accounts.get(endpoint)
         parties: dict[Party, int] = {}
         for address, count in seen.items():
             party = self.place(address)
+            if account is not None and not _holds(party, account):
+                party = account
             if endpoint.kind == "service" and not isinstance(party, Workload):
                 party = Outside(Place.UNRESOLVED, address, f"Service {endpoint.namespace}/{endpoint.workload}")
             parties[party] = parties.get(party, 0) + count
@@ -199,8 +202,8 @@ class _Resolver:
         return [(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
 
     def place(self, address: str) -> Party:
-        """Who or what an address is."""
-        if not address:
+        """Who or what an address is. (A pod's name, where a record has no address, is nobody's address.)"""
+        if not address or not _is_address(address):
             return Outside(Place.UNRESOLVED, "", "no address in the record")
         if address in self.workloads.by_address:
             workload = self.workloads.by_address[address]
@@ -256,6 +259,22 @@ class _Resolver:
             if workload is not None:
                 return [(workload, pattern.port, f"{endpoint.namespace}/{endpoint.workload}")]
         return found or [(party, pattern.port, "")]
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _holds(party: Party, account: Workload) -> bool:
+    """Whether a party runs under a service account."""
+    if not isinstance(party, Workload) or party.namespace != account.namespace:
+        return False
+    return party.service_account == account.service_account
 
 
 @lru_cache(maxsize=1 << 16)

@@ -49,6 +49,10 @@ class WorkloadIndex:
         """The workloads of that name, of whatever kind."""
         return list(self._by_name.get((namespace, name), ()))
 
+    def workloads_of_account(self, namespace: str, account: str) -> list[WorkloadObject]:
+        """The workloads that run under a service account, sorted."""
+        return list(self._by_account.get((namespace, account), ()))
+
     def workload_of_pod(self, namespace: str, pod: str) -> WorkloadObject | None:
         """The workload of a pod: a live one by its owner, any other by its name, which a known workload's kind must
         explain (the longest such name; None if two kinds explain it)."""
@@ -93,6 +97,13 @@ class WorkloadIndex:
     @cached_property
     def _by_key(self) -> dict[Key, WorkloadObject]:
         return {item.key: item for item in self.workloads}
+
+    @cached_property
+    def _by_account(self) -> dict[tuple[str, str], list[WorkloadObject]]:
+        found: dict[tuple[str, str], list[WorkloadObject]] = {}
+        for item in self.workloads:
+            found.setdefault((item.namespace, item.service_account or "default"), []).append(item)
+        return found
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], list[WorkloadObject]]:

@@ -26,6 +26,7 @@ PREFERRED_KEYS = (
     "k8s-app",
     "name",
 )
+ACCOUNT = "ServiceAccount"  # the kind of a party that is known by a shared principal only
 _SEARCHED = 10  # labels among which the smallest selector is searched exhaustively
 _REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\Z")
 
@@ -70,6 +71,7 @@ class Workloads:
         self.inventory = inventory
         self.of: dict[Endpoint, Workload] = {}
         self.by_address: dict[str, Workload | None] = {}  # None: seen with several workloads
+        self.accounts: dict[Endpoint, Workload] = {}  # a principal that several workloads share: which one, is not known
         self.all: list[Workload] = []
         self._from_inventory()
         self._from_sightings(patterns.sightings)
@@ -138,6 +140,9 @@ class Workloads:
     def _in_inventory(self, endpoint: Endpoint, sighting: Sighting) -> WorkloadObject | None:
         """The inventory's workload behind an endpoint: by pod, owner, name, labels; labels must not contradict."""
         namespace = endpoint.namespace
+        if _is_account(endpoint):
+            holders = self.inventory.workloads_of_account(namespace, endpoint.service_account)
+            return holders[0] if len(holders) == 1 else None
         candidates: dict[tuple[str, str], WorkloadObject] = {}
         for seen in sighting.pods:
             pod, _, address = seen.partition("|")
@@ -155,9 +160,6 @@ class Workloads:
             candidates = {(i.kind, i.name): i for i in self.inventory.workloads_named(namespace, endpoint.workload)}
         if not candidates and endpoint.labels:
             found = self.inventory.workloads_by_labels(namespace, dict(endpoint.labels))
-            candidates = {(i.kind, i.name): i for i in found} if len(found) == 1 else {}
-        if not candidates and endpoint.service_account and not endpoint.labels and not endpoint.workload:
-            found = [i for i in self.inventory.workloads if (i.namespace, i.service_account) == (namespace, endpoint.service_account)]
             candidates = {(i.kind, i.name): i for i in found} if len(found) == 1 else {}
         if len(candidates) > 1 and endpoint.labels:
             fitting = {k: i for k, i in candidates.items() if set(endpoint.labels) <= set(i.labels)}
@@ -199,8 +201,13 @@ class Workloads:
         if not found and endpoint.workload:
             found = [w for w in here if w.name == endpoint.workload]
             found = found or [w for w in here if endpoint.workload in {workload_of_pod(pod) for pod in w.pods}]
-        if not found and endpoint.service_account and not endpoint.workload:
+        if _is_account(endpoint):
             found = [w for w in here if w.service_account == endpoint.service_account]
+            if len(found) > 1:  # each address may tell which of them it was
+                self.accounts[endpoint] = Workload(
+                    namespace, endpoint.service_account, kind=ACCOUNT, service_account=endpoint.service_account
+                )
+                return
         if len(found) == 1:
             self._join(endpoint, sighting, found[0])
             return
@@ -227,6 +234,11 @@ class Workloads:
         known = self.by_address.setdefault(address, workload)
         if known is not workload:
             self.by_address[address] = None
+
+
+def _is_account(endpoint: Endpoint) -> bool:
+    """Whether an endpoint is known by its service account alone (a principal in an access log)."""
+    return bool(endpoint.service_account) and not endpoint.labels and not endpoint.workload
 
 
 def _grouped(endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) -> list[list[Endpoint]]:

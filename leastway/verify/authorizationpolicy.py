@@ -26,7 +26,15 @@ Place = Literal["http", "tcp", "ztunnel"]
 LAYER = "authorizationpolicy"
 _HTTP = frozenset({"hosts", "methods", "paths", "requestPrincipals"})
 _BEYOND_ZTUNNEL = frozenset(
-    {*_HTTP, "remoteIpBlocks", "trustDomains", "remote.ip", "source.serviceAccount", "source.trustDomain", "connection.sni"}
+    {
+        *_HTTP,
+        "remoteIpBlocks",
+        "trustDomains",
+        "remote.ip",
+        "source.serviceAccount",
+        "source.trustDomain",
+        "connection.sni",
+    }
 )
 
 
@@ -190,9 +198,7 @@ class AuthorizationPolicies:
         allowed = self._allow(allowing, subject, request, place)
         return unknown if unknown is not None and allowed.outcome != "deny" else allowed
 
-    def _allow(
-        self, allowing: list[AuthorizationPolicy], subject: Subject, request: Request, place: Place
-    ) -> Verdict:
+    def _allow(self, allowing: list[AuthorizationPolicy], subject: Subject, request: Request, place: Place) -> Verdict:
         if not allowing:
             return Verdict("allow", f"no AuthorizationPolicy restricts {subject.ref}")
         names = tuple(policy.title for policy in allowing)

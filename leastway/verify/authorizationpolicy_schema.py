@@ -122,7 +122,8 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     if action not in ACTIONS:
         raise PolicyError(f"action {action[:40]!r} is not one of {', '.join(ACTIONS)}", f"{where} spec.action")
     rules = tuple(
-        _rule(item, f"{where} spec.rules[{i}]") for i, item in enumerate(sequence(spec.get("rules"), f"{where} spec.rules"))
+        _rule(item, f"{where} spec.rules[{i}]")
+        for i, item in enumerate(sequence(spec.get("rules"), f"{where} spec.rules"))
     )
     if action in ("DENY", "CUSTOM") and not rules:
         raise PolicyError(f"action {action} without rules is meaningless", where, "Istio rejects it")

@@ -84,7 +84,9 @@ def template(value: str) -> re.Pattern[str]:
             deep = True
             parts.append(_SEGMENT.replace("[", "[/", 1) + "*")
         elif segment and _LITERAL.fullmatch(segment) is None:
-            raise PolicyError(f"path template {value[:100]!r} has a segment that is neither literal nor operator", "paths")
+            raise PolicyError(
+                f"path template {value[:100]!r} has a segment that is neither literal nor operator", "paths"
+            )
         else:
             parts.append(re.escape(segment))
     return re.compile("/" + "/".join(parts), re.ASCII)

@@ -62,7 +62,9 @@ def fill(world: World, docs: Iterable[Document]) -> World:
         elif kind == "Pod":
             pods.append((_pod(document, namespace, name, where), _owner(document, namespace, where)))
         elif kind == "Namespace":
-            world.add_namespace(name, labels(optional(document.get("metadata"), where).get("labels"), f"{where} labels"))
+            world.add_namespace(
+                name, labels(optional(document.get("metadata"), where).get("labels"), f"{where} labels")
+            )
         elif kind == "Service":
             world.add_service(_service(document, namespace, name, where))
         elif kind == "Node":
@@ -187,12 +189,12 @@ def _pod(document: Document, namespace: str, name: str, where: str) -> Subject:
     return _changed(found, ips=tuple(valid), node_ip=node, single=True)
 
 
-def _subject(
-    meta: dict[str, Any], spec: dict[str, Any], kind: str, namespace: str, name: str, where: str
-) -> Subject:
+def _subject(meta: dict[str, Any], spec: dict[str, Any], kind: str, namespace: str, name: str, where: str) -> Subject:
     ports: set[NamedPort] = set()
     proxied = False
-    native = [c for c in sequence(spec.get("initContainers"), where) if optional(c, where).get("restartPolicy") == "Always"]
+    native = [
+        c for c in sequence(spec.get("initContainers"), where) if optional(c, where).get("restartPolicy") == "Always"
+    ]
     for i, item in enumerate([*sequence(spec.get("containers"), f"{where} containers"), *native]):
         container = mapping(item, f"{where} containers[{i}]")
         proxied = proxied or container.get("name") == "istio-proxy"
@@ -244,7 +246,9 @@ def _service(document: Document, namespace: str, name: str, where: str) -> Servi
         target = port.get("targetPort", number)
         target = int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else target
         named = (str(port.get("name") or ""), str(port.get("protocol") or "TCP"), number)
-        ports.append(ServicePort(*named, target if isinstance(target, int | str) else number, str(port.get("appProtocol") or "")))
+        ports.append(
+            ServicePort(*named, target if isinstance(target, int | str) else number, str(port.get("appProtocol") or ""))
+        )
     addresses = [*sequence(spec.get("clusterIPs"), f"{where} spec.clusterIPs"), spec.get("clusterIP")]
     return Service(
         namespace=namespace,

@@ -24,13 +24,20 @@ from leastway.verify.httppath import Normalization, normalise
 from leastway.verify.identity import Request
 from leastway.verify.inventory import POLICY_KINDS
 from leastway.verify.mesh import HBONE, MESHES, Mesh, Mode
-from leastway.verify.networkpolicy import CNIS, Cni, NetworkPolicies, NetworkPolicy, is_network_policy, read_network_policy
+from leastway.verify.networkpolicy import (
+    CNIS,
+    Cni,
+    NetworkPolicies,
+    NetworkPolicy,
+    is_network_policy,
+    read_network_policy,
+)
 from leastway.verify.reading import Document, documents, identity, read_path
 from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Address, Service, Subject, World, address
 
 ENTITIES = frozenset(
-    "host remote-node kube-apiserver ingress world health init unmanaged unknown cluster encrypted-overlay".split()
+    ["host", "remote-node", "kube-apiserver", "ingress", "world", "health", "init", "unmanaged", "unknown", "cluster", "encrypted-overlay"]
 )
 
 
@@ -95,7 +102,11 @@ def load_policies(source: str | Path | Iterable[Document], existing: bool = Fals
         elif kind in POLICY_KINDS:
             unjudged.append(" ".join((str(kind), "/".join(identity(document)[1:]))))
     return PolicySet(
-        tuple(network.values()), tuple(authorization.values()), tuple(peer.values()), tuple(sorted(unjudged)), tuple(found)
+        tuple(network.values()),
+        tuple(authorization.values()),
+        tuple(peer.values()),
+        tuple(sorted(unjudged)),
+        tuple(found),
     )
 
 
@@ -137,7 +148,9 @@ class Judge:
     def under(self, cni: Cni) -> Judge:
         """The same judge under another CNI."""
         aliases, root, normalization = self._settings
-        return Judge(self.world, self.policies, cni, self.mesh.mode, self.mesh.trust_domain, aliases, root, normalization)
+        return Judge(
+            self.world, self.policies, cni, self.mesh.mode, self.mesh.trust_domain, aliases, root, normalization
+        )
 
     def ask(self, question: Question) -> Verdict:
         """The verdict; raises `PolicyError` for an end that does not exist."""
@@ -173,7 +186,9 @@ class Judge:
     def _mesh_verdict(self, question: Question, source: End, destination: End, subject: Subject) -> Verdict:
         request = self.request(question, source, destination, subject)
         if question.path and request.path is None:
-            return Verdict("deny", f"the proxy refuses the path {question.path[:200]!r}", "authorizationpolicy", "ingress")
+            return Verdict(
+                "deny", f"the proxy refuses the path {question.path[:200]!r}", "authorizationpolicy", "ingress"
+            )
         if question.method or question.path:
             return self.authorization.verdict(subject, request, http=True)
         http = self.speaks_http(subject, question.port) if question.http is None else question.http
@@ -252,7 +267,9 @@ class Judge:
                     continue
                 numbers = [p.number for p in backend.ports if p.name == entry.target]
                 for port in [entry.target] if isinstance(entry.target, int) else numbers:
-                    target = msgspec.structs.replace(question, destination=backend.ref, port=port, destination_address="")
+                    target = msgspec.structs.replace(
+                        question, destination=backend.ref, port=port, destination_address=""
+                    )
                     found.append(self.ask(target))
         shown = f"Service {service.namespace}/{service.name}"
         if not found or len({verdict.outcome for verdict in found}) > 1:

@@ -21,8 +21,7 @@ from leastway.verify.reading import network
 from leastway.verify.world import Subject
 
 _IDENTITY = frozenset(
-    "principals namespaces serviceAccounts trustDomains source.principal source.namespace source.serviceAccount "
-    "source.trustDomain".split()
+    ["principals", "namespaces", "serviceAccounts", "trustDomains", "source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain"]
 )
 _ADDRESS = frozenset({"ipBlocks", "source.ip"})
 _PORT = frozenset({"ports", "destination.port"})
@@ -174,7 +173,9 @@ class MeshSets:
         return _union(
             bits
             for principal, bits in self.by_principal.items()
-            if value_matches(name, value, Request(principal, trust_domains=self.mesh.trust_domains, ztunnel=ztunnel), namespace)
+            if value_matches(
+                name, value, Request(principal, trust_domains=self.mesh.trust_domains, ztunnel=ztunnel), namespace
+            )
         )
 
     def outside(self, destination: int, port: int) -> bool:

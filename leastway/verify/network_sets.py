@@ -51,13 +51,17 @@ class NetworkSets:
             if policy.ingress is not None:
                 self.isolated_in |= subjects
                 for i, rule in enumerate(policy.ingress):
-                    found = self._rule(rule, policy.namespace, subjects, f"{policy.title} ingress rule {i}", policy.existing)
+                    found = self._rule(
+                        rule, policy.namespace, subjects, f"{policy.title} ingress rule {i}", policy.existing
+                    )
                     for d in indices(subjects):
                         self.ingress[d].append(found)
             if policy.egress is not None:
                 self.isolated_out |= subjects
                 for i, rule in enumerate(policy.egress):
-                    found = self._rule(rule, policy.namespace, subjects, f"{policy.title} egress rule {i}", policy.existing)
+                    found = self._rule(
+                        rule, policy.namespace, subjects, f"{policy.title} egress rule {i}", policy.existing
+                    )
                     if found.anyone or found.blocks:
                         for s in indices(subjects):
                             self.outbound[s].append(found)

@@ -56,7 +56,11 @@ class Ports(NamedTuple):
     def __str__(self) -> str:
         if self.name or self.low == self.high:
             return f"{self.name or self.low}/{self.protocol}"
-        return f"all {self.protocol} ports" if (self.low, self.high) == (1, 65535) else f"{self.low}-{self.high}/{self.protocol}"
+        return (
+            f"all {self.protocol} ports"
+            if (self.low, self.high) == (1, 65535)
+            else f"{self.low}-{self.high}/{self.protocol}"
+        )
 
 
 Peer = Block | Pods

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
 
@@ -19,9 +18,10 @@ from leastway.verify.mesh import HBONE
 from leastway.verify.mesh_sets import MeshSets
 from leastway.verify.network_sets import NetworkSets, RuleSet
 from leastway.verify.networkpolicy_schema import Ports
-from leastway.verify.ports import PortClass, classes, entry_admits
+from leastway.verify.ports import LAST, PortClass, classes, entry_admits
 from leastway.verify.replay import Observed
 from leastway.verify.sightings import Sightings
+from leastway.verify.world import NamedPort
 
 CAUSES = (
     "declared intent",
@@ -153,7 +153,7 @@ class Measure:
             admitted = over & (rule.peers if inside else rule.subjects)
             if admitted:
                 entry = _entry(rule, port, self.universe.subjects[d].ports)
-                if entry is not False:
+                if entry is not None:
                     self._by_rule(by_cause, rule, entry, d, port, admitted, inside)
         if governed and not inside:
             self._by_identity(by_cause, d, port, over)
@@ -167,7 +167,7 @@ class Measure:
         self,
         by_cause: dict[str, int],
         rule: RuleSet,
-        entry: Ports | None,
+        entry: Ports,
         d: int,
         port: PortClass,
         bits: int,
@@ -180,7 +180,7 @@ class Measure:
             add("pre-existing policy", bits)
         elif port.number in DNS_PORTS and port.kind == "port":
             add("DNS", bits)
-        elif entry is not None and 1 < entry.high - entry.low + 1 < 65535 and not self._anyone(d, port):
+        elif entry.low < entry.high and (entry.low, entry.high) != (1, LAST) and not self._anyone(d, port):
             add("endPort span", bits)
         else:
             wide = rule.wide if inside else bits if rule.wide >> d & 1 else 0
@@ -217,12 +217,12 @@ class Measure:
         by_cause["selector bleed"] = by_cause.get("selector bleed", 0) | narrow & ~self.seen.partners[d]
 
 
-def _entry(rule: RuleSet, port: PortClass, declared: Any) -> Ports | None | bool:
-    """The narrowest port entry of a rule that admits a class; None if the rule has no port list, False if none admits it."""
+def _entry(rule: RuleSet, port: PortClass, declared: tuple[NamedPort, ...]) -> Ports | None:
+    """The narrowest port entry of a rule that admits a class, None if none does."""
     if rule.ports is None:
-        return None
+        return Ports(port.protocol, 1, LAST)
     found = [entry for entry in rule.ports if entry_admits(entry, port, declared)]
-    return min(found, key=lambda e: e.high - e.low) if found else False
+    return min(found, key=lambda e: e.high - e.low) if found else None
 
 
 def over_permission(judge: Judge, observed: Iterable[Observed]) -> OverPermission:

@@ -86,7 +86,9 @@ def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
             if verdict.outcome != "allow":
                 denied.append(_entry(judge, item, verdict, source, destination, sum(i.weight for i in items)))
                 break
-    denied.sort(key=lambda d: [str(d[k]) for k in ("from", "to", "protocol")] + [f"{d['port']:05d}", d["method"], d["path"]])
+    denied.sort(
+        key=lambda d: [str(d[k]) for k in ("from", "to", "protocol")] + [f"{d['port']:05d}", d["method"], d["path"]]
+    )
     return Replay(len(legitimate), len(legitimate) - len(denied), len(held - set(legitimate)), tuple(denied))
 
 
@@ -120,9 +122,7 @@ def http_ports(judge: Judge, observed: Iterable[Observed]) -> set[tuple[str, int
     return found
 
 
-def _judge(
-    judge: Judge, item: Observed, http: set[tuple[str, int]]
-) -> tuple[Verdict, End | None, End | None]:
+def _judge(judge: Judge, item: Observed, http: set[tuple[str, int]]) -> tuple[Verdict, End | None, End | None]:
     """The verdict on one observation.
 
     A connection to an HTTP port without a known request is never refused as such: requests are. It is allowed if some
@@ -193,6 +193,10 @@ def _port_only(
         shown = f"{policy.title} {direction} rule {i}"
         if judge.network.admits_peer(rule, policy.namespace, peer) and rule.ports is not None:
             return f"{shown} names {peer.shown}, but only {', '.join(map(str, rule.ports[:8]))}"
-        if not best and judge.network.admits_port(rule, destination, item.protocol, item.port) and rule.peers is not None:
+        if (
+            not best
+            and judge.network.admits_port(rule, destination, item.protocol, item.port)
+            and rule.peers is not None
+        ):
             best = f"{shown} opens {item.port}/{item.protocol}, but only for {', '.join(map(str, rule.peers[:4]))}"
     return best

@@ -14,6 +14,7 @@ from leastway.verify import httppath
 from leastway.verify.authorizationpolicy_schema import Fields
 from leastway.verify.bits import indices
 from leastway.verify.mesh_sets import MeshSets, entry_opens
+from leastway.verify.ports import PortClass
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
@@ -27,19 +28,24 @@ def beyond_requests(measure: Measure, mesh: MeshSets, d: int) -> None:
     rules = measure.network.egress(d)
     known = {p for protocol, p in measure.seen.sources[d] if protocol == "TCP"}
     for port in sorted(known):
-        if mesh.place(measure.universe.subjects[d], port) != "http" and not mesh.mesh.waypoint(measure.universe.subjects[d]):
+        if mesh.place(measure.universe.subjects[d], port) != "http" and not mesh.mesh.waypoint(
+            measure.universe.subjects[d]
+        ):
             continue
         talking = measure.seen.sources[d].get(("TCP", port), 0)
         admitted = _admitted(mesh, d, port, talking)
         if not admitted:
             continue
-        from leastway.verify.ports import PortClass
-
         open_ = measure.allowed(d, PortClass("TCP", port, "port"), rules)
         sent = measure.seen.requests.get((d, port), {})
         declared = measure.declared.requests.get((d, port), {})
-        for (method, path), bits in sorted(_expanded(admitted, sent).items()):
-            _count(measure, d, port, method, path, bits & open_, sent, declared)
+        for request, bits in sorted(admitted.items()):
+            over = bits & open_ & ~sent.get(request, 0)
+            cause = "path template" if _is_path_pattern(request[1]) else "other"
+            _count(measure, (d, port), request, cause, over, declared)
+        for request, bits in sorted(_swallowed(admitted, sent).items()):
+            over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
+            _count(measure, (d, port), request, "path template", over, declared)
 
 
 def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> Requests:
@@ -67,18 +73,18 @@ def _values(entry: Fields, name: str) -> tuple[str, ...] | None:
     return None
 
 
-def _expanded(admitted: Requests, sent: Requests) -> Requests:
-    """Patterns joined by the requests that were seen and that they match."""
+def _swallowed(admitted: Requests, sent: Requests) -> Requests:
+    """Requests that someone was seen to send and that a pattern admits, by the sources that it is open to."""
     found: Requests = defaultdict(int)
     for (method, path), bits in admitted.items():
-        found[method, path] |= bits
         if not _is_pattern(method) and not _is_path_pattern(path):
             continue
         for other_method, other_path in sent:
-            if httppath.string_matches(method, other_method) and httppath.path_matches(path, other_path):
-                found[other_method, other_path] |= bits
-            if not _is_pattern(method) and httppath.path_matches(path, other_path):
-                found[method, other_path] |= bits
+            if httppath.path_matches(path, other_path):
+                if httppath.string_matches(method, other_method):
+                    found[other_method, other_path] |= bits
+                if not _is_pattern(method):
+                    found[method, other_path] |= bits
     return found
 
 
@@ -91,22 +97,14 @@ def _is_path_pattern(value: str) -> bool:
 
 
 def _count(
-    measure: Measure, d: int, port: int, method: str, path: str, bits: int, sent: Requests, declared: Requests
+    measure: Measure, where: tuple[int, int], request: tuple[str, str], cause: str, over: int, declared: Requests
 ) -> None:
-    over = bits & ~sent.get((method, path), 0)
-    asked = over & declared.get((method, path), 0)
-    pattern = _is_path_pattern(path)
-    cause = "path template" if pattern or _swallowed(method, path, sent) else "other"
+    asked = over & declared.get(request, 0)
     for name, part in (("declared intent", asked), (cause, over & ~asked)):
         if part:
-            measure.count(name, d, part.bit_count(), _shown(measure, d, port, method, path, part))
+            measure.count(name, where[0], part.bit_count(), _shown(measure, where, request, part))
 
 
-def _swallowed(method: str, path: str, sent: Requests) -> bool:
-    """Was the path seen from anyone? Then it is here because a pattern, or a list made for another, admits it."""
-    return any(path == other for _, other in sent) and (method, path) in sent
-
-
-def _shown(measure: Measure, d: int, port: int, method: str, path: str, bits: int) -> Iterator[str]:
-    subjects = measure.universe.subjects
-    return (f"{subjects[s].ref} → {subjects[d].ref}:{port} {method} {path}" for s in indices(bits))
+def _shown(measure: Measure, where: tuple[int, int], request: tuple[str, str], bits: int) -> Iterator[str]:
+    subjects, (d, port) = measure.universe.subjects, where
+    return (f"{subjects[s].ref} → {subjects[d].ref}:{port} {' '.join(request)}" for s in indices(bits))

@@ -1,0 +1,103 @@
+"""`leastway explain`: the traffic behind the rules of a generated policy.
+
+Invariant: nothing is computed here; what is shown is what `generate` recorded beside the policies.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from collector.errors import LeastwayError
+from leastway.cli.options import format_option
+from leastway.cli.output import moment, tell, tell_json
+from leastway.cli.record import Record, beside
+from leastway.verify.errors import line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PIPED_WIDTH = 200  # columns of a table that no terminal limits
+SILENT = "no observed connection stands behind this file: it isolates, or holds what isolation needs"
+
+
+@click.command("explain")
+@click.argument("path", metavar="PATH")
+@format_option
+def command(path: str, form: str) -> None:
+    """Show why each rule is there: who spoke to whom, how often, from how many pods, when, and sample flows.
+
+    PATH is a policy that `leastway generate` wrote, or its folder.
+
+    \b
+    leastway explain policies/shop/networkpolicy-api.yaml
+    """
+    if not Path(path).exists():
+        raise LeastwayError("no such file or folder", where=path, hint="give a policy that generate wrote, or its folder")
+    record = beside(Path(path))
+    if record is None:
+        raise LeastwayError("no leastway.json beside it", where=path, hint="only policies that generate wrote can be explained")
+    files = _files(record, Path(path))
+    if form == "json":
+        tell_json({file: record.evidence.get(file, []) for file in files})
+        return
+    for number, file in enumerate(files):
+        if number:
+            tell()
+        _tell_file(file, record.evidence.get(file, []))
+
+
+def _files(record: Record, path: Path) -> list[str]:
+    """The recorded policies that `path` is or holds."""
+    below = path.resolve().relative_to(record.folder.resolve()).as_posix()
+    policies = [file for file in record.files if file.endswith(".yaml") and not file.endswith("kustomization.yaml")]
+    found = [file for file in policies if below in (".", file) or file.startswith(f"{below}/")]
+    if not found:
+        raise LeastwayError(f"{below} is not among the policies of leastway.json", where=str(record.folder), hint="was it renamed?")
+    return found
+
+
+def _tell_file(file: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    tell(file)
+    if not entries:
+        tell(SILENT, 2)
+        return
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console.print(_table(entries))
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("", "peer", "port", "cause", "connections", "pods", "first and last seen (UTC)", "samples"):
+        table.add_column(title, overflow="fold", justify="right" if title in ("connections", "pods") else "left")
+    for entry in entries:
+        table.add_row(*(line(cell) for cell in _row(entry)))
+    return table
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    inward = entry.get("direction") == "ingress"
+    peer = str(entry.get("from" if inward else "to", ""))
+    names = entry.get("names") or []
+    cause = str(entry.get("cause", ""))
+    because = str(entry.get("because") or "")
+    first, last = moment(entry.get("first_seen")), moment(entry.get("last_seen"))
+    return (
+        "from" if inward else "to",
+        peer + (f" ({', '.join(map(str, names[:2]))})" if names and not inward else ""),
+        f"{entry.get('protocol', '')} {entry.get('port', '')}",
+        f"{cause}: {because}" if because else cause,
+        str(entry.get("connections", "")),
+        f"{entry.get('source_pods', '')} → {entry.get('destination_pods', '')}",
+        first if first == last else f"{first} – {last}",
+        " ".join(map(str, (entry.get("samples") or [])[:2])),
+    )

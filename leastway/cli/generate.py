@@ -1,0 +1,153 @@
+"""`leastway generate`: captures in, proven policies out.
+
+Invariant: exit code 0 means that everything observed and legitimate is allowed by what was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import msgspec
+
+from collector.errors import LeastwayError, SourceError
+from leastway import evidence, pipeline
+from leastway.cli.options import (
+    accept_option,
+    bad_lines_option,
+    declared_option,
+    format_option,
+    inventory_option,
+    profile_options,
+)
+from leastway.cli.output import counted, say, tell, tell_json, tell_some
+from leastway.cli.progress import Meter
+from leastway.cli.proof import bad_lines, tell_bad_lines, tell_proof
+from leastway.export.folder import Changes, write
+from synthesizer import synthesize
+from synthesizer.options import CNI, Mesh, Options
+
+UNSOUND = 3
+
+
+@click.command("generate")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Where the policies go.")
+@inventory_option
+@click.option("--namespace", "namespaces", multiple=True, metavar="NS", help="Write policies for this one. Repeatable.")
+@profile_options
+@accept_option
+@declared_option
+@click.option("--templates", metavar="DIR", help="Templates that are searched before the built-in ones.")
+@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Where to count.")
+@bad_lines_option
+@format_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    inputs: tuple[str, ...],
+    folder: str,
+    inventories: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    cni: str | None,
+    mesh: str | None,
+    trust_domain: str | None,
+    accepted: tuple[str, ...],
+    declared: str | None,
+    templates: str | None,
+    engine: str,
+    max_bad_lines: float,
+    form: str,
+) -> None:
+    """Write the smallest policies that let observed traffic through, and prove it.
+
+    INPUT is a capture file, a folder of them, a pattern store, an fsspec URL, or - for standard input: Hubble flows, Envoy
+    and ztunnel access logs, plain, .gz or .zst.
+
+    \b
+    leastway generate flows.jsonl --inventory cluster.yaml --cni cilium -o policies
+    """
+    if engine != "local":
+        raise LeastwayError("this version counts on one machine only", where=f"--engine {engine}", hint="leave --engine out")
+    options = Options(
+        cni=cast(CNI, cni or "generic"),
+        trust_domain=trust_domain or "cluster.local",
+        namespaces=namespaces,
+        accepted=frozenset(accepted),
+        declared=pipeline.declared(declared) if declared else (),
+    )
+    with Meter(inputs) as meter:
+        run = pipeline.generate(
+            inputs, inventories, options, mesh=cast("Mesh | None", mesh), templates=templates, progress=meter
+        )
+    too_bad = tell_bad_lines(run.reading, max_bad_lines)
+    if not run.reading.patterns.evidence:
+        raise nothing_seen(inputs)
+    if mesh is None:
+        say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
+    _tell_accepted(run)
+    changes = write(run.files, Path(folder))
+    if form == "json":
+        tell_json(_result(run, changes, folder))
+    else:
+        _tell(run, changes, folder)
+    if not run.sound:
+        say(f"the policies in {folder} would deny observed traffic — do not apply them — see denied above")
+        ctx.exit(UNSOUND)
+    ctx.exit(1 if too_bad else 0)
+
+
+def nothing_seen(inputs: Sequence[str]) -> SourceError:
+    """The error for inputs without a single connection."""
+    shown = ", ".join(inputs[:5]) + (" ..." if len(inputs) > 5 else "")
+    return SourceError("no connection was observed", where=shown, hint="is this the right capture? nothing was written")
+
+
+def _tell_accepted(run: pipeline.Run) -> None:
+    """Say which --accept ids had no effect: a wrong id must not look like a decision that was taken."""
+    if not run.options.accepted:
+        return
+    unaccepted = msgspec.structs.replace(run.options, accepted=frozenset())
+    without = synthesize(run.reading.patterns, run.inventory, unaccepted)
+    items = {item.id: item for item in (*without.review, *run.synthesis.review)}
+    for name in sorted(run.options.accepted):
+        item = items.get(name)
+        if item is None:
+            say(f"--accept {name} matches no review item — check the id in REVIEW.md")
+        elif not item.acceptable:
+            say(f"--accept {name} has no effect — {item.what}: this cannot become a policy")
+
+
+def _result(run: pipeline.Run, changes: Changes, folder: str) -> dict[str, Any]:
+    return {
+        "folder": folder,
+        "mesh": run.options.mesh,
+        "proof": run.proof,
+        "review": dict(sorted(_review(run).items())),
+        "findings": evidence.findings(run),
+        "bad_lines": bad_lines(run.reading),
+        "formats": run.reading.formats,
+        **changes._asdict(),
+    }
+
+
+def _review(run: pipeline.Run) -> Counter[str]:
+    return Counter(item.kind for item in run.synthesis.review)
+
+
+def _tell(run: pipeline.Run, changes: Changes, folder: str) -> None:
+    policies = sum(manifest.kind != "Kustomization" for manifest in run.synthesis.manifests)
+    tell_proof(run.proof, f"{counted(policies, 'policy')} in {folder}")
+    review = _review(run)
+    if review:
+        tell(f"{counted(review.total(), 'item')} held back for you to decide, in {Path(folder) / pipeline.REVIEW}:")
+        tell_some(f"{count:>8}  {kind}" for kind, count in sorted(review.items()))
+    for sentence in evidence.findings(run):
+        tell(f"note: {sentence}")
+    told = [f"{len(changes.written)} written", f"{len(changes.unchanged)} unchanged", f"{len(changes.removed)} removed"]
+    tell(f"files: {', '.join(told)}")
+    for path in changes.kept:
+        say(f"{path} is no longer produced, but it was changed since — it was left alone")

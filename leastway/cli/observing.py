@@ -1,0 +1,48 @@
+"""What `verify` and `diff` replay: inputs read, and settled with the options that belong to the policies.
+
+Invariant: policies that leastway wrote are judged by the observation that `generate` would make of the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from leastway import pipeline
+from leastway.cli.generate import nothing_seen
+from leastway.cli.output import say
+from leastway.cli.policies import Policies, detected
+from leastway.cli.progress import Meter
+from synthesizer.options import Mesh, Options
+
+
+def observe(
+    policies: Policies,
+    inputs: Sequence[str],
+    inventories: Sequence[str],
+    cni: str | None,
+    mesh: str | None,
+    trust_domain: str | None,
+    accepted: Sequence[str] = (),
+    declared: str | None = None,
+) -> pipeline.Observation:
+    """Read the inputs and say in which profile they are judged. Raises SourceError if nothing was observed."""
+    record = policies.record
+    options = Options(
+        cni=policies.cni(cni),
+        trust_domain=policies.trust_domain(trust_domain),
+        namespaces=record.options_list("namespaces") if record else (),
+        accepted=frozenset(accepted) | frozenset(record.options_list("accepted") if record else ()),
+        declared=pipeline.declared(declared) if declared else (),
+    )
+    chosen = policies.mesh(mesh)
+    with Meter(inputs) as meter:
+        found = pipeline.observe(inputs, inventories, options, mesh=cast("Mesh | None", chosen), progress=meter)
+        if chosen is None and found.options.mesh == "none" and (needed := detected(policies, found.world)) != "none":
+            found = pipeline.settle(found.reading, found.inventory, options, needed)
+    if not found.reading.patterns.evidence:
+        raise nothing_seen(inputs)
+    if mesh is None:
+        why = "as when the policies were generated" if chosen else "by what the input and the policies hold"
+        say(f"mesh {found.options.mesh}, {why} (--mesh to choose)")
+    return found

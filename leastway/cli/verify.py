@@ -1,0 +1,79 @@
+"""`leastway verify`: observed traffic against policies, ours or anyone's.
+
+Invariant: exit code 0 means sound and within the budget.
+"""
+
+from __future__ import annotations
+
+import click
+
+from leastway import pipeline
+from leastway.cli.observing import observe
+from leastway.cli.options import (
+    accept_option,
+    bad_lines_option,
+    declared_option,
+    format_option,
+    inventory_option,
+    profile_options,
+)
+from leastway.cli.output import counted, say, tell_json
+from leastway.cli.policies import load
+from leastway.cli.proof import tell_bad_lines, tell_proof
+
+DENIES = 3
+
+
+@click.command("verify")
+@click.argument("policies", metavar="POLICIES")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@inventory_option
+@profile_options
+@accept_option
+@declared_option
+@click.option(
+    "--max-over-permission",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Exit with 3 if more than N connections are allowed beyond what was observed.",
+)
+@bad_lines_option
+@format_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    policies: str,
+    inputs: tuple[str, ...],
+    inventories: tuple[str, ...],
+    cni: str | None,
+    mesh: str | None,
+    trust_domain: str | None,
+    accepted: tuple[str, ...],
+    declared: str | None,
+    max_over_permission: int | None,
+    max_bad_lines: float,
+    form: str,
+) -> None:
+    """Replay observed traffic against policies: what they would deny, and what they allow beyond it, by cause.
+
+    POLICIES is a file or folder of YAML. If `leastway generate` wrote it, its options are the defaults here. INPUT is as in
+    `leastway generate`.
+
+    \b
+    leastway verify policies flows.jsonl --inventory cluster.yaml --max-over-permission 20
+    """
+    judged = load(policies)
+    observation = observe(judged, inputs, inventories, cni, mesh, trust_domain, accepted, declared)
+    too_bad = tell_bad_lines(observation.reading, max_bad_lines)
+    proof = pipeline.verify(judged.found, observation)
+    if form == "json":
+        tell_json(proof)
+    else:
+        found = judged.found
+        number = len(found.network) + len(found.authorization) + len(found.peer)
+        tell_proof(proof, f"{counted(number, 'policy')} in {policies}")
+    total = proof["over_permission"]["total"]
+    over = max_over_permission is not None and total > max_over_permission
+    if over:
+        say(f"{total} connections are allowed beyond what was observed — --max-over-permission is {max_over_permission}")
+    ctx.exit(DENIES if over or not proof["sound"] else 1 if too_bad else 0)

@@ -1,0 +1,111 @@
+"""The proof: soundness, over-permission and minimality in one JSON object, and the same for a terminal.
+
+Invariant: same policies, same traffic, same bytes. The keys of `prove` are a stable contract (see the command line's
+documentation); further keys may be added, none is ever removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from leastway.verify.errors import line
+from leastway.verify.judge import Judge
+from leastway.verify.networkpolicy import CNIS
+from leastway.verify.overpermission import over_permission
+from leastway.verify.replay import Observed, replay
+
+SHOWN = 20  # denied connections and redundant parts that the text rendering lists
+Proof = dict[str, Any]
+
+
+def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True, profiles: bool = False) -> Proof:
+    """Replay, measure and (unless told not to) look for rule parts that nothing needs.
+
+    Keys: `sound`, `observed`, `allowed`, `held`, `denied`, `over_permission` (`total`, `by_cause`, `by_workload`,
+    `addresses`, `examples`, `left_out`), `redundant`, `unjudged` (policies of kinds the judge does not model), `cni`,
+    `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and `denied` connections.
+    """
+    items = list(observed)
+    result = replay(judge, items)
+    beyond = over_permission(judge, items)
+    redundant: list[dict[str, str]] = []
+    if minimality:
+        from leastway.verify.minimality import redundant_parts
+
+        redundant = redundant_parts(judge, items)
+    proof: Proof = {
+        "sound": result.sound,
+        "observed": result.observed,
+        "allowed": result.allowed,
+        "held": result.held,
+        "denied": list(result.denied),
+        "over_permission": {
+            "total": beyond.total,
+            "by_cause": beyond.by_cause,
+            "by_workload": beyond.by_workload,
+            "addresses": beyond.addresses,
+            "examples": beyond.examples,
+            "left_out": beyond.left_out,
+        },
+        "redundant": redundant,
+        "unjudged": list(judge.policies.unjudged),
+        "cni": judge.cni,
+        "mesh": judge.mesh.mode,
+    }
+    if profiles:
+        proof["profiles"] = {cni: _profile(judge.under(cni), items) for cni in CNIS if cni != judge.cni}
+    return proof
+
+
+def _profile(judge: Judge, items: list[Observed]) -> dict[str, Any]:
+    result = replay(judge, items)
+    keys = ("from", "to", "protocol", "port", "outcome", "because")
+    return {
+        "sound": result.sound,
+        "allowed": result.allowed,
+        "denied": [{key: entry[key] for key in keys} for entry in result.denied],
+    }
+
+
+def render(proof: Proof, width: int = 100) -> str:
+    """The proof for a terminal of `width` columns; the first line is the result."""
+    lines = [headline(proof)]
+    for entry in proof["denied"][:SHOWN]:
+        request = f" {entry['method']} {entry['path']}".rstrip()
+        lines.append(
+            f"  {entry['outcome']:<9} {entry['from']} → {entry['to']} {entry['port']}/{entry['protocol']}{request}"
+        )
+        lines.append(f"            because {entry['because']}")
+        if entry["nearest"]:
+            lines.append(f"            nearest {entry['nearest']}")
+    if len(proof["denied"]) > SHOWN:
+        lines.append(f"  and {len(proof['denied']) - SHOWN} more (--format json lists them all)")
+    beyond = proof["over_permission"]
+    lines.append(f"Allowed beyond what was seen: {beyond['total']}")
+    lines += [f"  {number:>8}  {cause}" for cause, number in beyond["by_cause"].items()]
+    worst = sorted(beyond["by_workload"].items(), key=lambda item: (-item[1], item[0]))[:5]
+    if worst:
+        lines.append("  most at " + ", ".join(f"{ref} ({number})" for ref, number in worst))
+    if proof["redundant"]:
+        lines.append(f"Parts that no observed traffic needs: {len(proof['redundant'])}")
+        lines += [f"  {part['policy']}: {part['part']}" for part in proof["redundant"][:SHOWN]]
+    if proof["unjudged"]:
+        lines.append(f"Not judged, and not counted on: {', '.join(proof['unjudged'][:5])}")
+    return "\n".join(line(text, width) if not text.startswith(" ") else _indented(text, width) for text in lines) + "\n"
+
+
+def headline(proof: Proof) -> str:
+    """The result in one line."""
+    held = f", {proof['held']} held for review" if proof["held"] else ""
+    count = f"{proof['allowed']} of {proof['observed']} observed connections allowed{held}"
+    beyond = f"{proof['over_permission']['total']} allowed beyond them"
+    if proof["sound"]:
+        return f"SOUND: {count}; {beyond}"
+    return f"NOT SOUND: {len(proof['denied'])} observed connections would be denied ({count})"
+
+
+def _indented(text: str, width: int) -> str:
+    body = text.lstrip(" ")
+    indent = len(text) - len(body)
+    return " " * indent + line(body, max(20, width - indent))
