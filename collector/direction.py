@@ -102,17 +102,19 @@ class _Settlement:
         self.declared = declared
         self.talking: set[tuple[Hashable, str]] = set()  # (party, protocol) whose replies this capture shows
         self.listening: Listening = {}
+        self.ports: dict[EdgeKey, list[tuple[int, Evidence]]] = {}
         self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
 
     def run(self) -> list[Pattern]:
         edges = list(self.patterns.sorted_edges())
+        self.ports = {key: edge.ports() for key, edge in edges}
         for key, edge in edges:
             self._note_answers(key, edge)
-        for key, edge in edges:
-            self._note_listeners(key, edge)
-        for key, edge in edges:
-            for port, evidence in edge.ports():
-                self._settle_port(key, edge, port, evidence)
+        for key, _ in edges:
+            self._note_listeners(key)
+        for key, _ in edges:
+            for port, evidence in self.ports[key]:
+                self._settle_port(key, port, evidence)
         for key, edge in edges:
             for (sport, dport), evidence in edge.open.items():
                 self._settle_open(key, edge, sport, dport, evidence)
@@ -122,11 +124,11 @@ class _Settlement:
         if any(evidence.count(Signal.ANSWERED) for evidence in edge.spoken.kept.values()):
             self.talking |= {(self.identify(end), key.protocol) for end in (key.source, key.destination)}
 
-    def _note_listeners(self, key: EdgeKey, edge: Edge) -> None:
+    def _note_listeners(self, key: EdgeKey) -> None:
         """A port listens if a certain opening at it was answered (or answers cannot be seen)."""
         party = self.identify(key.destination)
         ports = self.listening.setdefault((party, key.protocol), set())
-        for port, evidence in edge.ports():
+        for port, evidence in self.ports[key]:
             opened = evidence.count(Signal.OPENED)
             alive = evidence.count(Signal.ANSWERED) or evidence.count(Signal.CARRIED)
             by_proxy = alive and evidence.requests or evidence.mtls
@@ -139,10 +141,10 @@ class _Settlement:
 
     def _mirrored(self, key: EdgeKey) -> bool:
         """Whether certain connections run the other way, so that these records may be their replies."""
-        other = self.patterns.edges.get(EdgeKey(key.destination, key.source, key.protocol))
-        return other is not None and any(e.count(Signal.OPENED) for _, e in other.ports())
+        other = self.ports.get(EdgeKey(key.destination, key.source, key.protocol), ())
+        return any(evidence.count(Signal.OPENED) for _, evidence in other)
 
-    def _settle_port(self, key: EdgeKey, edge: Edge, port: int, evidence: Evidence) -> None:
+    def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence) -> None:
         opened, carried = evidence.count(Signal.OPENED), evidence.count(Signal.CARRIED)
         answered = evidence.count(Signal.ANSWERED)
         certain = opened > 0 and key.protocol == "TCP" or evidence.count(Signal.AUDITED) > 0
@@ -154,16 +156,15 @@ class _Settlement:
                 self._put(key, port, Standing.UNANSWERED, evidence, "refused or never completed")
             return
         if not certain and not seen_by_proxy and not self._knows(key.destination, key.protocol, port):
-            if self._looks_like_replies(key, edge, port, bool(opened or carried)):
+            if self._looks_like_replies(key, port, evidence, bool(opened or carried)):
                 return
         standing, because = self._standing(key, evidence, opened, carried, answered, seen_by_proxy)
         self._put(key, port, standing, evidence, because)
 
-    def _looks_like_replies(self, key: EdgeKey, edge: Edge, port: int, claimed: bool) -> bool:
+    def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
         """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
-        evidence = dict(edge.ports())[port]
         if port >= EPHEMERAL and not claimed or self._mirrored(key):
-            unknown = [p for p, _ in edge.ports() if not self._knows(key.destination, key.protocol, p)]
+            unknown = [p for p, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
             if port >= EPHEMERAL or len(unknown) >= SPREAD:
                 if self._mirrored(key):
                     self.patterns.quality.skipped.add("reply marked as a new connection", 1)

@@ -11,6 +11,7 @@ bounded apart from ports at which a conversation was seen, so that a scan cannot
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from collector.endpoints import Endpoint
 from collector.flow import Flow, Signal
 from collector.quality import Quality
-from collector.sketch import BottomK, Tally
+from collector.sketch import BottomK, Members, Tally
 
 PORTS = 1024  # ports kept per edge and class
 OPEN_PAIRS = 256  # (source port, destination port) pairs kept per edge whose direction is open
@@ -80,7 +81,7 @@ class Evidence:
         self.asked: Tally[str] = Tally(REQUESTS)
         self.requests: Tally[str] = Tally(REQUESTS)
         self.rejected: Tally[str] = Tally(REQUESTS)
-        self.names: Tally[str] = Tally(NAMES)
+        self.names: Members[str] = Members(NAMES)
         self.samples: dict[str, str] = {}
         self.sides: set[str] = set()
         self.mtls = 0
@@ -141,6 +142,9 @@ def _merge_evidence(old: Evidence, new: Evidence) -> Evidence:
     return old.merge(new)
 
 
+_SPOKEN = frozenset({Signal.CARRIED.value, Signal.ANSWERED.value, Signal.AUDITED.value})
+
+
 class Edge:
     """Everything between two endpoints over one protocol, by destination port."""
 
@@ -156,6 +160,25 @@ class Edge:
         self.spoken.merge(other.spoken)
         self.knocked.merge(other.knocked)
         self.open.merge(other.open)
+
+    def evidence(self, port: int, signal: str, source_port: int = 0) -> Evidence:
+        """The evidence that records with this signal (a `Signal` value) belong to; add to it at once, it may be dropped."""
+        if signal == "open":
+            pairs = self.open
+            pair = (source_port, port)
+            found = pairs.kept.get(pair)
+            if found is None:
+                found = pairs.kept[pair] = Evidence()
+                if len(pairs.kept) > 2 * OPEN_PAIRS:
+                    pairs.trim()
+            return found
+        ports = self.spoken if signal in _SPOKEN else self.knocked
+        found = ports.kept.get(port)
+        if found is None:
+            found = ports.kept[port] = Evidence()
+            if len(ports.kept) > 2 * PORTS:
+                ports.trim()
+        return found
 
     def ports(self) -> list[tuple[int, Evidence]]:
         """Evidence per port whose direction is settled, both classes joined, sorted by port."""
@@ -196,7 +219,6 @@ class Sighting:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
-_SPOKEN = {Signal.CARRIED, Signal.ANSWERED, Signal.AUDITED}
 
 
 class Patterns:
@@ -209,20 +231,11 @@ class Patterns:
         self.sightings: dict[Endpoint, Sighting] = {}
         self.quality = Quality()
 
-    def evidence(self, key: EdgeKey, port: int, signal: Signal, source_port: int = 0) -> Evidence:
-        """A fresh `Evidence`, already merged in by reference, for one batch of records; fill it at once."""
-        fresh = Evidence()
-        edge = self.edges.get(key)
-        if edge is None:
-            edge = self.edges[key] = Edge()
-        if signal is Signal.OPEN:
-            found = edge.open.kept.setdefault((source_port, port), fresh)
-            edge.open.trim() if len(edge.open.kept) > 2 * OPEN_PAIRS else None
-            return found
-        ports = edge.spoken if signal in _SPOKEN else edge.knocked
-        found = ports.kept.setdefault(port, fresh)
-        if len(ports.kept) > 2 * PORTS:
-            ports.trim()
+    def edge(self, key: EdgeKey) -> Edge:
+        """The edge between two endpoints, made if there is none."""
+        found = self.edges.get(key)
+        if found is None:
+            found = self.edges[key] = Edge()
         return found
 
     def sighting(self, endpoint: Endpoint) -> Sighting:
@@ -235,7 +248,7 @@ class Patterns:
     def add(self, flow: Flow, records: int = 1) -> None:
         """Count one flow (or `records` equal ones)."""
         key = EdgeKey(flow.source, flow.destination, flow.protocol, flow.principal)
-        evidence = self.evidence(key, flow.port, flow.signal, flow.source_port)
+        evidence = self.edge(key).evidence(flow.port, flow.signal, flow.source_port)
         detail = flow.reason if flow.signal is Signal.DENIED else flow.point
         name = f"{flow.signal.value}:{detail}" if detail else flow.signal.value
         evidence.signal(name, records)
@@ -250,7 +263,7 @@ class Patterns:
             outcome = evidence.asked if asked else evidence.rejected if flow.status >= 400 else evidence.requests
             outcome.add(f"{flow.method} {flow.path}", records)
         for host in flow.names:
-            evidence.names.add(host, records)
+            evidence.names.add(host, 1)
         if flow.side:
             evidence.sides.add(flow.side)
         if flow.mtls is not None:
@@ -294,16 +307,17 @@ class Patterns:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
-@lru_cache(maxsize=1 << 16)
 def seconds(time: str) -> Seconds:
     """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
-    from datetime import UTC, datetime
-
-    if len(time) < 19:
-        return 0
-    tail = time[19:].lstrip(".0123456789")
     try:
-        moment = datetime.fromisoformat(time[:19] + ("+00:00" if tail in ("", "Z", "z") else tail))
-        return max(0, int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()))
-    except (ValueError, OverflowError):
+        if time[-1] == "Z" and time[16] == ":":
+            return _hour(time[:13]) + 60 * int(time[14:16]) + int(time[17:19])
+        return max(0, int(datetime.fromisoformat(time).timestamp()))
+    except (ValueError, IndexError, OverflowError):
         return 0
+
+
+@lru_cache(maxsize=4096)
+def _hour(hour: str) -> Seconds:
+    """The start of an hour, `2026-11-24T08`."""
+    return max(0, int(datetime.fromisoformat(hour + ":00:00+00:00").timestamp()))

@@ -101,3 +101,12 @@ class Tally(BottomK[K, int]):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit, _sum)
+
+
+class Members(BottomK[K, int]):
+    """A bounded set: every value is 1, however often its key was added."""
+
+    __slots__ = ()
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit, max)

@@ -61,11 +61,10 @@ class Line(msgspec.Struct, eq=False):
     because: str = ""
     principals: tuple[str, ...] = ()
     via: str = ""  # the Service whose address was used
+    key: tuple[str, str, str, int] = ("", "", "", 0)  # sorts and identifies: the parties' keys, protocol, port
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Sorts, and identifies the line in a review."""
-        return (party_key(self.source), party_key(self.destination), self.protocol, f"{self.port:05d}")
+    def __post_init__(self) -> None:
+        self.key = (party_key(self.source), party_key(self.destination), self.protocol, self.port)
 
 
 def party_key(party: Party) -> str:
@@ -104,7 +103,7 @@ def lines(patterns: Patterns, workloads: Workloads, inventory: Inventory) -> lis
         workload = workloads.of.get(endpoint)
         return workload is not None and workloads.declares(workload, protocol, port)
 
-    joined: dict[tuple[str, ...], Line] = {}
+    joined: dict[tuple[str, str, str, int], Line] = {}
     for pattern in settle(patterns, identify, declared):
         for line in resolver.lines_of(pattern):
             known = joined.get(line.key)

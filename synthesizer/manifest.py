@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import yaml
 
-from collector.errors import RenderError
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from collector.errors import InventoryError, RenderError
+from synthesizer import kubernetes_files
 
 # What a template may add freely: it changes what people see, not what is allowed.
 _FREE_METADATA = ("labels", "annotations")
@@ -37,8 +35,8 @@ def checked(path: str, text: str, expected: dict[str, Any], template: str) -> Ma
     Raises RenderError when the text is not one YAML document equal to `expected`, metadata labels and annotations apart.
     """
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))
-    except yaml.YAMLError as error:
+        documents = [document for _, document in kubernetes_files.documents(text.encode(), path)]
+    except InventoryError as error:
         raise RenderError(f"the rendered text is not YAML: {error}", where=template, hint="mend the template") from error
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise RenderError(f"rendered {len(documents)} documents instead of one", where=template, hint="mend the template")

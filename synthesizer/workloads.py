@@ -7,7 +7,7 @@ carry. Adding a workload changes another one's selector only if that selector wo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import combinations
 
@@ -250,7 +250,14 @@ def _grouped(endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) 
     for endpoint in endpoints:
         clusters.setdefault(endpoint.namespace, set()).add(endpoint.cluster)
         accounts.setdefault((endpoint.namespace, endpoint.labels), set()).add(endpoint.service_account)
-    group_of: dict[tuple[str, ...], list[Endpoint]] = {}
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(node: Hashable) -> Hashable:
+        while (above := parent.setdefault(node, node)) != node:
+            parent[node] = parent[above]
+            node = above
+        return node
+
     for endpoint in endpoints:
         namespace = endpoint.namespace
         cluster = endpoint.cluster or _only(clusters[namespace])
@@ -261,13 +268,11 @@ def _grouped(endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) 
             pod = seen.partition("|")[0]
             if _REPLICA_SET_POD.search(pod):
                 tokens.add((cluster, namespace, "owner", workload_of_pod(pod)))
-        joined = [endpoint]
-        for group in {id(group_of[t]): group_of[t] for t in tokens if t in group_of}.values():
-            joined += group
-        tokens |= {token for token, group in group_of.items() if any(e in joined for e in group)}
         for token in tokens:
-            group_of[token] = joined
-    groups = {id(group): sorted(group) for group in group_of.values()}
+            parent[root(token)] = root(endpoint)
+    groups: dict[Hashable, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        groups.setdefault(root(endpoint), []).append(endpoint)
     return sorted(groups.values())
 
 

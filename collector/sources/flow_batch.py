@@ -56,7 +56,7 @@ class FlowBatch:
             patterns.add(flow, records)
             if last != first:
                 key = EdgeKey(flow.source, flow.destination, flow.protocol, flow.principal)
-                patterns.evidence(key, flow.port, flow.signal, flow.source_port).span(last, last)
+                patterns.edge(key).evidence(flow.port, flow.signal, flow.source_port).span(last, last)
                 patterns.quality.saw(flow.origin, last, 0)
             if flow.signal is Signal.ANSWERED:
                 patterns.quality.replies += records

@@ -76,6 +76,7 @@ class Parties:
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
         self.known: dict[tuple[bytes, str, bool], Party] = {}
+        self.endpoints: dict[Endpoint, Endpoint] = {}  # one object for equal endpoints
 
     def of(self, raw: msgspec.Raw, address: str, opener: bool) -> Party:
         """The end that these bytes describe, seen at `address`; `opener` tells whether it opened the connection.
@@ -87,6 +88,7 @@ class Parties:
         if party is None:
             record = _decode(raw) if len(raw) else None
             party = self.known[key] = parse(record or HubbleEndpoint(), _address(address), opener)
+            party.endpoint = self.endpoints.setdefault(party.endpoint, party.endpoint)
             if record is None or not (record.labels or record.identity):
                 self.patterns.quality.masked.add("labels", 1)
             if not address:
@@ -111,6 +113,7 @@ class Parties:
         """Keep the cache bounded; called when no count refers to its entries any more."""
         if len(self.known) > CACHE:
             self.known.clear()
+            self.endpoints.clear()
 
 
 @lru_cache(maxsize=1 << 16)

@@ -10,13 +10,11 @@ Facts: the field names are Cilium's API in protojson form with proto names; enum
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
-
 import msgspec
 
 from collector.direction import first_look
 from collector.flow import Flow, Signal
-from collector.patterns import EdgeKey, Patterns, seconds
+from collector.patterns import Edge, EdgeKey, Patterns, seconds
 from collector.sources.hubble_endpoints import Parties, Party
 from collector.urls import path_of
 
@@ -200,6 +198,21 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
     counter.flush()
 
 
+class _Count:
+    """Equal records, counted: how many, the first and last time, the smallest id."""
+
+    __slots__ = ("first", "flow_id", "last", "records")
+
+    def __init__(self, time: str, flow_id: str) -> None:
+        self.records = 1
+        self.first = self.last = time
+        self.flow_id = flow_id
+
+
+# (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
+_Key = tuple[Party, Party, str, int, str, int, str, str, str]
+
+
 class FlowCounter:
     """Counts Hubble flows; `flush` must be called before the patterns are read.
 
@@ -209,13 +222,13 @@ class FlowCounter:
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
         self.parties = Parties(patterns)
-        # (source, destination, protocol, port, signal, source port, hour) → [records, first, last, smallest id]
-        self.counts: dict[tuple[Party, Party, str, int, str, int, str], list[Any]] = {}
+        self.counts: dict[_Key, _Count] = {}
+        self.names: dict[tuple[Party, Party, str, int, str, int], set[str]] = {}
         self.replies = 0
 
     def count(self, flow: HubbleFlow) -> None:
         """Count one flow."""
-        l4, ip = flow.l4, flow.IP
+        l4 = flow.l4
         if l4 is None:
             return self._skip("no layer 4")
         if (ports := l4.TCP) is not None:
@@ -230,48 +243,50 @@ class FlowCounter:
         if not (0 < dport < 65536 and 0 <= sport < 65536):
             return self._skip("no port")
         verdict = flow.verdict
-        if verdict == "FORWARDED" or verdict == "REDIRECTED":
-            if flow.Type == "SOCK":
-                return self._skip("socket translation")
-        elif verdict != "AUDIT":
-            if verdict == "DROPPED":
-                return self._dropped(flow, protocol, ports)
-            return self._skip(f"verdict {verdict}" if verdict in _VERDICTS else "no verdict")
+        if verdict not in _PASSED:
+            return self._dropped(flow, protocol, ports) if verdict == "DROPPED" else self._skip_verdict(verdict)
+        if flow.Type == "SOCK":
+            return self._skip("socket translation")
         reply = flow.is_reply if flow.is_reply is not None else (True if flow.reply else None)
-        kind = flow.event_type.type if flow.event_type is not None else 0
-        swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, kind == 5)
-        party = self.parties.of
-        near = party(flow.source, ip.source if ip is not None else "", not swapped)
-        far = party(flow.destination, ip.destination if ip is not None else "", swapped)
+        first_packet = flow.event_type is not None and flow.event_type.type == POLICY_VERDICT
+        swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, first_packet)
+        ip = flow.IP or _NOWHERE
+        near = self.parties.of(flow.source, ip.source, not swapped)
+        far = self.parties.of(flow.destination, ip.destination, swapped)
         if swapped:
             near, far, sport, dport = far, near, dport, sport
             self.replies += 1
+        outcome = request = ""
         if len(flow.l7):
-            return self._layer7(flow, near, far, protocol, dport)
-        name: str = signal
-        if signal == "open":
-            name = "open:unknown" if reply is None else "open:reply" if reply else "open:new"
-        elif signal == "opened" or signal == "carried":
-            name = f"{signal}:{'verdict' if kind == 5 else flow.trace_observation_point}"
-        if verdict == "AUDIT":
+            signal, outcome, request = _request(flow.l7)
+            name = f"{signal}:l7"
+        elif verdict == "AUDIT":
             name = "audited"
+        elif signal == "opened" or signal == "carried":
+            name = f"{signal}:{'verdict' if first_packet else flow.trace_observation_point}"
+        elif signal == "open":
+            name = "open:unknown" if reply is None else "open:reply" if reply else "open:new"
+        else:
+            name = signal
+        source_port = sport if signal == "open" else 0
         time = flow.time
-        key = (near, far, protocol, dport, name, sport if signal == "open" else 0, time[:13])
+        flow_id = flow.uuid or time
+        key = (near, far, protocol, dport, name, source_port, time[:13], outcome, request)
         known = self.counts.get(key)
         if known is None:
-            self.counts[key] = [1, time, time, flow.uuid or time]
+            self.counts[key] = _Count(time, flow_id)
             if len(self.counts) >= BATCH:
                 self.flush()
         else:
-            known[0] += 1
-            if time < known[1]:
-                known[1] = time
-            if time > known[2]:
-                known[2] = time
-            if (flow_id := flow.uuid or time) < known[3]:
-                known[3] = flow_id
+            known.records += 1
+            if time < known.first:
+                known.first = time
+            elif time > known.last:
+                known.last = time
+            if flow_id < known.flow_id:
+                known.flow_id = flow_id
         if flow.destination_names and not swapped:
-            self._names(near, far, protocol, dport, signal, sport, flow.destination_names)
+            self.names.setdefault((near, far, protocol, dport, signal, source_port), set()).update(flow.destination_names[:8])
 
     def event(self, record: Line) -> None:
         """Count an event that is no flow: lost events, node status, agent and debug events."""
@@ -291,39 +306,58 @@ class FlowCounter:
     def flush(self) -> None:
         """Hand the counts over to the patterns."""
         patterns = self.patterns
-        for (near, far, protocol, port, name, sport, _), (records, first, last, flow_id) in self.counts.items():
-            key = EdgeKey(near.endpoint, far.endpoint, protocol)
-            signal = Signal(name.partition(":")[0])
-            evidence = patterns.evidence(key, port, signal, sport)
-            evidence.signal(name.removesuffix(":"), records)
-            evidence.sample(name.removesuffix(":"), flow_id)
-            begin, end = seconds(first), seconds(last)
+        edges: dict[tuple[int, int, str], Edge] = {}
+        seen: dict[Party, int] = {}
+        total, earliest, latest = 0, 0, 0
+        for (near, far, protocol, port, name, sport, _, outcome, request), count in self.counts.items():
+            ends = (id(near.endpoint), id(far.endpoint), protocol)
+            edge = edges.get(ends)
+            if edge is None:
+                edge = edges[ends] = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
+            records = count.records
+            evidence = edge.evidence(port, name.partition(":")[0], sport)
+            name = name.removesuffix(":")
+            evidence.signal(name, records)
+            evidence.sample(name, count.flow_id)
+            begin, end = seconds(count.first), seconds(count.last)
             evidence.span(begin, end)
             evidence.hours.add(begin // 3600, records)
             evidence.sources.add(near.party, records)
             evidence.destinations.add(far.party, records)
+            if request:
+                getattr(evidence, outcome).add(request, records)
             if near.local:
                 evidence.sides.add("source")
             if far.local:
                 evidence.sides.add("destination")
-            self.parties.sight(near, records)
-            self.parties.sight(far, records)
-            patterns.quality.saw(ORIGIN, begin, records)
-            patterns.quality.saw(ORIGIN, end, 0)
+            seen[near] = seen.get(near, 0) + records
+            seen[far] = seen.get(far, 0) + records
+            total += records
+            if begin and (begin < earliest or not earliest):
+                earliest = begin
+            if end > latest:
+                latest = end
+        for (near, far, protocol, port, signal, sport), names in self.names.items():
+            edge = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
+            evidence = edge.evidence(port, signal, sport)
+            for host in names:
+                evidence.names.add(host[:253].rstrip("."), 1)
+        for party, records in seen.items():
+            self.parties.sight(party, records)
+        if total:
+            patterns.quality.saw(ORIGIN, earliest, total)
+            patterns.quality.saw(ORIGIN, latest, 0)
         patterns.quality.replies += self.replies
         self.replies = 0
         self.counts.clear()
+        self.names.clear()
         self.parties.forget()
 
     def _skip(self, reason: str) -> None:
         self.patterns.quality.skipped.add(reason, 1)
 
-    def _names(
-        self, near: Party, far: Party, protocol: str, port: int, signal: str, sport: int, names: list[str]
-    ) -> None:
-        evidence = self.patterns.evidence(EdgeKey(near.endpoint, far.endpoint, protocol), port, Signal(signal), sport)
-        for name in names[:8]:
-            evidence.names.add(name[:253].rstrip("."), 1)
+    def _skip_verdict(self, verdict: str) -> None:
+        self._skip(f"verdict {verdict}" if verdict in _VERDICTS else "no verdict")
 
     def _dropped(self, flow: HubbleFlow, protocol: str, ports: Ports) -> None:
         """A drop by policy is a denied connection; any other drop says nothing about intent."""
@@ -355,35 +389,20 @@ class FlowCounter:
             )
         )
 
-    def _layer7(self, flow: HubbleFlow, near: Party, far: Party, protocol: str, port: int) -> None:
-        """A request or response that the proxy logged; `near` asked, `far` answers."""
-        record = _layer7(flow.l7) or Layer7()
-        http = record.http
-        answered = record.type == "RESPONSE"
-        method, path = ("", "")
-        if http is not None:
-            method, path = http.method, path_of(http.url)
-        self.patterns.add(
-            Flow(
-                near.endpoint,
-                far.endpoint,
-                protocol,
-                port,
-                Signal.ANSWERED if answered else Signal.OPENED,
-                flow.time,
-                near.pod,
-                far.pod,
-                near.address,
-                far.address,
-                method=method,
-                path=path,
-                status=http.code if http is not None and answered else 0,
-                names=tuple(name[:253].rstrip(".") for name in (flow.destination_names or ())[:8]) if not answered else (),
-                flow_id=flow.uuid,
-                point="l7",
-                origin=ORIGIN,
-            )
-        )
+
+def _request(raw: msgspec.Raw) -> tuple[str, str, str]:
+    """A proxy's record: the signal that it gives, the `Evidence` field that counts its request, and the request."""
+    record = _layer7(raw) or Layer7()
+    answered = record.type == "RESPONSE"
+    signal = "answered" if answered else "opened"
+    http = record.http
+    if http is None or not (http.method or http.url):
+        return signal, "", ""
+    outcome = "asked" if not answered else "rejected" if http.code >= 400 else "requests"
+    return signal, outcome, f"{http.method} {path_of(http.url)}"
 
 
+POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)
+_PASSED = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
+_NOWHERE = Addresses()
 _VERDICTS = {"ERROR", "TRACED", "TRANSLATED", "VERDICT_UNKNOWN"}

@@ -1,29 +1,29 @@
 """`leastway can`: questions to the judge, one or many.
 
-Invariant: with --queries, one line out for each line in, in order, whatever the lines hold.
+Invariant: with --queries, one line out for each line in, in order, with a verdict, whatever the lines hold.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from collector.errors import SourceError
 from leastway.cli.options import format_option, inventory_option, profile_options
-from leastway.cli.output import say, tell, tell_json
+from leastway.cli.output import SHOWN, say, tell, tell_json
 from leastway.cli.policies import load, mesh_for
-from leastway.verify.errors import PolicyError
+from leastway.verify.can import FIELDS, answer, read_question
+from leastway.verify.errors import PolicyError, line
 from leastway.verify.judge import Judge, Question
-from leastway.verify.verdict import Verdict
 from leastway.verify.world import World
 
 DENIED = 3
-PORTED = ("TCP", "UDP", "SCTP")
-LIMIT = 1 << 20  # bytes of one query
 
 
 @click.command("can")
@@ -33,10 +33,12 @@ LIMIT = 1 << 20  # bytes of one query
 @click.option("--to", "destination", metavar="NS/POD", help="Workload or pod that it goes to, or an IP address.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the pod, not of a Service.")
 @click.option("--protocol", default="TCP", show_default=True, help="TCP, UDP or SCTP.")
-@click.option("--principal", metavar="SPIFFE", help="Identity of the source; empty means plaintext.  [default: its own]")
-@click.option("--method", default="", help="HTTP method, which makes it a request.")
-@click.option("--path", default="", help="HTTP path, which makes it a request.")
-@click.option("--queries", metavar="FILE.jsonl", help="Many questions, one JSON object a line; - for standard input.")
+@click.option(
+    "--principal", metavar="SPIFFE", help="Identity of the source; empty means plaintext.  [default: its own]"
+)
+@click.option("--method", default="", help="HTTP method; makes the connection a request.")
+@click.option("--path", default="", help="HTTP path; makes the connection a request.")
+@click.option("--queries", metavar="FILE", help="Many questions, one JSON object a line; - for standard input.")
 @profile_options
 @format_option
 @click.pass_context
@@ -67,11 +69,11 @@ def command(
     """
     if not inventories:
         raise click.UsageError("Missing option '--inventory': the judge must know who exists.")
-    single = {"--from": source, "--to": destination, "--port": port}
-    given = [name for name, value in single.items() if value is not None]
+    ends = {"--from": source, "--to": destination, "--port": port}
+    given = [name for name, value in ends.items() if value is not None]
+    missing = [name for name in ends if name not in given]
     if queries is not None and given:
         raise click.UsageError(f"{given[0]} and --queries exclude each other.")
-    missing = [name for name, value in single.items() if value is None]
     if queries is None and missing:
         raise click.UsageError(f"Missing option '{missing[0]}' (or '--queries' for many questions).")
     judged = load(policies)
@@ -96,63 +98,47 @@ def _answer_all(judge: Judge, queries: str) -> int:
         for number, text in enumerate(lines, 1):
             if not text.strip():
                 continue
-            answer, readable = _answer(judge, text)
+            found, readable = _answer(judge, text)
+            click.echo(json.dumps(found, ensure_ascii=True))
             if not readable:
                 unreadable += 1
-                if unreadable <= 20:
-                    say(f"{queries}:{number} {answer['because']}")
-            click.echo(json.dumps(answer, ensure_ascii=True))
+                if unreadable <= SHOWN:
+                    say(f"{queries}:{number} {found['because']}")
     if unreadable:
-        say(f"{unreadable} lines of {queries} are no questions — answered as undefined")
+        say(f"{unreadable} lines of {queries} are no questions — they are answered as undefined")
     return unreadable
 
 
 def _answer(judge: Judge, text: bytes) -> tuple[dict[str, Any], bool]:
-    """The question with its verdict, and whether it was one at all."""
+    """A line's fields with the verdict on it, and whether it was a question at all.
+
+    Fields that the judge does not know are handed back as they are, so that a caller can recognise its questions.
+    """
     asked: dict[str, Any] = {}
+    readable = False
     try:
-        found = json.loads(text) if len(text) <= LIMIT else None
-        asked = found if isinstance(found, dict) else {}
-        question = read_question(found)
-    except (ValueError, RecursionError) as error:
-        return {**asked, "verdict": "undefined", "because": f"no question: {error}"[:400], "layer": ""}, False
-    try:
-        verdict = judge.ask(question)
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise PolicyError("a query is one JSON object")
+        asked = found
+        known = {name: value for name, value in asked.items() if name in FIELDS}
+        read_question(known)
+        readable = True
+        return {**asked, **answer(judge, known)}, readable
     except PolicyError as error:
-        verdict = Verdict("undefined", str(error))
-    return {**asked, "verdict": verdict.outcome, "because": verdict.because, "layer": verdict.layer}, True
-
-
-def read_question(found: Any) -> Question:
-    """One decoded line as a question; raises ValueError that names the field that is missing or wrong."""
-    if not isinstance(found, dict):
-        raise ValueError("a line must be one JSON object")
-    texts: dict[str, str] = {}
-    for name, default in (("from", None), ("to", None), ("protocol", "TCP"), ("method", ""), ("path", ""), ("host", "")):
-        value = found.get(name)
-        value = default if value is None else value
-        if not isinstance(value, str) or (default is None and not value):
-            raise ValueError(f"{name} must be text" if value is not None else f"{name} is missing")
-        texts[name] = value
-    principal = found.get("principal")
-    if principal is not None and not isinstance(principal, str):
-        raise ValueError("principal must be text")
-    protocol = texts["protocol"].upper()
-    port = found.get("port", 0)
-    if isinstance(port, bool) or not isinstance(port, int) or not (protocol in PORTED) <= port <= 65535:
-        raise ValueError("port must be a number from 1 to 65535")
-    return Question(
-        texts["from"], texts["to"], protocol, port, texts["method"], texts["path"], principal, host=texts["host"]
-    )
+        because = str(error)
+    except (ValueError, RecursionError) as error:
+        because = f"not JSON: {line(str(error), 160)}"
+    return {**asked, "verdict": "undefined", "because": because, "layer": ""}, readable
 
 
 @contextmanager
 def _lines(name: str) -> Iterator[Iterable[bytes]]:
     if name == "-":
-        yield click.get_binary_stream("stdin")
+        yield sys.stdin.buffer
         return
     try:
-        stream = open(name, "rb")  # noqa: SIM115, PTH123  # closed below; only opening it may fail as "not found"
+        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; only opening it may fail as "cannot be read"
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check --queries") from error
     with stream:

@@ -21,6 +21,8 @@ from leastway.verify.errors import line
 if TYPE_CHECKING:
     from rich.table import Table
 
+PEERS = 3  # in one row
+SAMPLES = 2  # in one row
 PIPED_WIDTH = 200  # columns of a table that no terminal limits
 SILENT = "no observed connection stands behind this file: it isolates, or holds what isolation needs"
 
@@ -37,10 +39,14 @@ def command(path: str, form: str) -> None:
     leastway explain policies/shop/networkpolicy-api.yaml
     """
     if not Path(path).exists():
-        raise LeastwayError("no such file or folder", where=path, hint="give a policy that generate wrote, or its folder")
+        raise LeastwayError(
+            "no such file or folder", where=path, hint="give a policy that generate wrote, or its folder"
+        )
     record = beside(Path(path))
     if record is None:
-        raise LeastwayError("no leastway.json beside it", where=path, hint="only policies that generate wrote can be explained")
+        raise LeastwayError(
+            "no leastway.json beside it", where=path, hint="only policies that generate wrote can be explained"
+        )
     files = _files(record, Path(path))
     if form == "json":
         tell_json({file: record.evidence.get(file, []) for file in files})
@@ -57,7 +63,9 @@ def _files(record: Record, path: Path) -> list[str]:
     policies = [file for file in record.files if file.endswith(".yaml") and not file.endswith("kustomization.yaml")]
     found = [file for file in policies if below in (".", file) or file.startswith(f"{below}/")]
     if not found:
-        raise LeastwayError(f"{below} is not among the policies of leastway.json", where=str(record.folder), hint="was it renamed?")
+        raise LeastwayError(
+            f"{below} is not among the policies of leastway.json", where=str(record.folder), hint="was it renamed?"
+        )
     return found
 
 
@@ -68,8 +76,13 @@ def _tell_file(file: str, entries: Sequence[Mapping[str, Any]]) -> None:
         return
     from rich.console import Console
 
-    console = Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    console.print(_table(entries))
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
+    with console.capture() as captured:
+        console.print(_table(entries))
+    for text in captured.get().splitlines():
+        if text.strip():
+            click.echo(text.rstrip())
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
@@ -79,25 +92,29 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("", "peer", "port", "cause", "connections", "pods", "first and last seen (UTC)", "samples"):
         table.add_column(title, overflow="fold", justify="right" if title in ("connections", "pods") else "left")
-    for entry in entries:
-        table.add_row(*(line(cell) for cell in _row(entry)))
+    for (direction, *rest), peers in _rows(entries).items():
+        more = f" and {len(peers) - PEERS} more" if len(peers) > PEERS else ""
+        table.add_row(direction, line(", ".join(peers[:PEERS]) + more), *(line(cell) for cell in rest))
     return table
 
 
-def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    inward = entry.get("direction") == "ingress"
-    peer = str(entry.get("from" if inward else "to", ""))
-    names = entry.get("names") or []
-    cause = str(entry.get("cause", ""))
-    because = str(entry.get("because") or "")
-    first, last = moment(entry.get("first_seen")), moment(entry.get("last_seen"))
-    return (
-        "from" if inward else "to",
-        peer + (f" ({', '.join(map(str, names[:2]))})" if names and not inward else ""),
-        f"{entry.get('protocol', '')} {entry.get('port', '')}",
-        f"{cause}: {because}" if because else cause,
-        str(entry.get("connections", "")),
-        f"{entry.get('source_pods', '')} → {entry.get('destination_pods', '')}",
-        first if first == last else f"{first} – {last}",
-        " ".join(map(str, (entry.get("samples") or [])[:2])),
-    )
+def _rows(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[str]]:
+    """Cells → peers. Addresses outside share one evidence, so they share a row."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for entry in entries:
+        inward = entry.get("direction") == "ingress"
+        cause, because = str(entry.get("cause", "")), str(entry.get("because") or "")
+        first, last = moment(entry.get("first_seen")), moment(entry.get("last_seen"))
+        names = [str(name) for name in entry.get("names") or ()]
+        cells = (
+            "from" if inward else "to",
+            f"{entry.get('protocol', '')} {entry.get('port', '')}",
+            f"{cause}: {because}" if because else cause,
+            str(entry.get("connections", "")),
+            f"{entry.get('source_pods', '')} → {entry.get('destination_pods', '')}",
+            first if first == last else f"{first} – {last}",
+            " ".join(str(sample) for sample in (entry.get("samples") or [])[:SAMPLES]),
+        )
+        peer = str(entry.get("from" if inward else "to", ""))
+        rows.setdefault(cells, []).append(f"{peer} ({', '.join(names[:2])})" if names and not inward else peer)
+    return rows

@@ -42,7 +42,9 @@ UNSOUND = 3
 @accept_option
 @declared_option
 @click.option("--templates", metavar="DIR", help="Templates that are searched before the built-in ones.")
-@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Where to count.")
+@click.option(
+    "--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Where to count."
+)
 @bad_lines_option
 @format_option
 @click.pass_context
@@ -64,14 +66,16 @@ def command(
 ) -> None:
     """Write the smallest policies that let observed traffic through, and prove it.
 
-    INPUT is a capture file, a folder of them, a pattern store, an fsspec URL, or - for standard input: Hubble flows, Envoy
-    and ztunnel access logs, plain, .gz or .zst.
+    INPUT is a capture file, a folder of them, a pattern store, an fsspec URL, or - for standard input: Hubble flows,
+    Envoy and ztunnel access logs, plain, .gz or .zst.
 
     \b
     leastway generate flows.jsonl --inventory cluster.yaml --cni cilium -o policies
     """
     if engine != "local":
-        raise LeastwayError("this version counts on one machine only", where=f"--engine {engine}", hint="leave --engine out")
+        raise LeastwayError(
+            "this version counts on one machine only", where=f"--engine {engine}", hint="leave --engine out"
+        )
     options = Options(
         cni=cast(CNI, cni or "generic"),
         trust_domain=trust_domain or "cluster.local",
@@ -84,7 +88,7 @@ def command(
             inputs, inventories, options, mesh=cast("Mesh | None", mesh), templates=templates, progress=meter
         )
     too_bad = tell_bad_lines(run.reading, max_bad_lines)
-    if not run.reading.patterns.evidence:
+    if not run.reading.patterns.edges:
         raise nothing_seen(inputs)
     if mesh is None:
         say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
@@ -95,7 +99,9 @@ def command(
     else:
         _tell(run, changes, folder)
     if not run.sound:
-        say(f"the policies in {folder} would deny observed traffic — do not apply them — see denied above")
+        say(
+            f"the policies in {folder} would deny observed traffic — do not apply them — what is denied is listed above"
+        )
         ctx.exit(UNSOUND)
     ctx.exit(1 if too_bad else 0)
 
@@ -140,14 +146,19 @@ def _review(run: pipeline.Run) -> Counter[str]:
 
 def _tell(run: pipeline.Run, changes: Changes, folder: str) -> None:
     policies = sum(manifest.kind != "Kustomization" for manifest in run.synthesis.manifests)
-    tell_proof(run.proof, f"{counted(policies, 'policy')} in {folder}")
+    tell_proof(run.proof)
     review = _review(run)
     if review:
         tell(f"{counted(review.total(), 'item')} held back for you to decide, in {Path(folder) / pipeline.REVIEW}:")
         tell_some(f"{count:>8}  {kind}" for kind, count in sorted(review.items()))
     for sentence in evidence.findings(run):
         tell(f"note: {sentence}")
-    told = [f"{len(changes.written)} written", f"{len(changes.unchanged)} unchanged", f"{len(changes.removed)} removed"]
-    tell(f"files: {', '.join(told)}")
+    told = [
+        f"{counted(policies, 'policy')} in {folder}",
+        f"{len(changes.written)} written",
+        f"{len(changes.unchanged)} unchanged",
+        f"{len(changes.removed)} removed",
+    ]
+    tell(", ".join(told))
     for path in changes.kept:
         say(f"{path} is no longer produced, but it was changed since — it was left alone")

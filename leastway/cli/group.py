@@ -72,7 +72,8 @@ class LazyGroup(click.Group):
         except Exception as error:
             if os.environ.get("LEASTWAY_DEBUG"):
                 raise
-            say(f"this is a defect in leastway — {line(f'{type(error).__name__}: {error}')} — LEASTWAY_DEBUG=1 shows where")
+            what = line(f"{type(error).__name__}: {error}")
+            say(f"this is a defect in leastway — {what} — LEASTWAY_DEBUG=1 shows where")
             ctx.exit(1)
         return result
 
@@ -94,7 +95,9 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+)
 def cli() -> None:
     """Least-privilege NetworkPolicy and AuthorizationPolicy from observed traffic, with a proof.
 

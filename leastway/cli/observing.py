@@ -6,14 +6,13 @@ Invariant: policies that leastway wrote are judged by the observation that `gene
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from leastway import pipeline
 from leastway.cli.generate import nothing_seen
 from leastway.cli.output import say
 from leastway.cli.policies import Policies, detected
 from leastway.cli.progress import Meter
-from synthesizer.options import Mesh, Options
+from synthesizer.options import Options
 
 
 def observe(
@@ -37,10 +36,10 @@ def observe(
     )
     chosen = policies.mesh(mesh)
     with Meter(inputs) as meter:
-        found = pipeline.observe(inputs, inventories, options, mesh=cast("Mesh | None", chosen), progress=meter)
+        found = pipeline.observe(inputs, inventories, options, mesh=chosen, everywhere=record is None, progress=meter)
         if chosen is None and found.options.mesh == "none" and (needed := detected(policies, found.world)) != "none":
-            found = pipeline.settle(found.reading, found.inventory, options, needed)
-    if not found.reading.patterns.evidence:
+            found = pipeline.settle(found.reading, found.inventory, options, needed, record is None)
+    if not found.reading.patterns.edges:
         raise nothing_seen(inputs)
     if mesh is None:
         why = "as when the policies were generated" if chosen else "by what the input and the policies hold"

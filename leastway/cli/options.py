@@ -1,4 +1,4 @@
-"""Options that mean the same on every command that has them, and the types of their values.
+"""Options that mean the same on every command that has them.
 
 Invariant: a wrong value is a usage error that names its option.
 """
@@ -13,24 +13,17 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Share(click.ParamType):
-    """`1%`, or a number: below 1 a share (`0.01`), from 1 on a percentage (`1`). The value is the share, 0 to 1."""
-
-    name = "percent"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The share; fails for what is no number between 0 % and 100 %."""
-        if isinstance(value, float):
-            return value
-        text = str(value).strip()
-        try:
-            number = float(text.removesuffix("%"))
-        except ValueError:
-            self.fail(f"{text[:40]!r} is neither a percentage (1%) nor a share (0.01)", param, ctx)
-        share = number / 100 if text.endswith("%") or number >= 1 else number
-        if not 0 <= share <= 1:
-            self.fail(f"{text[:40]!r} is not between 0% and 100%", param, ctx)
-        return share
+def read_share(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """`1%`, or a number: below 1 a share (`0.01`), from 1 on a percentage (`1`); gives the share, 0 to 1."""
+    text = value.strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise click.BadParameter(f"{text[:40]!r} is neither a percentage (1%) nor a share (0.01)", ctx, param) from None
+    share = number / 100 if text.endswith("%") or number >= 1 else number
+    if not 0 <= share <= 1:
+        raise click.BadParameter(f"{text[:40]!r} is not between 0% and 100%", ctx, param)
+    return share
 
 
 def inventory_option(command: Command) -> Command:
@@ -83,7 +76,8 @@ def bad_lines_option(command: Command) -> Command:
     """`--max-bad-lines`."""
     return click.option(
         "--max-bad-lines",
-        type=Share(),
+        metavar="PERCENT",
+        callback=read_share,
         default="1%",
         show_default=True,
         help="More unreadable lines than this make the exit code 1, after the work is done.",

@@ -6,9 +6,8 @@ Invariant: text from traffic, files or a cluster reaches a terminal only as prin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -57,9 +56,3 @@ def moment(seconds: object) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return ""
-
-
-def connection(entry: Mapping[str, Any]) -> str:
-    """One connection of a report: `a/web → b/api TCP 8080 GET /items`."""
-    request = f" {entry.get('method', '')} {entry.get('path', '')}".rstrip()
-    return f"{entry['from']} → {entry['to']} {entry['protocol']} {entry['port']}{request}"

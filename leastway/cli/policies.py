@@ -58,7 +58,7 @@ def load(path: str) -> Policies:
 
 
 def mesh_for(policies: Policies, world: World, given: str | None) -> Mode:
-    """The mesh profile for policies that are judged without traffic: a mesh is needed only if Istio policies are there."""
+    """The mesh profile for policies that are judged without traffic; only Istio policies need a mesh."""
     chosen = policies.mesh(given)
     if chosen is not None:
         return chosen
@@ -70,7 +70,9 @@ def mesh_for(policies: Policies, world: World, given: str | None) -> Mode:
 
 def detected(policies: Policies, world: World) -> Mode:
     """`ambient` if a namespace or workload says so, else `sidecar`, for Istio policies; `none` if there are none."""
-    if not policies.istio and not any(p.get("kind") in ("AuthorizationPolicy", "PeerAuthentication") for p in world.policies):
+    if not policies.istio and not any(
+        p.get("kind") in ("AuthorizationPolicy", "PeerAuthentication") for p in world.policies
+    ):
         return "none"
     key = "istio.io/dataplane-mode"
     labels = [*world.namespaces.values(), *(subject.labels for subject in world.subjects.values())]

@@ -5,6 +5,9 @@ Invariant: exit code 0 means sound and within the budget.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from leastway import pipeline
@@ -17,7 +20,7 @@ from leastway.cli.options import (
     inventory_option,
     profile_options,
 )
-from leastway.cli.output import counted, say, tell_json
+from leastway.cli.output import say, tell, tell_json, tell_some
 from leastway.cli.policies import load
 from leastway.cli.proof import tell_bad_lines, tell_proof
 
@@ -56,8 +59,8 @@ def command(
 ) -> None:
     """Replay observed traffic against policies: what they would deny, and what they allow beyond it, by cause.
 
-    POLICIES is a file or folder of YAML. If `leastway generate` wrote it, its options are the defaults here. INPUT is as in
-    `leastway generate`.
+    POLICIES is a file or folder of YAML. If `leastway generate` wrote it, its options are the defaults here. INPUT is
+    as in `leastway generate`.
 
     \b
     leastway verify policies flows.jsonl --inventory cluster.yaml --max-over-permission 20
@@ -69,11 +72,20 @@ def command(
     if form == "json":
         tell_json(proof)
     else:
-        found = judged.found
-        number = len(found.network) + len(found.authorization) + len(found.peer)
-        tell_proof(proof, f"{counted(number, 'policy')} in {policies}")
+        tell_proof(proof)
+        _tell_profiles(proof)
     total = proof["over_permission"]["total"]
     over = max_over_permission is not None and total > max_over_permission
     if over:
-        say(f"{total} connections are allowed beyond what was observed — --max-over-permission is {max_over_permission}")
+        say(
+            f"{total} connections are allowed beyond what was observed — --max-over-permission is {max_over_permission}"
+        )
     ctx.exit(DENIES if over or not proof["sound"] else 1 if too_bad else 0)
+
+
+def _tell_profiles(proof: Mapping[str, Any]) -> None:
+    """What the same policies do under the other CNIs, where that differs."""
+    for cni, result in sorted(proof.get("profiles", {}).items()):
+        if result["allowed"] != proof["allowed"]:
+            tell(f"Under {cni}: {len(result['denied'])} observed connections would be denied")
+            tell_some(f"{e['from']} → {e['to']} {e['port']}/{e['protocol']}: {e['because']}" for e in result["denied"])

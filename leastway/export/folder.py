@@ -25,7 +25,10 @@ class FolderError(LeastwayError):
 
 
 class Changes(NamedTuple):
-    """Paths below the folder, sorted. `kept` were ours once and are no longer produced, but somebody has changed them."""
+    """Paths below the folder, sorted.
+
+    `kept` were ours once and are no longer produced, but somebody has changed them.
+    """
 
     written: tuple[str, ...]
     unchanged: tuple[str, ...]
@@ -37,8 +40,8 @@ def write(files: Mapping[str, str], folder: Path) -> Changes:
     """Make `folder` hold `files` (path below the folder → text), and none of ours that are not among them.
 
     All texts are staged beside their places before the first is renamed into place; the report comes last, so that it
-    never speaks of files that are not there yet. Raises FolderError when a path leaves the folder, a file in its place is
-    not ours, or the disk refuses.
+    never speaks of files that are not there yet. Raises FolderError when a path leaves the folder, a file in its place
+    is not ours, or the disk refuses.
     """
     try:
         listed = _listed(folder)
@@ -60,7 +63,9 @@ def write(files: Mapping[str, str], folder: Path) -> Changes:
                     temporary.replace(_place(folder, path))
     except OSError as error:
         where = str(error.filename or folder)
-        raise FolderError(f"cannot be written: {error.strerror or error}", where=where, hint="choose another -o") from error
+        raise FolderError(
+            f"cannot be written: {error.strerror or error}", where=where, hint="choose another -o"
+        ) from error
     return Changes(tuple(sorted(changed)), tuple(sorted(set(files) - set(changed))), tuple(removed), tuple(kept))
 
 
@@ -89,7 +94,9 @@ def _place(folder: Path, path: str) -> Path:
     pure = PurePosixPath(path)
     plain = path == str(pure) and not pure.is_absolute() and ".." not in pure.parts
     if not plain or path in ("", ".") or any(not c.isprintable() or c == "\\" for c in path):
-        raise FolderError(f"{path[:200]!r} is no path below the output folder", where=str(folder), hint="rename the workload")
+        raise FolderError(
+            f"{path[:200]!r} is no path below the output folder", where=str(folder), hint="rename the workload"
+        )
     place = folder.joinpath(*pure.parts)
     if not place.parent.resolve().is_relative_to(folder.resolve()):
         raise FolderError("a link leads out of the output folder", where=str(place.parent), hint="remove the link")
@@ -109,7 +116,9 @@ def _listed(folder: Path) -> frozenset[str]:
         if not isinstance(found["schema"], int) or not all(isinstance(path, str) for path in files):
             raise ValueError("not a report")
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise FolderError("is not a report of ours", where=str(report), hint="choose another -o, or remove it") from None
+        raise FolderError(
+            "is not a report of ours", where=str(report), hint="choose another -o, or remove it"
+        ) from None
     return frozenset(path for path in files if _is_plain(folder, path))
 
 
@@ -142,7 +151,9 @@ def _is_ours(place: Path, path: str, listed: frozenset[str]) -> bool:
     if place.name in REPORTS:
         return path == REPORT or text.startswith(_REVIEW_TITLE)
     if place.name == KUSTOMIZATION:
-        return _names_only_ours(text, {p.rpartition("/")[2] for p in listed if p.rpartition("/")[0] == path.rpartition("/")[0]})
+        return _names_only_ours(
+            text, {p.rpartition("/")[2] for p in listed if p.rpartition("/")[0] == path.rpartition("/")[0]}
+        )
     return MARKER in text
 
 

@@ -1,7 +1,8 @@
 """AuthorizationPolicy as a decision at one destination: CUSTOM, DENY, ALLOW, in the proxy that enforces each policy.
 
-Invariant: every policy is compiled for the place that enforces it. On TCP, and in ztunnel, an HTTP field removes an ALLOW
-rule and is dropped from a DENY rule; a policy whose rules are all removed still counts as an ALLOW policy, and denies.
+Invariant: every policy is compiled for the place that enforces it. On TCP, and in ztunnel, an HTTP field removes an
+ALLOW rule and is dropped from a DENY rule; a policy whose rules are all removed still counts as an ALLOW policy, and
+denies.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class AuthorizationPolicies:
     def __init__(self, policies: Iterable[AuthorizationPolicy], mesh: Mesh) -> None:
         self.policies = sorted(set(policies), key=lambda p: (p.namespace, p.name, p.action, str(p)))
         self.mesh = mesh
-        # By namespace and first selector pair (None: no selector), so that a workload is not compared with every policy.
+        # By namespace and first selector pair (None: no selector), so that a workload is not compared with every
+        # policy.
         self._by_pair: dict[tuple[str, tuple[str, str] | None], list[AuthorizationPolicy]] = defaultdict(list)
         self._by_target: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
         for policy in self.policies:
@@ -138,9 +140,8 @@ class AuthorizationPolicies:
             if kind == "GatewayClass" and policy.namespace == self.mesh.root_namespace and name == "istio-waypoint":
                 return True
             service = self.mesh.world.services.get(f"{policy.namespace}/{name}") if kind == "Service" else None
-            if service is not None and service.namespace == subject.namespace and service.selector:
-                if service.selector.items() <= subject.labels.items():
-                    return True
+            if service is not None and service in self.mesh.world.services_of(subject):
+                return True
         return False
 
     def verdict(self, subject: Subject, request: Request, http: bool) -> Verdict:

@@ -1,8 +1,8 @@
 """Sets of subjects as Python integers: bit i stands for the i-th subject of the universe.
 
-Invariant: a selector's set is built once from label indices by whole-set operations, never by asking subject after subject;
-so thousands of policies over thousands of workloads stay a matter of seconds. `networkpolicy` decides the same questions
-one by one, and a test holds the two against each other.
+Invariant: a selector's set is built once from label indices by whole-set operations, never by asking subject after
+subject; so thousands of policies over thousands of workloads stay a matter of seconds. `networkpolicy` decides the
+same questions one by one, and a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def indices(bits: int) -> Iterator[int]:
 
 
 class Universe:
-    """The counted subjects of a world (host network pods are nodes and left out) with their indices by label and address."""
+    """The counted subjects of a world (host network pods are nodes and left out) with their indices by label and
+    address."""
 
     def __init__(self, world: World) -> None:
         self.world = world

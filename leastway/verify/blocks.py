@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from leastway.verify.networkpolicy_schema import Block
@@ -17,7 +18,8 @@ Span = tuple[int, int]  # first and last address
 
 
 class AddressClass(NamedTuple):
-    """Addresses of one family that are covered by exactly the blocks `covering` (indices into the list that was split)."""
+    """Addresses of one family that are covered by exactly the blocks `covering` (indices into the list that was
+    split)."""
 
     version: int
     covering: frozenset[int]
@@ -48,7 +50,7 @@ def split(blocks: Sequence[Block]) -> list[AddressClass]:
         grouped: dict[frozenset[int], list[Span]] = {}
         active: set[int] = set()
         cuts = sorted({*opening, *closing})
-        for cut, after in zip(cuts, cuts[1:], strict=False):
+        for cut, after in pairwise(cuts):
             active.difference_update(closing.get(cut, ()))
             active.update(opening.get(cut, ()))
             if active:

@@ -26,8 +26,8 @@ _LITERAL = re.compile(_SEGMENT + r"+", re.ASCII)
 def normalise(path: str, option: Normalization = "BASE") -> str | None:
     """The path that rules are compared with; None when Envoy refuses the request (400).
 
-    `path` is the `:path` as sent, with or without query. Dot segments go, backslashes become slashes, escaped unreserved
-    characters are decoded (BASE); runs of slashes become one (MERGE_SLASHES), after decoding escaped ones
+    `path` is the `:path` as sent, with or without query. Dot segments go, backslashes become slashes, escaped
+    unreserved characters are decoded (BASE); runs of slashes become one (MERGE_SLASHES), after decoding escaped ones
     (DECODE_AND_MERGE_SLASHES). Query and fragment are never matched.
     """
     path = re.split(r"[?#]", path, maxsplit=1)[0]

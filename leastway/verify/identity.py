@@ -19,8 +19,8 @@ from leastway.verify.world import Address
 
 class Request(NamedTuple):
     """A connection or request as the destination's proxy sees it. None: not known. `principal` is without scheme, "" on
-    plaintext; `namespace` is that of a source whose account is unknown; `path` is normalised; `ztunnel` narrows matching
-    to what ztunnel implements."""
+    plaintext; `namespace` is that of a source whose account is unknown; `path` is normalised; `ztunnel` narrows
+    matching to what ztunnel implements."""
 
     principal: str | None = ""
     namespace: str | None = None

@@ -144,8 +144,7 @@ def _top(owner: Owner, templates: dict[Owner, Subject], owners: dict[Owner, Owne
 
 def _workload(top: Owner, template: Subject | None, pods: list[Subject]) -> Subject:
     """The template seen together with its live pods: labels that all of them have, all their addresses."""
-    if not pods:
-        assert template is not None  # every key comes from a template or from a pod
+    if template is not None and not pods:
         return template
     shared = set(pods[0].labels.items())
     for pod in pods[1:]:

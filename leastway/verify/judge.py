@@ -1,7 +1,7 @@
 """The judge: one question about one connection or request, answered from rendered policies alone.
 
-Invariant: NetworkPolicy at both ends and, at a destination in the mesh, PeerAuthentication and AuthorizationPolicy must all
-allow. Nothing of the code that writes policies is used here, so an error in one cannot hide in the other.
+Invariant: NetworkPolicy at both ends and, at a destination in the mesh, PeerAuthentication and AuthorizationPolicy
+must all allow. Nothing of the code that writes policies is used here, so an error in one cannot hide in the other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,19 @@ from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Address, Service, Subject, World, address
 
 ENTITIES = frozenset(
-    ["host", "remote-node", "kube-apiserver", "ingress", "world", "health", "init", "unmanaged", "unknown", "cluster", "encrypted-overlay"]
+    [
+        "host",
+        "remote-node",
+        "kube-apiserver",
+        "ingress",
+        "world",
+        "health",
+        "init",
+        "unmanaged",
+        "unknown",
+        "cluster",
+        "encrypted-overlay",
+    ]
 )
 
 
@@ -46,8 +58,8 @@ class Question(msgspec.Struct, frozen=True):
 
     Each end is `namespace/name` of a workload or pod, an IP address, or an entity (`host`, `kube-apiserver`, ...), with
     its address if known. `port` is the pod's port. `method` and `path` make it an HTTP request. `principal` None means
-    what the source presents by its service account, "" means plaintext. `http` tells a connection without method and path
-    to a port that speaks HTTP (True) or does not (False); None means not known.
+    what the source presents by its service account, "" means plaintext. `http` tells a connection without method and
+    path to a port that speaks HTTP (True) or does not (False); None means not known.
     """
 
     source: str
@@ -203,11 +215,8 @@ class Judge:
 
     def request(self, question: Question, source: End, destination: End, subject: Subject) -> Request:
         """The question as the destination's proxy sees it."""
-        principal = question.principal
-        if principal is None:
-            principal = self.mesh.principal(source.subject)
-        else:
-            principal = principal.removeprefix("spiffe://")
+        known = question.principal
+        principal = self.mesh.principal(source.subject) if known is None else known.removeprefix("spiffe://")
         if principal and self.mesh.mode == "sidecar" and self.mesh.mtls(subject, question.port)[0] == "DISABLE":
             principal = ""
         namespace = source.subject.namespace if source.subject is not None and principal is None else None

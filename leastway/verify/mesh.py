@@ -20,7 +20,8 @@ PROXY_PORTS = frozenset({15020, 15021, 15090})
 
 
 class Mesh:
-    """The mesh's options and membership. `aliases` are further trust domains; `root_namespace` holds mesh-wide policies."""
+    """The mesh's options and membership. `aliases` are further trust domains; `root_namespace` holds mesh-wide
+    policies."""
 
     def __init__(
         self,
@@ -45,8 +46,8 @@ class Mesh:
     def meshed(self, subject: Subject | None) -> bool:
         """Is this subject captured by the mesh?
 
-        By injection labels and annotations, proxy containers or what the caller said. If nothing in the whole world says
-        anything about membership, all that did not opt out is taken to be in the mesh that the caller named.
+        By injection labels and annotations, proxy containers or what the caller said. If nothing in the whole world
+        says anything about membership, all that did not opt out is taken to be in the mesh that the caller named.
         """
         if self.mode == "none" or subject is None or subject.host_network:
             return False

@@ -1,7 +1,7 @@
 """AuthorizationPolicy as sets: for one destination and port, all sources from which some request may be admitted.
 
-Invariant: what the client chooses (method, path, host, headers, token) is free, who it is is not; a source is in the set
-unless every request of it is denied for certain.
+Invariant: what the client chooses (method, path, host, headers, token) is free, who it is is not; a source is in the
+set unless every request of it is denied for certain.
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ from leastway.verify.reading import network
 from leastway.verify.world import Subject
 
 _IDENTITY = frozenset(
-    ["principals", "namespaces", "serviceAccounts", "trustDomains", "source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain"]
+    [
+        "principals",
+        "namespaces",
+        "serviceAccounts",
+        "trustDomains",
+        "source.principal",
+        "source.namespace",
+        "source.serviceAccount",
+        "source.trustDomain",
+    ]
 )
 _ADDRESS = frozenset({"ipBlocks", "source.ip"})
 _PORT = frozenset({"ports", "destination.port"})
@@ -110,7 +119,8 @@ class MeshSets:
         return bits
 
     def admissions(self, destination: int, port: int) -> list[Admission]:
-        """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is one."""
+        """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is
+        one."""
         subject = self.universe.subjects[destination]
         if self.mesh.waypoint(subject):
             policies, place = self.policies.applying(subject, waypoint=True), "http"

@@ -1,7 +1,7 @@
 """Minimality: which parts of the rules could go without denying an observed legitimate connection.
 
-Invariant: all reported parts may go together. Parts are taken in a fixed order, those that nothing uses first; a part stays
-if some connection has no other way left.
+Invariant: all reported parts may go together. Parts are taken in a fixed order, those that nothing uses first; a
+part stays if some connection has no other way left.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from leastway.verify.networkpolicy import port_matches
 from leastway.verify.networkpolicy_schema import NetworkPolicy, Rule
 from leastway.verify.replay import Observed, question
 from leastway.verify.verdict import End, all_of
+from leastway.verify.world import Subject
 
 Part = tuple[str, str, int, str]  # policy title, direction, rule index, what of the rule ("" = the rule itself)
 Way = frozenset[Part]  # parts that together let one connection through one gate
@@ -28,8 +29,8 @@ VALUES = ("principals", "namespaces", "serviceAccounts", "ports", "methods", "pa
 
 
 def redundant_parts(judge: Judge, observed: Iterable[Observed]) -> list[dict[str, str]]:
-    """Parts that can be removed: `policy`, `rule` (`egress rule 0`), `part` (text) and `kind` (rule, peer, port, principal,
-    method, path, ...), sorted. Existing policies are not questioned."""
+    """Parts that can be removed: `policy`, `rule` (`egress rule 0`), `part` (text) and `kind` (rule, peer, port,
+    principal, method, path, ...), sorted. Existing policies are not questioned."""
     gates = _gates(judge, observed)
     parts = _all_parts(judge)
     using: dict[Part, list[int]] = defaultdict(list)
@@ -124,8 +125,9 @@ def _gates(judge: Judge, observed: Iterable[Observed]) -> list[set[Way]]:
                 }
                 if ways:
                     gates.append(ways)
-        if item.protocol == "TCP" and judge.mesh.meshed(destination.subject):
-            ways = _granted_ways(judge, item, source, destination)
+        subject = destination.subject
+        if item.protocol == "TCP" and subject is not None and judge.mesh.meshed(subject):
+            ways = _granted_ways(judge, item, source, destination, subject)
             if ways:
                 gates.append(ways)
     return gates
@@ -164,9 +166,7 @@ def _rule_ways(
     return {frozenset(part for part in (whole, a, b) if part is not None) for a, b in product(peers, ports)}
 
 
-def _granted_ways(judge: Judge, item: Observed, source: End, destination: End) -> set[Way]:
-    subject = destination.subject
-    assert subject is not None  # the caller asked whether it is in the mesh
+def _granted_ways(judge: Judge, item: Observed, source: End, destination: End, subject: Subject) -> set[Way]:
     request = judge.request(question(item), source, destination, subject)
     waypoint = bool(judge.mesh.waypoint(subject))
     place: Place = "http" if judge.mesh.mode == "sidecar" or waypoint else "ztunnel"

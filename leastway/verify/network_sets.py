@@ -18,8 +18,8 @@ WIDE = 64  # peers beyond which a rule is tested per destination instead of list
 
 
 class RuleSet(NamedTuple):
-    """One rule as sets. `subjects` are the pods it governs; peers by how they were named: `anyone` (no peer list), `wide`
-    (every pod of a namespace or more), `narrow` (a pod selector) and `blocked` (an ipBlock)."""
+    """One rule as sets. `subjects` are the pods it governs; peers by how they were named: `anyone` (no peer list),
+    `wide` (every pod of a namespace or more), `narrow` (a pod selector) and `blocked` (an ipBlock)."""
 
     title: str
     existing: bool

@@ -1,8 +1,8 @@
 """NetworkPolicy v1 as a decision: may this connection be opened, under one CNI's reading of the specification?
 
-Invariant: allow means both ends allow it, each end either not isolated or with a rule that names it; rules only add. What
-implementations may read either way (host network pods, unknown addresses, other protocols) is undefined, unless every
-reading gives the same answer.
+Invariant: allow means both ends allow it, each end either not isolated or with a rule that names it; rules only add.
+What implementations may read either way (host network pods, unknown addresses, other protocols) is undefined, unless
+every reading gives the same answer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _UNRESOLVED = frozenset({"init", "unmanaged", "unknown", "health"})
 
 
 class NetworkPolicies:
-    """A set of policies over a world. Policies are looked up by namespace and label, subjects' isolation is remembered."""
+    """A set of policies over a world. Policies are looked up by namespace and label, subjects' isolation is
+    remembered."""
 
     def __init__(self, policies: Iterable[NetworkPolicy], world: World, cni: Cni = "generic") -> None:
         self.policies = sorted(set(policies), key=lambda p: (p.namespace, p.name, str(p)))
@@ -74,8 +75,8 @@ class NetworkPolicies:
         shown = ", ".join(e.shown for e in hosts)
         return Verdict(
             "undefined",
-            f"{shown} is on the host network, where NetworkPolicy is undefined: {plain.outcome} if it counts as its node "
-            f"({plain.because}), {other.outcome} if it counts as a pod ({other.because})",
+            f"{shown} is on the host network, where NetworkPolicy is undefined: {plain.outcome} if it counts as its "
+            f"node ({plain.because}), {other.outcome} if it counts as a pod ({other.because})",
             LAYER,
             plain.direction or other.direction,
             plain.policies or other.policies,

@@ -1,5 +1,5 @@
-"""NetworkPolicy documents → immutable policies. Invariant: what the API server would reject is rejected here, by name of
-object and field; nil and empty are kept apart wherever they mean different things.
+"""NetworkPolicy documents → immutable policies. Invariant: what the API server would reject is rejected here, by
+name of object and field; nil and empty are kept apart wherever they mean different things.
 
 Source of the rules: kubernetes/api networking/v1/types.go and the Kubernetes validation of the same kind.
 """
@@ -46,7 +46,8 @@ class Pods(NamedTuple):
 
 
 class Ports(NamedTuple):
-    """One port entry: numbers `low` to `high` inclusive (1 to 65535 when no port is given), or a container port's name."""
+    """One port entry: numbers `low` to `high` inclusive (1 to 65535 when no port is given), or a container port's
+    name."""
 
     protocol: str
     low: int
@@ -74,7 +75,8 @@ class Rule(NamedTuple):
 
 
 class NetworkPolicy(NamedTuple):
-    """A policy; `ingress`/`egress` None means that it does not isolate that direction. `existing`: it is in force already."""
+    """A policy; `ingress`/`egress` None means that it does not isolate that direction. `existing`: it is in force
+    already."""
 
     namespace: str
     name: str

@@ -33,7 +33,7 @@ def inbound(measure: Measure, d: int, port: PortClass) -> None:
     _count(measure, d, port, rules, subject, seen, declared, "{1} → {0} {2}")
 
 
-def outbound(measure: Measure, s: int, subject: Subject) -> None:
+def outbound(measure: Measure, s: int) -> None:
     """Count the blocks outside that a subject may call, on each port class that its rules or its traffic mention."""
     rules = measure.network.outbound.get(s, []) if measure.network.isolated_out >> s & 1 else None
     entries = {entry for rule in rules or () for entry in rule.ports or ()}
@@ -54,7 +54,8 @@ def _count(
     declared: Seen,
     form: str,
 ) -> None:
-    """`rules` None: not isolated. `destination` resolves named ports; None for an external one, where they match nothing."""
+    """`rules` None: not isolated. `destination` resolves named ports; None for an external one, where they match
+    nothing."""
     if port.kind != "port":
         seen = declared = set()
     ref = measure.universe.subjects[near].ref

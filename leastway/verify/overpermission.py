@@ -1,8 +1,8 @@
 """What the policies allow beyond what was observed: exact over the closed world, broken down by cause.
 
-Invariant: every (source, destination, port class) that is allowed for certain and was not observed is counted once, under
-the first cause that explains it. The outside counts by blocks that no rule can tell apart, not by addresses. Workloads on
-the host network are nodes to NetworkPolicy, and are left out.
+Invariant: every (source, destination, port class) that is allowed for certain and was not observed is counted once,
+under the first cause that explains it. The outside counts by blocks that no rule can tell apart, not by addresses.
+Workloads on the host network are nodes to NetworkPolicy, and are left out.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ EXAMPLES = 5  # per cause
 
 
 class OverPermission(msgspec.Struct, frozen=True):
-    """`total` classes allowed beyond what was seen. `by_cause` has the causes that occur, `by_workload` the destinations (for
-    the outside, the workload at the near end). `addresses` is how many external addresses are open beyond those seen,
-    summed over ports. `examples` are the first few of each cause, `left_out` workloads on the host network."""
+    """`total` classes allowed beyond what was seen. `by_cause` has the causes that occur, `by_workload` the
+    destinations (for the outside, the workload at the near end). `addresses` is how many external addresses are open
+    beyond those seen, summed over ports. `examples` are the first few of each cause, `left_out` workloads on the
+    host network."""
 
     total: int
     by_cause: dict[str, int]
@@ -74,14 +75,14 @@ class Measure:
         from leastway.verify.outside import inbound, outbound
         from leastway.verify.requests import beyond_requests
 
-        for d, subject in enumerate(self.universe.subjects):
+        for d in range(len(self.universe.subjects)):
             rules = self.network.egress(d)
             for port in self._classes(d, rules):
                 self._pods(d, port, rules)
                 inbound(self, d, port)
             if self.mesh is not None and self.mesh.governed(d, "TCP"):
                 beyond_requests(self, self.mesh, d)
-            outbound(self, d, subject)
+            outbound(self, d)
         order = {cause: i for i, cause in enumerate(CAUSES)}
         return OverPermission(
             total=sum(self.by_cause.values()),
@@ -143,20 +144,20 @@ class Measure:
         yield "declared intent", over & declared
         over &= ~declared
         inside = bool(self.network.isolated_in >> d & 1)
-        governed = self.mesh is not None and self.mesh.governed(d, port.protocol)
-        if not inside and not governed:
+        governing = self.mesh if self.mesh is not None and self.mesh.governed(d, port.protocol) else None
+        if not inside and governing is None:
             yield "unisolated", over & self.network.free
             over &= ~self.network.free
         by_cause: dict[str, int] = {}
-        deciding = self.network.ingress.get(d, []) if inside else [] if governed else rules
+        deciding = self.network.ingress.get(d, []) if inside else [] if governing else rules
         for rule in deciding:
             admitted = over & (rule.peers if inside else rule.subjects)
             if admitted:
                 entry = _entry(rule, port, self.universe.subjects[d].ports)
                 if entry is not None:
                     self._by_rule(by_cause, rule, entry, d, port, admitted, inside)
-        if governed and not inside:
-            self._by_identity(by_cause, d, port, over)
+        if governing is not None and not inside:
+            self._by_identity(governing, by_cause, d, port, over)
         for cause in CAUSES:
             bits = by_cause.get(cause, 0) & over
             over &= ~bits
@@ -197,10 +198,8 @@ class Measure:
         key = (port.protocol, port.number)
         return port.kind == "port" and (key in self.seen.sources[d] or key in self.seen.inbound[d])
 
-    def _by_identity(self, by_cause: dict[str, int], d: int, port: PortClass, over: int) -> None:
+    def _by_identity(self, mesh: MeshSets, by_cause: dict[str, int], d: int, port: PortClass, over: int) -> None:
         """Causes of what authorization rules alone decide."""
-        mesh = self.mesh
-        assert mesh is not None  # only called for a governed destination
         seen = self.seen.sources[d].get((port.protocol, port.number), 0)
         accounts = {mesh.mesh.principal(self.universe.subjects[s]) for s in indices(seen)} - {"", None}
         shared = 0

@@ -1,13 +1,14 @@
 """Ports split into classes that no rule can tell apart.
 
-Invariant: every port of every protocol is in exactly one class, and a rule admits a whole class or none of it. Ports that
-were observed, declared or named by a rule are classes of their own; the rest is one class for each set of ranges that covers
-it, the uncovered rest (`other`) included.
+Invariant: every port of every protocol is in exactly one class, and a rule admits a whole class or none of it. Ports
+that were observed, declared or named by a rule are classes of their own; the rest is one class for each set of
+ranges that covers it, the uncovered rest (`other`) included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from leastway.verify.networkpolicy_schema import PROTOCOLS, Ports
@@ -17,7 +18,8 @@ LAST = 65535
 
 
 class PortClass(NamedTuple):
-    """`number` is a member that stands for the class; `kind` is `port`, `range` (covered by a range only) or `other`."""
+    """`number` is a member that stands for the class; `kind` is `port`, `range` (covered by a range only) or
+    `other`."""
 
     protocol: str
     number: int
@@ -61,7 +63,7 @@ def _rest(protocol: str, points: set[int], ranges: set[tuple[int, int]]) -> Iter
         return
     cuts = sorted({1, LAST + 1} | {low for low, _ in ranges} | {high + 1 for _, high in ranges})
     seen: set[tuple[tuple[int, int], ...]] = set()
-    for low, after in zip(cuts, cuts[1:], strict=False):
+    for low, after in pairwise(cuts):
         number = _free(points, low, after - 1)
         covering = tuple(sorted(span for span in ranges if span[0] <= low <= span[1]))
         if number and covering not in seen:

@@ -1,7 +1,7 @@
 """YAML and JSON text → Kubernetes documents, and the strict field readers that all policy parsers share.
 
-Invariant: nothing is skipped in silence. A field that a reader does not know is a `PolicyError` that names it, because a
-policy whose one unknown field is ignored means something else than its author wrote.
+Invariant: nothing is skipped in silence. A field that a reader does not know is a `PolicyError` that names it,
+because a policy whose one unknown field is ignored means something else than its author wrote.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Soundness: every legitimate observed connection, asked of the judge again.
 
-Invariant: only a certain allow counts as allowed; what is undefined under the profile is listed as denied, with the reason.
-Connections held back for review are counted, never required.
+Invariant: only a certain allow counts as allowed; what is undefined under the profile is listed as denied, with the
+reason. Connections held back for review are counted, never required.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from leastway.verify.errors import PolicyError
 from leastway.verify.judge import Judge, Question
 from leastway.verify.networkpolicy_schema import NetworkPolicy
 from leastway.verify.verdict import End, Verdict
-from leastway.verify.world import Subject
 
 Key = tuple[str, str, str, int, str, str]
 
@@ -24,10 +23,10 @@ Key = tuple[str, str, str, int, str, str]
 class Observed(msgspec.Struct, frozen=True):
     """One observed connection or request, with ends as in `Question`.
 
-    `source_address`/`destination_address` are the addresses it had, "" if unknown. `principal` is the source's identity as
-    the destination's proxy saw it; "" with `mtls` None means not seen, with `mtls` False plaintext. `held` names the review
-    item if it is deliberately not made policy. `declared` marks a connection that was declared, not seen. `weight` is the
-    number of records behind it.
+    `source_address`/`destination_address` are the addresses it had, "" if unknown. `principal` is the source's
+    identity as the destination's proxy saw it; "" with `mtls` None means not seen, with `mtls` False plaintext.
+    `held` names the review item if it is deliberately not made policy. `declared` marks a connection that was
+    declared, not seen. `weight` is the number of records behind it.
     """
 
     source: str
@@ -51,9 +50,9 @@ class Observed(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """`observed` and `allowed` count distinct legitimate connections; `held` distinct ones held back. `denied` is sorted;
-    one entry each with `from`, `to`, `protocol`, `port`, `method`, `path`, `outcome`, `layer`, `because`, `policies`,
-    `nearest` (the rule that nearly matched, "" if none) and `records`."""
+    """`observed` and `allowed` count distinct legitimate connections; `held` distinct ones held back. `denied` is
+    sorted; one entry each with `from`, `to`, `protocol`, `port`, `method`, `path`, `outcome`, `layer`, `because`,
+    `policies`, `nearest` (the rule that nearly matched, "" if none) and `records`."""
 
     observed: int
     allowed: int
@@ -67,7 +66,8 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
-    """Ask the judge about every observed connection. An end that the world does not know makes it denied, not an error."""
+    """Ask the judge about every observed connection. An end that the world does not know makes it denied, not an
+    error."""
     seen = list(observed)
     http = http_ports(judge, seen)
     legitimate: dict[Key, list[Observed]] = defaultdict(list)
@@ -78,7 +78,7 @@ def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
         elif not item.declared:
             legitimate[item.key].append(item)
     denied = []
-    for key, items in legitimate.items():
+    for items in legitimate.values():
         # One distinct connection may have been seen with several identities or addresses: all of them must be allowed.
         distinct = {(i.principal, i.mtls, i.source_address, i.destination_address): i for i in items}
         for item in distinct.values():
@@ -173,20 +173,14 @@ def nearest_rule(judge: Judge, verdict: Verdict, source: End, destination: End, 
     if verdict.layer != "networkpolicy" or own.subject is None:
         return ""
     for policy in judge.network.isolating(own.subject, verdict.direction):
-        found = _port_only(judge, policy, verdict.direction, own.subject, peer, destination, item)
+        found = _half_matching(judge, policy, verdict.direction, peer, destination, item)
         if found:
             return found
     return ""
 
 
-def _port_only(
-    judge: Judge,
-    policy: NetworkPolicy,
-    direction: str,
-    own: Subject,
-    peer: End,
-    destination: End,
-    item: Observed,
+def _half_matching(
+    judge: Judge, policy: NetworkPolicy, direction: str, peer: End, destination: End, item: Observed
 ) -> str:
     best = ""
     for i, rule in enumerate(policy.rules(direction) or ()):

@@ -1,7 +1,8 @@
 """Over-permission on L7: methods and paths that authorization rules admit beyond the requests that were seen.
 
-Invariant: only pairs that were seen talking to each other are compared here; a pair that was not is one excess connection
-already. A pattern counts one for what it admits and nobody sent, and one for each path that others were seen to send.
+Invariant: only pairs that were seen talking to each other are compared here; a pair that was not is one excess
+connection already. A pattern counts one for what it admits and nobody sent, and one for each path that others were
+seen to send.
 """
 
 from __future__ import annotations

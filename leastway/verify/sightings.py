@@ -19,8 +19,8 @@ FAMILIES = ("", "v4", "v6")
 
 
 class Sightings:
-    """By destination index: `sources` per port and `partners` on any; by subject index: external addresses per port, seen
-    `inbound` and `outbound`, as (version, number); `requests` per (destination, port) and (method, path)."""
+    """By destination index: `sources` per port and `partners` on any; by subject index: external addresses per port,
+    seen `inbound` and `outbound`, as (version, number); `requests` per (destination, port) and (method, path)."""
 
     def __init__(self, universe: Universe, observed: Iterable[Observed], normalization: Normalization = "BASE") -> None:
         self.sources: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
