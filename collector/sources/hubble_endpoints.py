@@ -34,20 +34,20 @@ _NAMED_PORTS = "io.cilium.k8s.named-ports"
 
 
 class Owner(msgspec.Struct):
-    name: str = ""
-    kind: str = ""
+    name: str | None = ""
+    kind: str | None = ""
 
 
 class HubbleEndpoint(msgspec.Struct):
     """The fields of flow.Endpoint that are read."""
 
-    ID: int = 0
-    identity: int = 0
-    namespace: str = ""
+    ID: int | None = 0
+    identity: int | None = 0
+    namespace: str | None = ""
     labels: list[str] | None = None
-    pod_name: str = ""
+    pod_name: str | None = ""
     workloads: list[Owner] | None = None
-    cluster_name: str = ""
+    cluster_name: str | None = ""
 
 
 _decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
@@ -56,7 +56,7 @@ _decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
 class Party:
     """One end of a flow as it was seen: who it is (`endpoint`), and as which pod, where."""
 
-    __slots__ = ("address", "endpoint", "local", "owners", "party", "pod", "ports")
+    __slots__ = ("address", "endpoint", "local", "masked", "owners", "party", "pod", "ports")
 
     def __init__(
         self, endpoint: Endpoint, pod: str, address: str, local: bool, owners: tuple[str, ...], ports: tuple[str, ...]
@@ -68,6 +68,7 @@ class Party:
         self.local = local
         self.owners = owners
         self.ports = ports
+        self.masked: tuple[str, ...] = ()
 
 
 class Parties:
@@ -88,16 +89,16 @@ class Parties:
         if party is None:
             record = _decode(raw) if len(raw) else None
             party = self.known[key] = parse(record or HubbleEndpoint(), _address(address), opener)
+            unlabelled = record is None or not (record.labels or record.identity)
+            party.masked = ("labels",) * unlabelled + ("IP",) * (not address)
             party.endpoint = self.endpoints.setdefault(party.endpoint, party.endpoint)
-            if record is None or not (record.labels or record.identity):
-                self.patterns.quality.masked.add("labels", 1)
-            if not address:
-                self.patterns.quality.masked.add("IP", 1)
         return party
 
     def sight(self, party: Party, records: int) -> None:
         """Note what else this record tells of its endpoint."""
         endpoint = party.endpoint
+        for field in party.masked:
+            self.patterns.quality.masked.add(field, records)
         if endpoint.kind == "address" or (endpoint.kind == "entity" and not party.address):
             return
         sighting = self.patterns.sighting(endpoint)
@@ -153,7 +154,8 @@ def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
         elif prefix not in ("cidr", "cidrgroup", "fqdn", "gen"):
             pairs.append((key, value))
     namespace = record.namespace or meta.get(_NAMESPACE, "")
-    pod = record.pod_name if valid_object_name(record.pod_name) else ""
+    pod = record.pod_name or ""
+    pod = pod if valid_object_name(pod) else ""
     if valid_namespace(namespace) and (pod or pairs):
         labels = stable_labels(pairs)
         account = meta.get(_ACCOUNT, "")
@@ -166,10 +168,14 @@ def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
             workload="" if labels else workload_of_pod(pod),
             service_account=account if valid_object_name(account) else "",
         )
-        owners = tuple(f"{o.kind}/{o.name}" for o in record.workloads or () if o.kind.isalpha() and valid_object_name(o.name))
+        owners = tuple(
+            f"{owner.kind}/{owner.name}"
+            for owner in record.workloads or ()
+            if (owner.kind or "").isalpha() and valid_object_name(owner.name or "")
+        )
         # Without a pod name it is the L7 proxy speaking with the pod's identity from the node's address.
-        return Party(endpoint, pod, address if pod else "", record.ID != 0, owners, tuple(named_ports))
-    return Party(_reserved(record.identity, reserved, opener), "", address, record.ID != 0, (), ())
+        return Party(endpoint, pod, address if pod else "", bool(record.ID), owners, tuple(named_ports))
+    return Party(_reserved(record.identity or 0, reserved, opener), "", address, bool(record.ID), (), ())
 
 
 def _reserved(identity: int, names: set[str], opener: bool) -> Endpoint:

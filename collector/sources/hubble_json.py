@@ -25,14 +25,14 @@ _POLICY_DROP_NUMBERS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQ
 
 
 class TCPFlags(msgspec.Struct):
-    SYN: bool = False
-    ACK: bool = False
-    RST: bool = False
+    SYN: bool | None = False
+    ACK: bool | None = False
+    RST: bool | None = False
 
 
 class Ports(msgspec.Struct):
-    source_port: int = 0
-    destination_port: int = 0
+    source_port: int | None = 0
+    destination_port: int | None = 0
     flags: TCPFlags | None = None
 
 
@@ -45,34 +45,38 @@ class Layer4(msgspec.Struct):
 
 
 class Addresses(msgspec.Struct):
-    source: str = ""
-    destination: str = ""
+    source: str | None = ""
+    destination: str | None = ""
 
 
 class EventType(msgspec.Struct):
-    type: int = 0
-    sub_type: int = 0
+    type: int | None = 0
+    sub_type: int | None = 0
 
 
 class HubbleFlow(msgspec.Struct):
-    """The fields of flow.Flow that are read; everything else is skipped by the decoder."""
+    """The fields of flow.Flow that are read; everything else is skipped by the decoder.
 
-    time: str = ""
-    verdict: str = ""
-    drop_reason: int = 0
-    drop_reason_desc: str = ""
+    A null stands for the default, as protojson has it.
+    """
+
+    time: str | None = ""
+    verdict: str | None = ""
+    drop_reason: int | None = 0
+    drop_reason_desc: str | None = ""
     IP: Addresses | None = None
     l4: Layer4 | None = None
     source: msgspec.Raw = msgspec.Raw(b"")
     destination: msgspec.Raw = msgspec.Raw(b"")
-    Type: str = ""
+    Type: str | None = ""
+    traffic_direction: str | None = ""
     destination_names: list[str] | None = None
     l7: msgspec.Raw = msgspec.Raw(b"")  # Raw takes no None: absent is empty, null is b"null"
     reply: bool | None = None
     is_reply: bool | None = None
     event_type: EventType | None = None
-    trace_observation_point: str = ""
-    uuid: str = ""
+    trace_observation_point: str | None = ""
+    uuid: str | None = ""
 
 
 class LostEvents(msgspec.Struct):
@@ -93,13 +97,13 @@ class Line(msgspec.Struct):
     node_status: NodeStatus | None = None
     agent_event: msgspec.Raw = msgspec.Raw(b"")
     debug_event: msgspec.Raw = msgspec.Raw(b"")
-    node_name: str = ""
+    node_name: str | None = ""
 
 
 class Http(msgspec.Struct):
-    code: int = 0
-    method: str = ""
-    url: str = ""
+    code: int | None = 0
+    method: str | None = ""
+    url: str | None = ""
 
 
 class Dns(msgspec.Struct):
@@ -107,7 +111,7 @@ class Dns(msgspec.Struct):
 
 
 class Layer7(msgspec.Struct):
-    type: str = ""
+    type: str | None = ""
     http: Http | None = None
     dns: Dns | None = None
 
@@ -239,10 +243,10 @@ class FlowCounter:
             protocol = "SCTP"
         else:
             return self._skip("ICMP" if len(l4.ICMPv4) or len(l4.ICMPv6) else "no layer 4")
-        sport, dport = ports.source_port, ports.destination_port
+        sport, dport = ports.source_port or 0, ports.destination_port or 0
         if not (0 < dport < 65536 and 0 <= sport < 65536):
             return self._skip("no port")
-        verdict = flow.verdict
+        verdict = flow.verdict or ""
         if verdict not in _PASSED:
             return self._dropped(flow, protocol, ports) if verdict == "DROPPED" else self._skip_verdict(verdict)
         if flow.Type == "SOCK":
@@ -251,8 +255,8 @@ class FlowCounter:
         first_packet = flow.event_type is not None and flow.event_type.type == POLICY_VERDICT
         swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, first_packet)
         ip = flow.IP or _NOWHERE
-        near = self.parties.of(flow.source, ip.source, not swapped)
-        far = self.parties.of(flow.destination, ip.destination, swapped)
+        near = self.parties.of(flow.source, ip.source or "", not swapped)
+        far = self.parties.of(flow.destination, ip.destination or "", swapped)
         if swapped:
             near, far, sport, dport = far, near, dport, sport
             self.replies += 1
@@ -263,13 +267,15 @@ class FlowCounter:
         elif verdict == "AUDIT":
             name = "audited"
         elif signal == "opened" or signal == "carried":
-            name = f"{signal}:{'verdict' if first_packet else flow.trace_observation_point}"
+            # Each side gives a verdict of its own on the first packet.
+            point = f"verdict {flow.traffic_direction}" if first_packet else flow.trace_observation_point
+            name = f"{signal}:{point or ''}"
         elif signal == "open":
             name = "open:unknown" if reply is None else "open:reply" if reply else "open:new"
         else:
             name = signal
         source_port = sport if signal == "open" else 0
-        time = flow.time
+        time = flow.time or ""
         flow_id = flow.uuid or time
         key = (near, far, protocol, dport, name, source_port, time[:13], outcome, request)
         known = self.counts.get(key)
@@ -361,30 +367,31 @@ class FlowCounter:
 
     def _dropped(self, flow: HubbleFlow, protocol: str, ports: Ports) -> None:
         """A drop by policy is a denied connection; any other drop says nothing about intent."""
-        number = flow.drop_reason or (flow.event_type.sub_type if flow.event_type is not None else 0)
+        number = flow.drop_reason or (flow.event_type.sub_type if flow.event_type is not None else 0) or 0
         reason = flow.drop_reason_desc or _POLICY_DROP_NUMBERS.get(number, "")
         if reason not in _POLICY_DROPS and (reason or number):
             return self._skip("dropped, not by policy")
-        swapped, _ = first_look(protocol, ports.flags, ports.source_port, ports.destination_port, flow.is_reply, False)
+        port = ports.destination_port or 0
+        swapped, _ = first_look(protocol, ports.flags, ports.source_port or 0, port, flow.is_reply, False)
         if swapped:
             return self._skip("dropped reply")
-        ip = flow.IP
-        near = self.parties.of(flow.source, ip.source if ip is not None else "", True)
-        far = self.parties.of(flow.destination, ip.destination if ip is not None else "", False)
+        ip = flow.IP or _NOWHERE
+        near = self.parties.of(flow.source, ip.source or "", True)
+        far = self.parties.of(flow.destination, ip.destination or "", False)
         self.patterns.add(
             Flow(
                 near.endpoint,
                 far.endpoint,
                 protocol,
-                ports.destination_port,
+                port,
                 Signal.DENIED,
-                flow.time,
+                flow.time or "",
                 near.pod,
                 far.pod,
                 near.address,
                 far.address,
                 reason=reason or "no reason given",
-                flow_id=flow.uuid,
+                flow_id=flow.uuid or "",
                 origin=ORIGIN,
             )
         )
@@ -398,8 +405,8 @@ def _request(raw: msgspec.Raw) -> tuple[str, str, str]:
     http = record.http
     if http is None or not (http.method or http.url):
         return signal, "", ""
-    outcome = "asked" if not answered else "rejected" if http.code >= 400 else "requests"
-    return signal, outcome, f"{http.method} {path_of(http.url)}"
+    outcome = "asked" if not answered else "rejected" if (http.code or 0) >= 400 else "requests"
+    return signal, outcome, f"{http.method or ''} {path_of(http.url or '')}"
 
 
 POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)

@@ -108,7 +108,7 @@ def _result(found: Difference, broken: list[dict[str, Any]] | None) -> dict[str,
 
 
 def _tell(found: Difference, broken: list[dict[str, Any]], observed: bool) -> None:
-    if found.empty:
+    if found.empty and not broken:
         tell("no difference: both let the same connections through")
     else:
         tell(f"{counted(found.allowed.total, 'connection')} newly allowed, {found.denied.total} newly denied")

@@ -57,7 +57,9 @@ class View:
         return isinstance(destination, Workload) and self.workloads.declares(destination, line.protocol, line.port)
 
     def only_port(self, line: Line) -> bool:
-        """Whether this is the one port that the destination was ever seen to serve."""
+        """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""
+        if isinstance(line.destination, Workload) and line.destination.ports:
+            return False
         return self._served.get(_place_key(line.destination), set()) <= {(line.protocol, line.port)}
 
     def published(self, workload: Workload, protocol: str, port: int) -> bool:

@@ -11,13 +11,16 @@ from tests.verify.kit import namespace, pod, policy
 KEYS = {"app": ("web", "db", "cache"), "tier": ("t1", "t2"), "env": ("prod",)}
 PORT_NAMES = ("http", "admin", "dns")
 SPACES = ("alpha", "beta", "gamma")
+INSIDE = ("10.1.0.0/16", "10.1.1.0/24", "0.0.0.0/0", "10.1.2.2/32")
+OUTSIDE = ("198.51.100.0/24", "192.0.2.0/24", "0.0.0.0/0", "192.0.2.77/32")
+EXCEPTIONS = {"10.1.0.0/16": ("10.1.0.0/24", "10.1.2.0/30"), "192.0.2.0/24": ("192.0.2.64/26", "192.0.2.128/25")}
 
 
 class Clusters:
-    """Draws one cluster. `blocks` also draws ipBlock peers; `quirks` whether selectors may combine a namespaceSelector
-    with Exists or DoesNotExist on pods (a defect of one oracle)."""
+    """Draws one cluster. `blocks` are the CIDRs that ipBlock peers draw from; `quirks` allows what one oracle reads
+    wrongly: Exists or DoesNotExist on pods beside a namespaceSelector, and an empty egress list without policyTypes."""
 
-    def __init__(self, seed: int, blocks: bool = True, quirks: bool = True) -> None:
+    def __init__(self, seed: int, blocks: tuple[str, ...] = INSIDE, quirks: bool = True) -> None:
         self.draw = random.Random(seed)
         self.blocks = blocks
         self.quirks = quirks
@@ -57,7 +60,7 @@ class Clusters:
             rules = [self.rule("from" if field == "ingress" else "to") for _ in range(self.draw.randint(0, 2))]
             if types is not None and side not in types:
                 continue
-            if rules or self.draw.random() < 0.5:
+            if rules or (self.draw.random() < 0.5 and (self.quirks or types is not None)):
                 spec[field] = rules
         return policy(f"{self.draw.choice(SPACES)}/np{number}", **spec)
 
@@ -74,9 +77,9 @@ class Clusters:
         """One peer."""
         kind = self.draw.randrange(4 if self.blocks else 3)
         if kind == 3:
-            block: dict[str, Any] = {"cidr": self.draw.choice(("10.1.0.0/16", "10.1.1.0/24", "0.0.0.0/0", "10.1.2.2/32"))}
-            if block["cidr"] == "10.1.0.0/16" and self.draw.random() < 0.5:
-                block["except"] = [self.draw.choice(("10.1.0.0/24", "10.1.2.0/30"))]
+            block: dict[str, Any] = {"cidr": self.draw.choice(self.blocks)}
+            if block["cidr"] in EXCEPTIONS and self.draw.random() < 0.5:
+                block["except"] = [self.draw.choice(EXCEPTIONS[block["cidr"]])]
             return {"ipBlock": block}
         peer: dict[str, Any] = {}
         if kind in (0, 2):

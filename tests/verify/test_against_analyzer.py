@@ -1,0 +1,133 @@
+"""A second opinion on NetworkPolicy: every verdict on random clusters compared with network-config-analyzer's.
+
+The analyzer needs its own environment; name its interpreter in LEASTWAY_NCA_PYTHON:
+
+    python -m venv /tmp/nca && /tmp/nca/bin/pip install network-config-analyzer==2.1.0
+    LEASTWAY_NCA_PYTHON=/tmp/nca/bin/python python -m pytest tests/verify/test_against_analyzer.py
+
+LEASTWAY_NCA_CLUSTERS draws more clusters. Known differences that the clusters avoid: Exists and DoesNotExist on pods beside
+a namespaceSelector, and egress rules without the Egress type; its ipBlock never selects pods, which is Cilium's reading.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from leastway.verify.judge import Judge, Question
+from leastway.verify.world import World
+from tests.verify.clusters import OUTSIDE, SPACES, Clusters
+
+PYTHON = os.environ.get("LEASTWAY_NCA_PYTHON", "")
+CLUSTERS = int(os.environ.get("LEASTWAY_NCA_CLUSTERS", "120"))
+PODS = [f"{space}/p{i}" for space in SPACES for i in range(3)]
+PORTS = (52, 53, 54, 80, 81, 82, 8080, 8081, 9000)
+PROBES = ("203.0.113.9", "192.0.2.1", "192.0.2.77", "192.0.2.130", "198.51.100.3")
+
+pytestmark = pytest.mark.skipif(not PYTHON, reason="LEASTWAY_NCA_PYTHON names no interpreter with network-config-analyzer")
+
+Connections = dict[tuple[str, str], list[str]]
+
+
+def analyzed(root: Path) -> dict[str, str]:
+    runner = Path(__file__).with_name("nca_connections.py")
+    done = subprocess.run([PYTHON, str(runner), str(root)], capture_output=True, text=True, timeout=600, check=True)
+    found: dict[str, str | None] = json.loads(done.stdout)
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def connections(text: str) -> Connections:
+    """Rows `SOURCE => DESTINATION : CONNECTIONS`; what is missing is denied."""
+    found: Connections = {}
+    for line in text.splitlines():
+        ends, _, allowed = line.partition(" : ")
+        source, arrow, destination = ends.partition(" => ")
+        if arrow:
+            found.setdefault((_end(source), _end(destination)), []).append(allowed.strip())
+    return found
+
+
+def _end(text: str) -> str:
+    return text.strip().removesuffix("[Pod]")
+
+
+def allows(connection: str, protocol: str, port: int) -> bool:
+    """Reads `All connections` or `{protocols:TCP, UDP,dst_ports:53,80-81}` (several, separated by `{`)."""
+    if connection == "All connections":
+        return True
+    for part in connection.split("{")[1:]:
+        fields = part.partition("}")[0]
+        protocols, _, ports = fields.removeprefix("protocols:").partition(",dst_ports:")
+        if protocol not in [p.strip() for p in protocols.split(",")]:
+            continue
+        spans = [span.partition("-") for span in ports.split(",") if span]
+        if not spans or any(int(low) <= port <= int(high or low) for low, _, high in spans):
+            return True
+    return False
+
+
+def in_range(probe: str, ranges: str) -> bool:
+    ip = ipaddress.ip_address(probe)
+    for span in ranges.split(","):
+        if "/" in span:
+            if ip in ipaddress.ip_network(span.strip()):
+                return True
+            continue
+        low, _, high = span.strip().partition("-")
+        if ipaddress.IPv4Address(low) <= ip <= ipaddress.IPv4Address(high or low):
+            return True
+    return False
+
+
+def said(found: Connections, source: str, destination: str) -> list[str]:
+    if source in PODS and destination in PODS:
+        return found.get((source, destination), [])
+    return [
+        connection
+        for (s, d), rows in found.items()
+        for connection in rows
+        if (s == source or (s not in PODS and source not in PODS and in_range(source, s)))
+        and (d == destination or (d not in PODS and destination not in PODS and in_range(destination, d)))
+    ]
+
+
+def compare(tmp_path: Path, blocks: tuple[str, ...], probes: tuple[str, ...], clusters: range) -> int:
+    judges: dict[str, Judge] = {}
+    for seed in clusters:
+        drawn = Clusters(seed, blocks=blocks, quirks=False)
+        documents, policies = drawn.things(), drawn.policies()
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        (folder / "all.yaml").write_text(yaml.safe_dump_all(documents + policies))
+        judges[str(seed)] = Judge(World.from_manifests(documents), policies, cni="cilium")
+    compared = 0
+    answers = analyzed(tmp_path)
+    assert len(answers) > 0.9 * len(judges), "the analyzer gave up on most clusters"
+    for name, text in answers.items():
+        found = connections(text)
+        for source in (*PODS, *probes):
+            for destination in (*PODS, *probes):
+                if source == destination or (source in probes and destination in probes):
+                    continue
+                rows = said(found, source, destination)
+                for protocol in ("TCP", "UDP"):
+                    for port in PORTS:
+                        theirs = any(allows(row, protocol, port) for row in rows)
+                        ours = judges[name].ask(Question(source, destination, protocol, port))
+                        assert ours.allowed == theirs, (name, source, destination, protocol, port, ours, rows)
+                        compared += 1
+    return compared
+
+
+def test_pods(tmp_path: Path) -> None:
+    assert compare(tmp_path, (), (), range(CLUSTERS)) > 1000 * CLUSTERS
+
+
+def test_pods_and_the_outside(tmp_path: Path) -> None:
+    assert compare(tmp_path, OUTSIDE, PROBES, range(1000, 1000 + CLUSTERS // 2)) > 1000 * CLUSTERS // 2
