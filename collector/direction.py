@@ -210,7 +210,9 @@ class _Settlement:
         elif forward:
             self._conclude(key, dport, evidence, because, Signal.CARRIED)
         else:
-            self._conclude(EdgeKey(key.destination, key.source, key.protocol), sport, evidence, because, Signal.ANSWERED)
+            self._conclude(
+                EdgeKey(key.destination, key.source, key.protocol), sport, evidence, because, Signal.ANSWERED
+            )
 
     def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
         """The other direction of this very conversation has been settled already."""

@@ -219,8 +219,6 @@ class Sighting:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
-
-
 class Patterns:
     """The aggregate. `edges` by `EdgeKey`, `sightings` by endpoint, `quality` of the observation itself."""
 

@@ -99,7 +99,9 @@ def _remote_files(name: str) -> list[str]:
     except FileNotFoundError:
         raise SourceError("no such file or folder", where=name, hint="check the path") from None
     except (ImportError, ValueError, OSError) as error:
-        raise SourceError(f"cannot be opened: {error}", where=name, hint="check the URL and its fsspec driver") from error
+        raise SourceError(
+            f"cannot be opened: {error}", where=name, hint="check the URL and its fsspec driver"
+        ) from error
     return [name]
 
 

@@ -67,7 +67,9 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
     if not source or not destination:
         return
     principals = callers(line, options) if isinstance(line.destination, Workload) else ()
-    requests = sorted(legitimate_requests(line.evidence)) if is_http(line.evidence) and options.mesh == "sidecar" else []
+    requests = (
+        sorted(legitimate_requests(line.evidence)) if is_http(line.evidence) and options.mesh == "sidecar" else []
+    )
     for principal in principals or ("",):
         for method, path in [(r.method, r.path) for r in requests] or [("", "")]:
             yield Observed(

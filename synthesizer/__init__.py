@@ -33,7 +33,9 @@ class Synthesis(msgspec.Struct):
     workloads: Workloads
 
 
-def synthesize(patterns: Patterns, inventory: Inventory, options: Options, renderer: Renderer | None = None) -> Synthesis:
+def synthesize(
+    patterns: Patterns, inventory: Inventory, options: Options, renderer: Renderer | None = None
+) -> Synthesis:
     """Turn an observation into policy.
 
     Who is who, who talks to whom, what of it is intent, what that means for each workload, and how it is written.

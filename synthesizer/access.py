@@ -123,8 +123,13 @@ def _held_plaintext(workload: Workload, decision: Decision, options: Options, re
     decision.access_review = name
     review.append(
         ReviewItem(
-            name, "plaintext-caller", str(workload), f"{line.source} → {workload} at TCP {line.port}, in plaintext",
-            "it has no principal that a rule could name; accepting opens the port to any caller", True, summary(line.evidence),
+            name,
+            "plaintext-caller",
+            str(workload),
+            f"{line.source} → {workload} at TCP {line.port}, in plaintext",
+            "it has no principal that a rule could name; accepting opens the port to any caller",
+            True,
+            summary(line.evidence),
         )
     )
     return True
@@ -139,7 +144,12 @@ def callers(line: Line, options: Options) -> tuple[str, ...]:
     """The principals a line's caller is known by; () when it came in plaintext and nobody can be named."""
     if line.principals:
         return line.principals
-    if isinstance(line.source, Workload) and line.source.service_account and in_mesh(line.source, options) and not line.evidence.plaintext:
+    if (
+        isinstance(line.source, Workload)
+        and line.source.service_account
+        and in_mesh(line.source, options)
+        and not line.evidence.plaintext
+    ):
         return (f"{options.trust_domain}/ns/{line.source.namespace}/sa/{line.source.service_account}",)
     return ()
 
@@ -178,7 +188,13 @@ def _http(workload: Workload, port: int, lines: list[Line], options: Options, re
     for client, request in chosen.inexpressible:
         review.append(_inexpressible(workload, port, by_client[client], request))
     return [
-        Access(Cause.OBSERVED, callers(by_client[client], options), (port,), (choice.method,), (choice.path,) if choice.path else ())
+        Access(
+            Cause.OBSERVED,
+            callers(by_client[client], options),
+            (port,),
+            (choice.method,),
+            (choice.path,) if choice.path else (),
+        )
         for client, choices in sorted(chosen.per_client.items())
         for choice in choices
     ]
@@ -230,7 +246,9 @@ def _swallowed(workload: Workload, port: int, line: Line, method: str, template:
 
 def _inexpressible(workload: Workload, port: int, line: Line, request: Request) -> ReviewItem:
     return ReviewItem(
-        item_id("inexpressible-path", party_key(line.source), party_key(workload), str(port), request.method, request.path),
+        item_id(
+            "inexpressible-path", party_key(line.source), party_key(workload), str(port), request.method, request.path
+        ),
         "inexpressible-path",
         str(workload),
         f"{line.source} → {workload} at {port}: {request.method} {request.path}",
@@ -256,8 +274,7 @@ def _namespaces(
         unseen = [
             w.name
             for w in workloads.all
-            if w.namespace == namespace and not w.host_network and in_mesh(w, options)
-            and w.key not in members
+            if w.namespace == namespace and not w.host_network and in_mesh(w, options) and w.key not in members
         ]
         name = item_id("access-default-deny", namespace)
         if any(ns == namespace for ns, _ in written) and (not unseen or name in options.accepted):
@@ -265,16 +282,24 @@ def _namespaces(
         elif unseen:
             layer.review.append(
                 ReviewItem(
-                    name, "default-deny", namespace,
+                    name,
+                    "default-deny",
+                    namespace,
                     f"no AuthorizationPolicy default deny for namespace {namespace}: {', '.join(sorted(unseen)[:8])} was never observed",
-                    "a default deny would cut off workloads whose callers are unknown", True, {"never_observed": sorted(unseen)},
+                    "a default deny would cut off workloads whose callers are unknown",
+                    True,
+                    {"never_observed": sorted(unseen)},
                 )
             )
         inbound = [
             d.line
             for d in decided.decisions
-            if d.fate is Fate.POLICY and isinstance(d.line.destination, Workload) and d.line.destination.namespace == namespace
-            and d.line.protocol == "TCP" and d.line.port not in PROXY_PORTS and d.line.because != "declared"
+            if d.fate is Fate.POLICY
+            and isinstance(d.line.destination, Workload)
+            and d.line.destination.namespace == namespace
+            and d.line.protocol == "TCP"
+            and d.line.port not in PROXY_PORTS
+            and d.line.because != "declared"
         ]
         plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
         if inbound and not plaintext:
@@ -282,9 +307,13 @@ def _namespaces(
         elif inbound and any(line.evidence.mtls for line in inbound):
             layer.review.append(
                 ReviewItem(
-                    item_id("plaintext", namespace), "plaintext", namespace,
+                    item_id("plaintext", namespace),
+                    "plaintext",
+                    namespace,
                     f"mutual TLS is not made mandatory in {namespace}: {', '.join(plaintext[:8])}",
-                    "these callers were not seen to use mutual TLS; STRICT would cut them off", False, {"callers": plaintext},
+                    "these callers were not seen to use mutual TLS; STRICT would cut them off",
+                    False,
+                    {"callers": plaintext},
                 )
             )
 

@@ -61,7 +61,9 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
     decisions: list[Decision] = []
     groups: dict[str, list[tuple[Line, rules.Held]]] = {}
     for line in lines:
-        if not any(isinstance(end, Workload) and options.wants(end.namespace) for end in (line.source, line.destination)):
+        if not any(
+            isinstance(end, Workload) and options.wants(end.namespace) for end in (line.source, line.destination)
+        ):
             decisions.append(Decision(line, Fate.NOT_ASKED))
             continue
         if _implied(line):
@@ -82,7 +84,13 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
     review = [_item(name, members) for name, members in groups.items()]
     decisions += _internet_at_large(decisions, review, options)
     for number, wanted in enumerate(options.declared):
-        decisions.append(Decision(_declared_line(wanted.source, wanted.destination, wanted.protocol, wanted.port, number, workloads), Fate.POLICY, Cause.DECLARED))
+        decisions.append(
+            Decision(
+                _declared_line(wanted.source, wanted.destination, wanted.protocol, wanted.port, number, workloads),
+                Fate.POLICY,
+                Cause.DECLARED,
+            )
+        )
     return Decisions(decisions, sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)), view)
 
 
@@ -122,7 +130,9 @@ def _item(name: str, members: list[tuple[Line, rules.Held]]) -> ReviewItem:
     line, held = members[0]
     ends = sorted({_name(member.destination) for member, _ in members})
     ports = sorted({(member.protocol, member.port) for member, _ in members})
-    shown = ", ".join(f"{protocol} {port}" for protocol, port in ports[:8]) + (f" and {len(ports) - 8} more" if len(ports) > 8 else "")
+    shown = ", ".join(f"{protocol} {port}" for protocol, port in ports[:8]) + (
+        f" and {len(ports) - 8} more" if len(ports) > 8 else ""
+    )
     targets = ", ".join(ends[:5]) + (f" and {len(ends) - 5} more" if len(ends) > 5 else "")
     sources = sorted({_name(member.source) for member, _ in members})
     who = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
@@ -144,7 +154,11 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
     found: dict[tuple[str, str, int], list[Decision]] = {}
     for decision in decisions:
         line = decision.line
-        if decision.fate is Fate.POLICY and isinstance(line.destination, Outside) and line.destination.place is Place.EXTERNAL:
+        if (
+            decision.fate is Fate.POLICY
+            and isinstance(line.destination, Outside)
+            and line.destination.place is Place.EXTERNAL
+        ):
             if line.evidence.destinations.saturated:
                 found.setdefault((party_key(line.source), line.protocol, line.port), []).append(decision)
     added: list[Decision] = []
@@ -157,16 +171,21 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
             everywhere = Outside(Place.EXTERNAL, "", "the internet at large")
             added.append(
                 Decision(
-                    Line(line.source, everywhere, protocol, port, line.standing, line.evidence, line.records), Fate.POLICY, Cause.ACCEPTED
+                    Line(line.source, everywhere, protocol, port, line.standing, line.evidence, line.records),
+                    Fate.POLICY,
+                    Cause.ACCEPTED,
                 )
             )
             continue
         count = line.evidence.destinations.estimate()
         review.append(
             ReviewItem(
-                name, "internet-egress", _name(line.source),
+                name,
+                "internet-egress",
+                _name(line.source),
                 f"{_name(line.source)} talks to the internet at large on {protocol} {port}: about {count} addresses",
-                "too many addresses to list; accepting allows every internet address on this port", True,
+                "too many addresses to list; accepting allows every internet address on this port",
+                True,
                 summary(line.evidence),
             )
         )
@@ -192,7 +211,9 @@ def _declared_line(source: str, destination: str, protocol: str, port: int, numb
 
     ends = party(source), party(destination)
     if all(isinstance(end, Outside) for end in ends):
-        raise SourceError(f"declared intent {number + 1} joins two addresses", where="--declared", hint="name a workload")
+        raise SourceError(
+            f"declared intent {number + 1} joins two addresses", where="--declared", hint="name a workload"
+        )
     return Line(*ends, protocol, port, Standing.INITIATED, Evidence(), 0, "declared")
 
 

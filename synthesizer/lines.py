@@ -78,7 +78,10 @@ _NODE_LOCAL_DNS = "169.254.20.10"
 # Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE): with no inventory
 # a private address in one of them is a ClusterIP far more likely than a server outside.
 _USUAL_SERVICE_RANGES = tuple(
-    map(ipaddress.ip_network, ("10.96.0.0/12", "172.20.0.0/16", "10.100.0.0/16", "10.43.0.0/16", "172.30.0.0/16", "34.118.224.0/20"))
+    map(
+        ipaddress.ip_network,
+        ("10.96.0.0/12", "172.20.0.0/16", "10.100.0.0/16", "10.43.0.0/16", "172.30.0.0/16", "34.118.224.0/20"),
+    )
 )
 _API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})
 _STRENGTH = {
@@ -155,8 +158,16 @@ class _Resolver:
                     records = min(records_in, records_out)
                     found.append(
                         Line(
-                            source, party, pattern.protocol, port, pattern.standing, evidence, records,
-                            pattern.because, principals, via,
+                            source,
+                            party,
+                            pattern.protocol,
+                            port,
+                            pattern.standing,
+                            evidence,
+                            records,
+                            pattern.because,
+                            principals,
+                            via,
                         )
                     )
         return found
@@ -248,7 +259,9 @@ class _Resolver:
                 workload = self.workloads.named(item.namespace, item.name)
                 if workload is not None:
                     found.append((workload, number, f"{service.namespace}/{service.name}"))
-            if endpoint.kind == "service" and not found:  # an upstream address is a pod's: the port is the pod's already
+            if (
+                endpoint.kind == "service" and not found
+            ):  # an upstream address is a pod's: the port is the pod's already
                 for item in self.inventory.backends(service):
                     workload = self.workloads.named(item.namespace, item.name)
                     if workload is not None:

@@ -37,14 +37,20 @@ def checked(path: str, text: str, expected: dict[str, Any], template: str) -> Ma
     try:
         documents = [document for _, document in kubernetes_files.documents(text.encode(), path)]
     except InventoryError as error:
-        raise RenderError(f"the rendered text is not YAML: {error}", where=template, hint="mend the template") from error
+        raise RenderError(
+            f"the rendered text is not YAML: {error}", where=template, hint="mend the template"
+        ) from error
     if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise RenderError(f"rendered {len(documents)} documents instead of one", where=template, hint="mend the template")
+        raise RenderError(
+            f"rendered {len(documents)} documents instead of one", where=template, hint="mend the template"
+        )
     document: dict[str, Any] = documents[0]
     difference = _difference(_core(expected), _core(document), "")
     if difference:
         raise RenderError(
-            f"the rendered text does not say what was decided: {difference}", where=f"{template} for {path}", hint="mend the template"
+            f"the rendered text does not say what was decided: {difference}",
+            where=f"{template} for {path}",
+            hint="mend the template",
         )
     metadata = document.get("metadata") or {}
     return Manifest(document["kind"], metadata.get("namespace", ""), metadata.get("name", ""), path, text, document)

@@ -52,7 +52,9 @@ class Renderer:
         except jinja2.TemplateNotFound as error:
             raise RenderError(f"no template {error.name}", where=template, hint="see the templates folder") from error
         except jinja2.TemplateSyntaxError as error:
-            raise RenderError(str(error.message), where=f"{error.filename or template}:{error.lineno}", hint="mend the template") from error
+            raise RenderError(
+                str(error.message), where=f"{error.filename or template}:{error.lineno}", hint="mend the template"
+            ) from error
         except (jinja2.TemplateError, TypeError) as error:
             raise RenderError(str(error), where=template, hint="mend the template") from error
 
@@ -62,7 +64,10 @@ def _environment(folder: str | None) -> jinja2.Environment:
     loaders: list[jinja2.BaseLoader] = [jinja2.FileSystemLoader(folder)] if folder else []
     loaders.append(jinja2.FunctionLoader(_packaged))
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(loaders), undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+        loader=jinja2.ChoiceLoader(loaders),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
     )
     filters: Mapping[str, Any] = {"yaml": to_yaml, "comment": to_comment}
     environment.filters.update(filters)

@@ -71,7 +71,9 @@ class Workloads:
         self.inventory = inventory
         self.of: dict[Endpoint, Workload] = {}
         self.by_address: dict[str, Workload | None] = {}  # None: seen with several workloads
-        self.accounts: dict[Endpoint, Workload] = {}  # a principal that several workloads share: which one, is not known
+        self.accounts: dict[
+            Endpoint, Workload
+        ] = {}  # a principal that several workloads share: which one, is not known
         self.all: list[Workload] = []
         self._from_inventory()
         self._from_sightings(patterns.sightings)
@@ -287,7 +289,9 @@ def _owner(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
     if sighting.owners:
         kind, _, name = min(sighting.owners).partition("/")
         return kind, name
-    names = sorted({workload_of_pod(seen.partition("|")[0]) for seen in sighting.pods} - {""}, key=lambda n: (len(n), n))
+    names = sorted(
+        {workload_of_pod(seen.partition("|")[0]) for seen in sighting.pods} - {""}, key=lambda n: (len(n), n)
+    )
     if names:
         return "", names[0]
     for key, value in sorted(endpoint.labels, key=_preference):

@@ -292,7 +292,9 @@ class FlowCounter:
             if flow_id < known.flow_id:
                 known.flow_id = flow_id
         if flow.destination_names and not swapped:
-            self.names.setdefault((near, far, protocol, dport, signal, source_port), set()).update(flow.destination_names[:8])
+            self.names.setdefault((near, far, protocol, dport, signal, source_port), set()).update(
+                flow.destination_names[:8]
+            )
 
     def event(self, record: Line) -> None:
         """Count an event that is no flow: lost events, node status, agent and debug events."""

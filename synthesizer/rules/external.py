@@ -17,7 +17,9 @@ _WIDEST = {4: 24, 6: 112}
 
 # Not the internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291.
 NOT_INTERNET = {
-    4: tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"))),
+    4: tuple(
+        map(ipaddress.ip_network, ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"))
+    ),
     6: tuple(map(ipaddress.ip_network, ("fc00::/7", "fe80::/10"))),
 }
 
@@ -52,7 +54,9 @@ def _merged(addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], full
         groups: dict[str, list[ipaddress.IPv4Address | ipaddress.IPv6Address]] = {}
         for address in left:
             groups.setdefault(str(ipaddress.ip_network((address, length), strict=False)), []).append(address)
-        taken = {cidr for cidr, group in groups.items() if len(group) > 1 and 2 ** (full - length) <= BUDGET * len(group)}
+        taken = {
+            cidr for cidr, group in groups.items() if len(group) > 1 and 2 ** (full - length) <= BUDGET * len(group)
+        }
         found += sorted(taken)
         left = [a for cidr, group in groups.items() if cidr not in taken for a in group]
     return found + [str(ipaddress.ip_network(address)) for address in left]

@@ -32,7 +32,9 @@ def nodes(line: Line, view: View) -> Held | None:
             return None
         return Held("node", "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes", False)
     if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):
-        return Held("node", "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (toEntities)", False)
+        return Held(
+            "node", "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (toEntities)", False
+        )
     return None
 
 
@@ -42,7 +44,9 @@ def cilium_entities(line: Line, view: View) -> Held | None:
         if not isinstance(party, Outside):
             continue
         if party.place is Place.INGRESS:
-            return Held("cilium-ingress", "Cilium's ingress needs a CiliumNetworkPolicy with fromEntities: [ingress]", False)
+            return Held(
+                "cilium-ingress", "Cilium's ingress needs a CiliumNetworkPolicy with fromEntities: [ingress]", False
+            )
         if party.place is Place.API_SERVER and (view.cni == "cilium" or not party.address):
             return Held(
                 "kube-apiserver",
@@ -58,6 +62,8 @@ def unselectable(line: Line, _view: View) -> Held | None:
     """A workload without any label: no selector can pick it."""
     for party in (line.source, line.destination):
         if isinstance(party, Workload) and not party.selectable:
-            why = "it runs in the host's network" if party.host_network else "no labels of it are known; give --inventory"
+            why = (
+                "it runs in the host's network" if party.host_network else "no labels of it are known; give --inventory"
+            )
             return Held("unselectable", f"no selector can pick {party}: {why}", acceptable=False)
     return None

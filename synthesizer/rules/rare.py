@@ -20,5 +20,6 @@ def one_off(line: Line, view: View) -> Held | None:
     if line.port < EPHEMERAL and view.only_port(line) and (answers(line) or line.standing.value != "inferred"):
         return None
     return Held(
-        "one-off", "a single connection to a port that is not declared and that nobody else uses; a longer window would settle it"
+        "one-off",
+        "a single connection to a port that is not declared and that nobody else uses; a longer window would settle it",
     )

@@ -17,7 +17,9 @@ from synthesizer.workloads import Workload, Workloads
 SCAN_TARGETS = 15  # distinct destinations, or
 SCAN_PORTS = 20  # distinct ports, that make a search of
 SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
-_SIDECAR_PORTS = frozenset({15020, 15021, 15090})  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
+_SIDECAR_PORTS = frozenset(
+    {15020, 15021, 15090}
+)  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
 _ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
 
 
@@ -77,7 +79,11 @@ class View:
 
     def _is_scan(self, lines: list[Line]) -> bool:
         """Many destinations or ports, few answers: judged on what nothing else vouches for."""
-        odd = [line for line in lines if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))]
+        odd = [
+            line
+            for line in lines
+            if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))
+        ]
         answered = sum(1 for line in odd if answers(line))
         targets = {_place_key(line.destination) for line in odd}
         ports = {(line.protocol, line.port) for line in odd}

@@ -1,4 +1,4 @@
-"""A cluster of three workloads in one namespace, and flows between them: web → api 8080 → db 5432; one knock is denied."""
+"""A cluster of three workloads in one namespace, and its flows: web → api 8080 → db 5432; one knock is denied."""
 
 from __future__ import annotations
 

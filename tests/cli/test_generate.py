@@ -14,7 +14,12 @@ from tests.cli.conftest import Run
 
 def test_policies_report_and_review_are_written(policies: Path) -> None:
     written = {path.relative_to(policies).as_posix() for path in policies.rglob("*") if path.is_file()}
-    assert {"leastway.json", "REVIEW.md", "shop/networkpolicy-api.yaml", "shop/networkpolicy-default-deny.yaml"} <= written
+    assert {
+        "leastway.json",
+        "REVIEW.md",
+        "shop/networkpolicy-api.yaml",
+        "shop/networkpolicy-default-deny.yaml",
+    } <= written
 
 
 def test_the_first_line_is_the_result(run: Run, tmp_path: Path, capture: Path, inventory: Path) -> None:
@@ -110,7 +115,9 @@ def test_bad_lines_are_shown_with_file_line_and_reason(run: Run, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("limit", "code"), [("1%", 1), ("0.01", 1), ("1", 1), ("10", 0), ("10%", 0), ("0.1", 0)])
-def test_more_bad_lines_than_the_limit_exit_with_1_after_the_work(run: Run, tmp_path: Path, limit: str, code: int) -> None:
+def test_more_bad_lines_than_the_limit_exit_with_1_after_the_work(
+    run: Run, tmp_path: Path, limit: str, code: int
+) -> None:
     capture = tmp_path / "flows.jsonl"
     capture.write_text(f"{CAPTURE}\n{{broken}}\n")  # one of 22
     result = run("generate", capture, "-o", tmp_path / "out", "--max-bad-lines", limit)

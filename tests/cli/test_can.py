@@ -1,0 +1,131 @@
+"""`leastway can`: one question and many."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "port", "code", "verdict"),
+    [
+        ("shop/web", "shop/api", "8080", 0, "allow"),
+        ("shop/web", "shop/db", "5432", 3, "deny"),
+        ("shop/web", "shop/api", "8081", 3, "deny"),
+        ("198.51.100.7", "shop/api", "8080", 3, "deny"),
+    ],
+)
+def test_one_question(
+    run: Run, policies: Path, inventory: Path, source: str, destination: str, port: str, code: int, verdict: str
+) -> None:
+    result = run("can", policies, "--inventory", inventory, "--from", source, "--to", destination, "--port", port)
+    assert result.exit_code == code
+    assert result.stdout.startswith(f"{verdict}: ")
+    assert "NetworkPolicy shop/" in result.stdout
+
+
+def test_one_question_as_json(run: Run, policies: Path, inventory: Path) -> None:
+    ends = ("--from", "shop/web", "--to", "shop/api", "--port", "8080")
+    result = run("can", policies, "--inventory", inventory, *ends, "--format", "json")
+    told = json.loads(result.stdout)
+    assert told["verdict"] == "allow"
+    assert "rule" in told["because"]
+
+
+def test_an_end_that_does_not_exist_is_one_line_with_the_nearest_name(
+    run: Run, policies: Path, inventory: Path
+) -> None:
+    result = run("can", policies, "--inventory", inventory, "--from", "shop/wbe", "--to", "shop/api", "--port", "8080")
+    assert result.exit_code == 1
+    assert "did you mean" in result.stderr
+    assert "shop/web" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_many_questions_give_one_line_each_in_order(run: Run, policies: Path, inventory: Path, tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    asked = [
+        {"from": "shop/web", "to": "shop/api", "protocol": "TCP", "port": 8080, "id": 1},
+        {"from": "shop/web", "to": "shop/db", "port": 5432, "id": 2},
+        {"from": "shop/nobody", "to": "shop/db", "port": 5432, "id": 3},
+        {"from": "10.0.0.1", "to": "10.0.0.2", "port": 8080, "id": 4},
+    ]
+    questions.write_text("".join(json.dumps(question) + "\n" for question in asked))
+    result = run("can", policies, "--inventory", inventory, "--queries", questions)
+    assert result.exit_code == 0
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["id"] for answer in answers] == [1, 2, 3, 4]
+    assert [answer["verdict"] for answer in answers[:3]] == ["allow", "deny", "undefined"]
+    assert all(answer["because"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nope",
+        "[]",
+        "{}",
+        '{"from": "shop/web"}',
+        '{"from": "shop/web", "to": "shop/api", "port": true}',
+        '{"from": "shop/web", "to": "shop/api", "port": 70000}',
+        '{"from": 1, "to": "shop/api", "port": 1}',
+        "[" * 100_000,
+        '{"from": "shop/web", "to": "shop/api", "port": 1, "path": {}}',
+        "\x00\x01",
+    ],
+)
+def test_a_line_that_is_no_question_is_undefined_and_does_not_stop_the_rest(
+    run: Run, policies: Path, inventory: Path, line: str
+) -> None:
+    good = '{"from": "shop/web", "to": "shop/api", "port": 8080}'
+    result = run("can", policies, "--inventory", inventory, "--queries", "-", stdin=f"{line}\n{good}\n")
+    first, second = (json.loads(text) for text in result.stdout.splitlines())
+    assert result.exit_code == 1
+    assert (first["verdict"], second["verdict"]) == ("undefined", "allow")
+    assert "-:1 " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--from", "a/b", "--to", "a/c"), "--port"),
+        (("--from", "a/b", "--port", "1"), "--to"),
+        (("--to", "a/b", "--port", "1"), "--from"),
+        (("--from", "a/b", "--to", "a/c", "--port", "0"), "--port"),
+        (("--queries", "-", "--from", "a/b"), "--from"),
+    ],
+)
+def test_wrong_usage_names_the_option(
+    run: Run, policies: Path, inventory: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    result = run("can", policies, "--inventory", inventory, *arguments)
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
+def test_without_an_inventory_it_is_a_usage_error(run: Run, policies: Path) -> None:
+    result = run("can", policies, "--from", "a/b", "--to", "a/c", "--port", "1")
+    assert result.exit_code == 2
+    assert "--inventory" in result.stderr
+
+
+def test_queries_that_are_not_there_are_one_line(run: Run, policies: Path, inventory: Path, tmp_path: Path) -> None:
+    result = run("can", policies, "--inventory", inventory, "--queries", tmp_path / "nowhere")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_mesh_is_assumed_where_istio_policies_are_judged(run: Run, tmp_path: Path, inventory: Path) -> None:
+    path = tmp_path / "deny.yaml"
+    path.write_text(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: d, namespace: shop}\nspec: {}\n"
+    )
+    ends = ("--from", "shop/web", "--to", "shop/api", "--port", "8080")
+    result = run("can", path, "--inventory", inventory, *ends)
+    assert result.exit_code == 3
+    assert "mesh sidecar" in result.stderr
+    assert run("can", path, "--inventory", inventory, *ends, "--mesh", "none").exit_code == 0

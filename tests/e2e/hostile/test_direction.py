@@ -1,0 +1,208 @@
+"""Who opened the connection: replies in every disguise that real captures have, and none of them becomes a rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.hostile.scene import Scene
+
+BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+
+
+@BOTH
+@pytest.mark.parametrize("client", [41_000, 20_011])
+@pytest.mark.parametrize("syn", [True, False], ids=["with-syn", "without-syn"])
+def test_netkit_replies_marked_new(tmp_path: Path, syn: bool, client: int, inventory: bool) -> None:
+    """cilium#47913: the server's packets come as new connections to the client's port."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    other = s.pod("shop/other")
+    s.talk(other, api, 8080)
+    for number in range(6):
+        port = client + number * 13
+        if syn:
+            s.packet(web, api, port, 8080, flags="SYN", reason="NEW")
+        s.packet(web, api, port, 8080, flags="ACK PSH", reason="NEW")
+        s.packet(api, web, 8080, port, flags="ACK PSH", reason="NEW", node=web.node)
+    out = s.run(tmp_path, inventory=inventory)
+    asks = [("shop/api", "shop/web", client + n * 13) for n in range(6)]
+    assert out.wrong([("shop/web", "shop/api", 8080), ("shop/other", "shop/api", 8080)], asks) == []
+
+
+@BOTH
+def test_only_replies_marked_new_and_nothing_else(tmp_path: Path, inventory: bool) -> None:
+    """Only the disguised replies were captured: no rule at a client's port, whatever else is concluded."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    ports = [40_000 + n * 17 for n in range(6)]
+    for port in ports:
+        s.packet(api, web, 8080, port, flags="ACK PSH", reason="NEW")
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([], [("shop/api", "shop/web", port) for port in ports], closed=False) == []
+
+
+@BOTH
+def test_only_replies_marked_new_to_low_client_ports(tmp_path: Path, inventory: bool) -> None:
+    """The same with ip_local_port_range below 32768."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    ports = [20_000 + n * 17 for n in range(6)]
+    for port in ports:
+        s.packet(api, web, 8080, port, flags="ACK PSH", reason="NEW")
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([], [("shop/api", "shop/web", port) for port in ports], closed=False) == []
+
+
+@BOTH
+def test_syn_ack_marked_not_a_reply(tmp_path: Path, inventory: bool) -> None:
+    """SYN+ACK is the server's, whatever `is_reply` says."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for number in range(4):
+        port = 45_000 + number * 11
+        s.packet(web, api, port, 8080, flags="SYN", reason="NEW")
+        s.packet(api, web, 8080, port, flags="SYN ACK", reply=False, reason="NEW", node=web.node)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/api", "shop/web", 45_000 + n * 11) for n in range(4)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied) == []
+
+
+@BOTH
+def test_is_reply_true_on_a_request_at_the_end(tmp_path: Path, inventory: bool) -> None:
+    """retina#1417: the client's last packets are marked as replies."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for record in s.talk(web, api, 8080, times=4):
+        flow = record["flow"]
+        if flow["l4"]["TCP"]["flags"] == {"ACK": True, "PSH": True}:
+            flow["is_reply"] = True
+            flow["l4"]["TCP"]["flags"] = {"ACK": True, "FIN": True}
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/api", "shop/web", 8080)]) == []
+
+
+@BOTH
+def test_only_the_deprecated_reply_field(tmp_path: Path, inventory: bool) -> None:
+    """`reply: true` or absent, no `is_reply` anywhere."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for record in s.talk(web, api, 8080, times=4):
+        if record["flow"].pop("is_reply", None):
+            record["flow"]["reply"] = True
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("questions", [True, False], ids=["with-questions", "answers-only"])
+def test_udp_answers_after_conntrack_expiry(tmp_path: Path, inventory: bool, questions: bool) -> None:
+    """DNS answers that come as new connections 53 → ephemeral."""
+    s = Scene()
+    web = s.pod("shop/web")
+    dns = s.pod("kube-system/coredns", {"k8s-app": "kube-dns"})
+    ports = [50_000 + n * 31 for n in range(5)]
+    for port in ports:
+        if questions:
+            s.packet(web, dns, port, 53, "UDP", reason="NEW")
+        s.packet(dns, web, 53, port, "UDP", reason="NEW", node=web.node)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("kube-system/coredns", "shop/web", port, "UDP") for port in ports]
+    assert out.wrong([("shop/web", "kube-system/coredns", 53, "UDP")], denied) == []
+
+
+@BOTH
+def test_grpc_server_at_an_ephemeral_port(tmp_path: Path, inventory: bool) -> None:
+    """50051 lies in the ephemeral range and is a server all the same."""
+    s = Scene()
+    cart, catalog = s.pod("shop/cart"), s.pod("shop/catalog", ports=((50_051, "TCP"),))
+    s.talk(cart, catalog, 50_051)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/cart", "shop/catalog", 50_051)], [("shop/catalog", "shop/cart", 50_051)]) == []
+
+
+@BOTH
+def test_grpc_mid_stream_only(tmp_path: Path, inventory: bool) -> None:
+    """A long-lived gRPC connection that was open before the capture; both ports are ephemeral; the marks are right."""
+    s = Scene()
+    cart, catalog = s.pod("shop/cart"), s.pod("shop/catalog", ports=((50_051, "TCP"),))
+    for _ in range(5):
+        s.packet(cart, catalog, 39_777, 50_051, flags="ACK PSH", reply=False, reason="ESTABLISHED")
+        s.packet(catalog, cart, 50_051, 39_777, flags="ACK PSH", reply=True, reason="REPLY", node=cart.node)
+    out = s.run(tmp_path, inventory=inventory)
+    legitimate = [("shop/cart", "shop/catalog", 50_051)] if inventory else []
+    denied = [("shop/catalog", "shop/cart", 39_777), ("shop/catalog", "shop/cart", 50_051)]
+    assert out.wrong(legitimate, denied, closed=inventory) == []
+
+
+@BOTH
+def test_long_lived_database_pool_mid_stream(tmp_path: Path, inventory: bool) -> None:
+    """No SYN in the window; pools are legitimate and a deny would hit at the next reconnect."""
+    s = Scene()
+    api, db = s.pod("shop/api"), s.pod("shop/db", kind="StatefulSet")
+    for _ in range(5):
+        s.packet(api, db, 39_777, 5432, flags="ACK PSH", reply=False, reason="ESTABLISHED")
+        s.packet(db, api, 5432, 39_777, flags="ACK PSH", reply=True, reason="REPLY", node=api.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/api", "shop/db", 5432)], [("shop/db", "shop/api", 39_777)]) == []
+
+
+@BOTH
+def test_no_mark_and_no_flags_at_all(tmp_path: Path, inventory: bool) -> None:
+    """Overlay records only: neither `is_reply` nor flags; the ports tell."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for number in range(5):
+        s.packet(web, api, 41_000 + number, 8080, reply=None, point="TO_OVERLAY", node=web.node)
+        s.packet(api, web, 8080, 41_000 + number, reply=None, point="TO_OVERLAY", node=api.node)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/api", "shop/web", 41_000 + n) for n in range(5)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied) == []
+
+
+@BOTH
+def test_gossip_on_the_same_port_both_ways(tmp_path: Path, inventory: bool) -> None:
+    """Members of two StatefulSets gossip 7946 → 7946 over TCP and UDP, either side first."""
+    s = Scene()
+    left, right = s.pod("mon/left", kind="StatefulSet"), s.pod("mon/right", kind="StatefulSet")
+    for one, two in ((left, right), (right, left)):
+        s.talk(one, two, 7946, "UDP", sport=7946, times=4)
+        s.talk(one, two, 7946, times=3)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [(a, b, 7946, p) for a, b in (("mon/left", "mon/right"), ("mon/right", "mon/left")) for p in ("TCP", "UDP")]
+    assert out.wrong(wanted) == []
+
+
+@BOTH
+def test_the_loser_of_a_symmetric_pair_is_not_invented(tmp_path: Path, inventory: bool) -> None:
+    """web calls api at 8080, api calls back at 9000: two edges, and not their cross product."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    s.talk(api, web, 9000)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080), ("shop/api", "shop/web", 9000)]) == []
+
+
+@BOTH
+def test_traffic_direction_lies(tmp_path: Path, inventory: bool) -> None:
+    """cilium#36814: records at the destination say EGRESS, others say nothing: it decides nothing."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for record, claim in zip(s.talk(web, api, 8080, times=4), ["EGRESS", "INGRESS", "TRAFFIC_DIRECTION_UNKNOWN"] * 6):
+        record["flow"]["traffic_direction"] = claim
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+
+
+@BOTH
+def test_passive_ftp_data_ports(tmp_path: Path, inventory: bool) -> None:
+    """An opened and answered connection to an ephemeral port is somebody's, but each port is used once: no /any rule."""
+    s = Scene()
+    web, ftp = s.pod("shop/web"), s.pod("shop/ftp")
+    s.talk(web, ftp, 21)
+    for number in range(4):
+        s.talk(web, ftp, 50_100 + number, times=1)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/ftp", 21)], [("shop/ftp", "shop/web", 50_100)], closed=False) == []

@@ -1,0 +1,100 @@
+"""Names must resolve after isolation, whoever the resolver is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.hostile.scene import Scene
+
+BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+DNS = {"k8s-app": "kube-dns"}
+
+
+@BOTH
+def test_over_tcp_only(tmp_path: Path, inventory: bool) -> None:
+    """Both protocols are needed, whichever was seen."""
+    s = Scene()
+    web, api, dns = s.pod("shop/web"), s.pod("shop/api"), s.pod("kube-system/coredns", DNS)
+    s.talk(web, api, 8080)
+    s.dns(web, dns, protocol="TCP")
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [(w, "kube-system/coredns", 53, p) for w in ("shop/web", "shop/api") for p in ("TCP", "UDP")]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted]) == []
+
+
+@BOTH
+def test_openshift_listens_at_5353(tmp_path: Path, inventory: bool) -> None:
+    """dns-default in openshift-dns: pod port 5353."""
+    s = Scene()
+    labels = {"dns.operator.openshift.io/daemonset-dns": "default"}
+    web, dns = s.pod("shop/web"), s.pod("openshift-dns/dns-default", labels, kind="DaemonSet")
+    s.dns(web, dns, 5353)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "openshift-dns/dns-default", 5353, p) for p in ("TCP", "UDP")]
+    assert out.wrong(wanted) == []
+    assert {d["metadata"]["namespace"] for d in out.policies("NetworkPolicy")} == {"shop"}
+
+
+@BOTH
+@pytest.mark.parametrize("labels", [("world",), ("host",), ("remote-node", "host")], ids="+".join)
+def test_node_local_cache(tmp_path: Path, inventory: bool, labels: tuple[str, ...]) -> None:
+    """169.254.20.10 is the node's cache: link-local, not metadata."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    s.dns(web, s.place("169.254.20.10", *labels, identity=2 if labels == ("world",) else 1))
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "169.254.20.10", 53, p) for p in ("TCP", "UDP")]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted], [("shop/web", "169.254.169.254", 80)]) == []
+
+
+@BOTH
+def test_none_seen_at_all(tmp_path: Path, inventory: bool) -> None:
+    """Aggregation hid it: kube-dns is allowed nevertheless."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.pod("kube-system/coredns", DNS)
+    s.talk(web, api, 8080)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [(w, "kube-system/coredns", 53, p) for w in ("shop/web", "shop/api") for p in ("TCP", "UDP")]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted]) == []
+
+
+@BOTH
+def test_a_dns_server_of_the_application(tmp_path: Path, inventory: bool) -> None:
+    """A workload that listens at 53 and is not the cluster's resolver is an ordinary edge, not the namespace's DNS."""
+    s = Scene()
+    web, api, powerdns = s.pod("shop/web"), s.pod("shop/api"), s.pod("edge/powerdns")
+    s.talk(web, api, 8080)
+    s.dns(web, powerdns)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), ("shop/web", "edge/powerdns", 53, "UDP")]
+    assert out.wrong(wanted, [("shop/api", "edge/powerdns", 53, "UDP")]) == []
+
+
+@BOTH
+def test_pods_that_claim_to_be_the_resolver(tmp_path: Path, inventory: bool) -> None:
+    """A label anybody may set must not open a whole namespace to a pod that nobody but one asked."""
+    s = Scene()
+    web, api, fake = s.pod("shop/web"), s.pod("shop/api"), s.pod("evil/tunnel", DNS)
+    real = s.pod("kube-system/coredns", DNS)
+    s.talk(web, api, 8080)
+    s.dns(api, real)
+    s.dns(web, fake)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/api", "evil/tunnel", 53, "UDP"), ("shop/api", "evil/tunnel", 53, "TCP")]
+    assert out.wrong([("shop/web", "shop/api", 8080), ("shop/api", "kube-system/coredns", 53, "UDP")], denied) == []
+
+
+@BOTH
+def test_the_proxys_own_upstream_lookup(tmp_path: Path, inventory: bool) -> None:
+    """remote-node → kube-dns:53 is Cilium's DNS proxy: no traceback, no policy in kube-system, no rule for nodes."""
+    s = Scene()
+    web, dns = s.pod("shop/web"), s.pod("kube-system/coredns", DNS)
+    s.dns(web, dns)
+    s.dns(s.place("172.18.0.3", "remote-node", identity=6), dns)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "kube-system/coredns", 53, "UDP")]) == []
+    assert {d["metadata"]["namespace"] for d in out.policies("NetworkPolicy")} == {"shop"}
