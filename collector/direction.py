@@ -1,8 +1,8 @@
 """Who opened the connection, and how sure we are.
 
 Two phases. `first_look` decides from one record alone, in the fold. What it leaves open is kept with both ports, and
-`settle` decides it at the end, when all listening ports are known: declared ones, ports at which certain connections were
-answered, the same conversation seen the other way round, and last the ephemeral range.
+`settle` decides it at the end, when all listening ports are known: declared ones, ports at which certain connections
+were answered, the same conversation seen the other way round, and last the ephemeral range.
 
 Invariant: a record never yields a pattern at an ephemeral destination port unless that port is known to listen, or the
 initiator's own SYN names it; what cannot be settled keeps `Standing.OPEN` and never becomes a rule.
@@ -29,9 +29,12 @@ SPREAD = 3  # distinct ports on one side, against one on the other, that tell a 
 
 
 class _Flags(Interface):
-    SYN: bool
-    ACK: bool
-    RST: bool
+    @property
+    def SYN(self) -> bool | None: ...  # noqa: N802  # TCP's own names
+    @property
+    def ACK(self) -> bool | None: ...  # noqa: N802
+    @property
+    def RST(self) -> bool | None: ...  # noqa: N802
 
 
 def first_look(
@@ -39,8 +42,8 @@ def first_look(
 ) -> tuple[bool, str]:
     """Judge one record: (is it the reply's direction, the `Signal` value that it gives).
 
-    `reply` is Hubble's `is_reply` (None = unknown). `verdict` tells that this is a policy verdict, which Cilium gives for
-    the first packet of a connection. With "open" nothing is swapped.
+    `reply` is Hubble's `is_reply` (None = unknown). `verdict` tells that this is a policy verdict, which Cilium gives
+    for the first packet of a connection. With "open" nothing is swapped.
     """
     if flags is not None and flags.SYN:
         if flags.ACK:
@@ -52,7 +55,7 @@ def first_look(
         return True, "refused" if flags is not None and flags.RST else "answered"
     if reply is None:
         return False, "open"
-    if (sport >= EPHEMERAL or not sport) and dport < EPHEMERAL or dport < PRIVILEGED or sport == dport:
+    if ((sport >= EPHEMERAL or not sport) and dport < EPHEMERAL) or dport < PRIVILEGED or sport == dport:
         return False, "carried" if protocol == "TCP" and not verdict else "opened"
     return False, "open"
 
@@ -131,7 +134,7 @@ class _Settlement:
         for port, evidence in self.ports[key]:
             opened = evidence.count(Signal.OPENED)
             alive = evidence.count(Signal.ANSWERED) or evidence.count(Signal.CARRIED)
-            by_proxy = alive and evidence.requests or evidence.mtls
+            by_proxy = (alive and evidence.requests) or evidence.mtls
             if by_proxy or (opened and (alive or (party, key.protocol) not in self.talking)):
                 ports.add(port)
 
@@ -147,7 +150,7 @@ class _Settlement:
     def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence) -> None:
         opened, carried = evidence.count(Signal.OPENED), evidence.count(Signal.CARRIED)
         answered = evidence.count(Signal.ANSWERED)
-        certain = opened > 0 and key.protocol == "TCP" or evidence.count(Signal.AUDITED) > 0
+        certain = (opened > 0 and key.protocol == "TCP") or evidence.count(Signal.AUDITED) > 0
         seen_by_proxy = bool(evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext)
         if not (opened or carried or answered or evidence.count(Signal.AUDITED)):
             if evidence.count(Signal.DENIED):
@@ -155,20 +158,19 @@ class _Settlement:
             elif seen_by_proxy or evidence.count(Signal.REFUSED):
                 self._put(key, port, Standing.UNANSWERED, evidence, "refused or never completed")
             return
-        if not certain and not seen_by_proxy and not self._knows(key.destination, key.protocol, port):
-            if self._looks_like_replies(key, port, evidence, bool(opened or carried)):
-                return
+        weak = not certain and not seen_by_proxy and not self._knows(key.destination, key.protocol, port)
+        if weak and self._looks_like_replies(key, port, evidence, bool(opened or carried)):
+            return
         standing, because = self._standing(key, evidence, opened, carried, answered, seen_by_proxy)
         self._put(key, port, standing, evidence, because)
 
     def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
         """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
-        if port >= EPHEMERAL and not claimed or self._mirrored(key):
+        if (port >= EPHEMERAL and not claimed) or self._mirrored(key):
             unknown = [p for p, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
-            if port >= EPHEMERAL or len(unknown) >= SPREAD:
-                if self._mirrored(key):
-                    self.patterns.quality.skipped.add("reply marked as a new connection", 1)
-                    return True
+            if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._mirrored(key):
+                self.patterns.quality.skipped.add("reply marked as a new connection", 1)
+                return True
             self._put(key, port, Standing.OPEN, evidence, "only one direction was seen, at a port not known to listen")
             return True
         return False
@@ -200,7 +202,7 @@ class _Settlement:
             forward, because = None, ""
         else:
             forward, because = self._by_ports(edge, sport, dport)
-            if forward is not None and (says_new and not forward or says_reply and forward):
+            if forward is not None and ((says_new and not forward) or (says_reply and forward)):
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
             if (self._mirrored(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(key, sport, dport):

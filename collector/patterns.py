@@ -162,7 +162,7 @@ class Edge:
         self.open.merge(other.open)
 
     def evidence(self, port: int, signal: str, source_port: int = 0) -> Evidence:
-        """The evidence that records with this signal (a `Signal` value) belong to; add to it at once, it may be dropped."""
+        """The evidence that records with this signal (a `Signal` value) belong to; add to it at once."""
         if signal == "open":
             pairs = self.open
             pair = (source_port, port)

@@ -12,9 +12,9 @@ from collector.sketch import Tally
 class Quality:
     """Counts that the reader of a policy must know.
 
-    `records` by origin; `skipped` records by reason (kinds that carry no connection); `bad` unreadable records by reason;
-    `lost` events by "node source"; `nodes` status changes by "STATE node"; `masked` records that lack a field, by field;
-    `first`/`last` in unix seconds (0 = none); `replies` records that show replies at all.
+    `records` by origin; `skipped` records by reason (kinds that carry no connection); `bad` unreadable records by
+    reason; `lost` events by "node source"; `nodes` status changes by "STATE node"; `masked` records that lack a field,
+    by field; `first`/`last` in unix seconds (0 = none); `replies` records that show replies at all.
     """
 
     __slots__ = ("bad", "first", "last", "lost", "masked", "nodes", "records", "replies", "skipped")

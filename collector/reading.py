@@ -12,6 +12,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -70,17 +71,15 @@ def read(inputs: Sequence[str], progress: Progress | None = None) -> Reading:
 def _files(name: str) -> list[str]:
     if name == "-":
         return [name]
-    import os
-
-    if "://" in name or not os.path.exists(name):
+    path = Path(name)
+    if "://" in name or not path.exists():
         return _remote_files(name)
-    if not os.path.isdir(name):
+    if not path.is_dir():
         return [name]
     found = sorted(
-        os.path.join(folder, file)
-        for folder, _, files in os.walk(name)
-        for file in files
-        if not file.startswith(".") and not file.upper().startswith(("LICENSE", "README"))
+        str(file)
+        for file in path.rglob("*")
+        if file.is_file() and not file.name.startswith(".") and not file.name.upper().startswith(("LICENSE", "README"))
     )
     if not found:
         raise SourceError("the folder holds no files", where=name, hint="give the folder that holds the captures")
@@ -150,16 +149,16 @@ def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> 
 
         raw = stack.enter_context(fsspec.open(name, "rb"))
     else:
-        raw = stack.enter_context(open(name, "rb"))
+        raw = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115  # the stack closes it
     buffered = io.BufferedReader(_Counted(raw, name, progress), 1 << 20)
     magic = buffered.peek(4)[:4]
     if magic[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=buffered)
+        return io.BufferedReader(gzip.GzipFile(fileobj=buffered), 1 << 20)
     if magic == b"\x28\xb5\x2f\xfd":
         import zstandard
 
         unpacked = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
-        return io.BufferedReader(unpacked, 1 << 20)  # type: ignore[arg-type]  # a raw stream in all but name
+        return io.BufferedReader(unpacked, 1 << 20)
     return buffered
 
 
@@ -203,7 +202,7 @@ def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) 
 
     A line that opens an object at column 0 while another is unfinished starts anew: the unfinished one was broken off.
     """
-    if line[:1] == b"[" and not line[1:].lstrip()[:1] in (b"{", b"", b"]"):
+    if line[:1] == b"[" and line[1:].lstrip()[:1] not in (b"{", b"", b"]"):
         yield number, line  # a text log line: [2024-01-01T...]
         return
     parts = [line]

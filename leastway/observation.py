@@ -91,9 +91,8 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
 
 def _end(party: Party) -> tuple[str, str]:
     """The judge's name for a party and its address; ("", "") when it has none."""
-    if isinstance(party, Workload):
+    if not isinstance(party, Outside):
         return str(party), ""
-    assert isinstance(party, Outside)
     if party.place in _ENTITIES:
         return _ENTITIES[party.place], party.address
     return party.address.removesuffix("/32").removesuffix("/128"), party.address

@@ -1,6 +1,7 @@
 """The only wiring of collect → synthesise → verify → write.
 
-Invariant: nothing is written that was not judged first, and everything that is written depends on inputs and options only.
+Invariant: nothing is written that was not judged first, and everything that is written depends on inputs and options
+only.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def detected_mesh(patterns: Patterns) -> Mesh:
 
 
 def declared(path: str) -> tuple[Declared, ...]:
-    """Read a file of declared intents: a YAML or JSON list of `from`, `to`, `port`, and optionally `protocol`, `because`.
+    """Read a file of declared intents: a YAML or JSON list of `from`, `to`, `port`, if need be `protocol`, `because`.
 
     Raises SourceError that says which entry is wrong and how.
     """

@@ -47,8 +47,9 @@ def synthesize(
     flows = "hubble" in patterns.quality.records
     decided = decide(lines(patterns, workloads, inventory), workloads, options, network=flows)
     network = network_intents(decided, workloads, inventory, options) if flows else Network([], [])
-    access = access_intents(decided, workloads, inventory, options)
-    manifests = [outputs.manifest(i, renderer) for i in (*network.intents, *access.intents, *access.mutual_tls)]
+    access = access_intents(decided, workloads, options)
+    intents: list[outputs.Intent] = [*network.intents, *access.intents, *access.mutual_tls]
+    manifests = [outputs.manifest(intent, renderer) for intent in intents]
     manifests += [
         kustomization.manifest(namespace, manifests, renderer) for namespace in sorted({m.namespace for m in manifests})
     ]

@@ -1,7 +1,7 @@
 """Decisions → AuthorizationPolicy and PeerAuthentication intents: who may call a mesh workload, and how.
 
-Invariant: every access names ports and never mixes layers: either methods and paths of HTTP, or a TCP port alone. A rule
-with an HTTP field on a TCP port would silently allow nothing (Istio, "AuthorizationPolicy", TCP filter chains).
+Invariant: every access names ports and never mixes layers: either methods and paths of HTTP, or a TCP port alone. A
+rule with an HTTP field on a TCP port would silently allow nothing (Istio, "AuthorizationPolicy", TCP filter chains).
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from collector.patterns import Evidence
 from collector.paths import Request, templates
+from collector.patterns import Evidence
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
-from synthesizer.inventory import Inventory
-from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.lines import Line, party_key
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.workloads import Workload, Workloads
@@ -33,7 +32,7 @@ class AccessLayer(msgspec.Struct):
     review: list[ReviewItem]
 
 
-def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
+def access_intents(decided: Decisions, workloads: Workloads, options: Options) -> AccessLayer:
     """One ALLOW intent a mesh workload whose callers were seen, a default deny and mutual TLS where they are safe."""
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
@@ -182,9 +181,8 @@ def _http(workload: Workload, port: int, lines: list[Line], options: Options, re
         if only_rejected:
             review.append(_rejected(workload, port, line, only_rejected))
     chosen = templates({client: requests for client, requests in usage.items() if requests})
-    for client, choices in sorted(chosen.per_client.items()):
-        for item in (s for s in chosen.swallowed if s.client == client):
-            review.append(_swallowed(workload, port, by_client[client], item.method, item.template, item.path))
+    for item in chosen.swallowed:
+        review.append(_swallowed(workload, port, by_client[item.client], item.method, item.template, item.path))
     for client, request in chosen.inexpressible:
         review.append(_inexpressible(workload, port, by_client[client], request))
     return [
@@ -285,7 +283,7 @@ def _namespaces(
                     name,
                     "default-deny",
                     namespace,
-                    f"no AuthorizationPolicy default deny for namespace {namespace}: {', '.join(sorted(unseen)[:8])} was never observed",
+                    f"no AuthorizationPolicy default deny for {namespace}: {', '.join(sorted(unseen)[:8])} never observed",
                     "a default deny would cut off workloads whose callers are unknown",
                     True,
                     {"never_observed": sorted(unseen)},
@@ -316,6 +314,3 @@ def _namespaces(
                     {"callers": plaintext},
                 )
             )
-
-
-__all__ = ["AccessLayer", "Outside", "Place", "access_intents"]

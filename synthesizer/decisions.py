@@ -13,12 +13,12 @@ import msgspec
 from collector.direction import Standing
 from collector.patterns import Evidence
 from synthesizer import rules
-from synthesizer.intent import Cause
+from synthesizer.intent import BlockPeer, Cause
 from synthesizer.lines import Line, Outside, Party, Place, party_key
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.rules import dns, external
-from synthesizer.rules.view import View
+from synthesizer.rules.view import Held, View
 from synthesizer.workloads import Workload, Workloads
 
 
@@ -59,7 +59,7 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
     """
     view = View(lines, workloads, options.cni)
     decisions: list[Decision] = []
-    groups: dict[str, list[tuple[Line, rules.Held]]] = {}
+    groups: dict[str, list[tuple[Line, Held]]] = {}
     for line in lines:
         if not any(
             isinstance(end, Workload) and options.wants(end.namespace) for end in (line.source, line.destination)
@@ -126,7 +126,7 @@ def _subject(line: Line, kind: str) -> tuple[str, ...]:
     return (source, destination, line.protocol, str(line.port))
 
 
-def _item(name: str, members: list[tuple[Line, rules.Held]]) -> ReviewItem:
+def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
     line, held = members[0]
     ends = sorted({_name(member.destination) for member, _ in members})
     ports = sorted({(member.protocol, member.port) for member, _ in members})
@@ -154,13 +154,9 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
     found: dict[tuple[str, str, int], list[Decision]] = {}
     for decision in decisions:
         line = decision.line
-        if (
-            decision.fate is Fate.POLICY
-            and isinstance(line.destination, Outside)
-            and line.destination.place is Place.EXTERNAL
-        ):
-            if line.evidence.destinations.saturated:
-                found.setdefault((party_key(line.source), line.protocol, line.port), []).append(decision)
+        outside = isinstance(line.destination, Outside) and line.destination.place is Place.EXTERNAL
+        if decision.fate is Fate.POLICY and outside and line.evidence.destinations.saturated:
+            found.setdefault((party_key(line.source), line.protocol, line.port), []).append(decision)
     added: list[Decision] = []
     for (source, protocol, port), group in sorted(found.items()):
         name = item_id("internet-egress", source, protocol, str(port))
@@ -217,8 +213,8 @@ def _declared_line(source: str, destination: str, protocol: str, port: int, numb
     return Line(*ends, protocol, port, Standing.INITIATED, Evidence(), 0, "declared")
 
 
-def block_of(address: str) -> tuple[external.BlockPeer, ...]:
+def block_of(address: str) -> tuple[BlockPeer, ...]:
     """The block of one outside address or declared CIDR; the internet for ""."""
     if not address:
         return external.internet((4,))
-    return (external.BlockPeer(str(ipaddress.ip_network(address, strict=False))),)
+    return (BlockPeer(str(ipaddress.ip_network(address, strict=False))),)

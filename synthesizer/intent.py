@@ -1,7 +1,7 @@
 """Policy before any dialect: what a workload may do, and why.
 
-Invariant: everything here is immutable, ordered and comparable, so that two runs on the same patterns give equal intents
-and an output can be read back and compared with the intent that it was rendered from.
+Invariant: everything here is immutable, ordered and comparable, so that two runs on the same patterns give equal
+intents and an output can be read back and compared with the intent that it was rendered from.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def party_key(party: Party) -> str:
 
 
 _NODE_LOCAL_DNS = "169.254.20.10"
-# Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE): with no inventory
-# a private address in one of them is a ClusterIP far more likely than a server outside.
+# Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE): with no
+# inventory a private address in one of them is a ClusterIP far more likely than a server outside.
 _USUAL_SERVICE_RANGES = tuple(
     map(
         ipaddress.ip_network,
@@ -140,7 +140,7 @@ class _Resolver:
         for endpoint, sighting in patterns.sightings.items():
             if endpoint.kind == "entity" and endpoint.entity in NODE_ENTITIES:
                 self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {""}
-        seen_pods = {a for a in workloads.by_address} | {a for w in inventory.workloads for a in w.addresses}
+        seen_pods = set(workloads.by_address)
         # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.
         self.pod_ranges = {_around(a, 24, 120) for a in seen_pods}
         self.node_ranges = {_around(a, 24, 120) for a in self.nodes}

@@ -32,7 +32,8 @@ class Manifest(msgspec.Struct, frozen=True):
 def checked(path: str, text: str, expected: dict[str, Any], template: str) -> Manifest:
     """The manifest of a rendered text.
 
-    Raises RenderError when the text is not one YAML document equal to `expected`, metadata labels and annotations apart.
+    Raises RenderError when the text is not one YAML document equal to `expected`, metadata labels and annotations
+    apart.
     """
     try:
         documents = [document for _, document in kubernetes_files.documents(text.encode(), path)]

@@ -1,7 +1,7 @@
 """Decisions → NetworkPolicy intents: what each workload's pods may open and accept.
 
-Invariant: a connection that became policy is allowed on both sides, by the source's egress and the destination's ingress
-rule, unless that side's namespace is not ours to isolate.
+Invariant: a connection that became policy is allowed on both sides, by the source's egress and the destination's
+ingress rule, unless that side's namespace is not ours to isolate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from synthesizer.intent import (
     Peer,
     PodPeer,
     Port,
-    Rule,
     Target,
     fewest_rules,
 )
@@ -34,6 +33,7 @@ _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
 _AMBIENT_PROBES = BlockPeer("169.254.7.127/32")
 HBONE = 15008
 
+Key = tuple[str, str, str]  # of a workload
 Pairs = dict[tuple[Peer, Port], Cause]
 
 
@@ -48,25 +48,25 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
     """One intent a workload that Hubble observed, one default deny and one DNS intent a namespace."""
     ours = [w for w in workloads.all if options.wants(w.namespace)]
     seen = _observed(decided, ours)
-    ingress, egress, resolvers = _permissions(decided, inventory, options)
+    granted = _Permissions(decided, inventory, options)
     intents: list[NetworkIntent] = []
     review: list[ReviewItem] = []
-    everyone = {line for questions in resolvers.values() for line in questions}
+    everyone = {line for questions in granted.resolvers.values() for line in questions}
     for namespace in sorted({w.namespace for w in seen}):
         here = [w for w in seen if w.namespace == namespace]
         unseen = [w for w in ours if w.namespace == namespace and w not in seen and not w.host_network]
         name = item_id("default-deny", namespace)
         held = bool(unseen) and name not in options.accepted
-        lookup = {pair: Cause.DNS for pair in dns.permissions(resolvers.get(namespace) or everyone)}
+        lookup = dict.fromkeys(dns.permissions(granted.resolvers.get(namespace) or everyone), Cause.DNS)
         for workload in here:
-            out = dict(egress.get(workload.key, {}))
+            out = dict(granted.egress.get(workload.key, {}))
             if held:
                 out.update(lookup)
             intents.append(
                 NetworkIntent(
                     Target(namespace, workload.policy_name, workload.selector),
                     _BOTH,
-                    fewest_rules(ingress.get(workload.key, {}), "ingress") + fewest_rules(out, "egress"),
+                    fewest_rules(granted.ingress.get(workload.key, {}), "ingress") + fewest_rules(out, "egress"),
                 )
             )
         if held:
@@ -78,62 +78,67 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
 
 
 def _observed(decided: Decisions, ours: list[Workload]) -> list[Workload]:
-    """Workloads with a selector and traffic of theirs in Hubble flows (an access log does not show every connection)."""
+    """Workloads with a selector and traffic in Hubble flows (an access log does not show every connection)."""
     active = {party_key(party) for d in decided.decisions for party in (d.line.source, d.line.destination)}
     return [w for w in ours if w.selectable and party_key(w) in active and (not w.observed or "hubble" in w.observed)]
 
 
-def _permissions(
-    decided: Decisions, inventory: Inventory, options: Options
-) -> tuple[dict[tuple[str, str, str], Pairs], dict[tuple[str, str, str], Pairs], dict[str, set[dns.Resolver]]]:
-    ingress: dict[tuple[str, str, str], Pairs] = {}
-    egress: dict[tuple[str, str, str], Pairs] = {}
-    resolvers: dict[str, set[dns.Resolver]] = {}
-    outside: dict[tuple[tuple[str, str, str], Port, Cause], set[str]] = {}
-    internet: dict[tuple[tuple[str, str, str], Port], list[Line]] = {}
-    for decision in decided.decisions:
-        if decision.fate is not Fate.POLICY or decision.review:
-            continue
+class _Permissions:
+    """What each workload may open and accept, gathered from the decisions."""
+
+    def __init__(self, decided: Decisions, inventory: Inventory, options: Options) -> None:
+        self.ingress: dict[Key, Pairs] = {}
+        self.egress: dict[Key, Pairs] = {}
+        self.resolvers: dict[str, set[dns.Resolver]] = {}
+        self._outside: dict[tuple[Key, Port], set[str]] = {}
+        self._internet: dict[tuple[Key, Port], list[Line]] = {}
+        for decision in decided.decisions:
+            if decision.fate is Fate.POLICY and not decision.review:
+                self._take(decision)
+        for (key, port), addresses in self._outside.items():
+            for block in external.blocks(addresses):
+                self.egress.setdefault(key, {}).setdefault((block, port), Cause.OBSERVED)
+        for (key, port), lines in self._internet.items():
+            for block in _published(lines, inventory):
+                self.ingress.setdefault(key, {}).setdefault((block, port), Cause.INTERNET)
+        if options.mesh != "none":
+            _mesh_infrastructure(decided, self.ingress, self.egress, options)
+
+    def _take(self, decision: Decision) -> None:
         line, cause = decision.line, decision.cause
-        port = Port(line.protocol, line.port)
         source, destination = line.source, line.destination
-        resolver = dns.resolver_of(line)
-        if isinstance(source, Workload) and resolver is not None and cause is Cause.DNS:
-            resolvers.setdefault(source.namespace, set()).add(resolver)
-            if isinstance(destination, Workload):
-                _grant(ingress, destination, _pods(source), port, cause)
-            continue
+        port = Port(line.protocol, line.port)
         if isinstance(source, Workload) and isinstance(destination, Workload):
-            _grant(egress, source, _pods(destination), port, cause)
-            _grant(ingress, destination, _pods(source), port, cause)
+            _grant(self.ingress, destination, _pods(source), port, cause)
+            if not self._asks_resolver(decision):
+                _grant(self.egress, source, _pods(destination), port, cause)
         elif isinstance(source, Workload) and isinstance(destination, Outside):
             if destination.place is Place.EXTERNAL and destination.address and cause is Cause.OBSERVED:
-                outside.setdefault((source.key, port, cause), set()).add(destination.address)
-            else:
+                self._outside.setdefault((source.key, port), set()).add(destination.address)
+            elif not self._asks_resolver(decision):
                 for block in block_of(destination.address):
-                    _grant(egress, source, block, port, cause)
+                    _grant(self.egress, source, block, port, cause)
         elif isinstance(destination, Workload) and isinstance(source, Outside):
             if cause is Cause.INTERNET:
-                internet.setdefault((destination.key, port), []).append(line)
+                self._internet.setdefault((destination.key, port), []).append(line)
             else:
                 for block in block_of(source.address):
-                    _grant(ingress, destination, block, port, cause)
-    for (key, port, cause), addresses in outside.items():
-        for block in external.blocks(addresses):
-            egress.setdefault(key, {}).setdefault((block, port), cause)
-    for (key, port), lines in internet.items():
-        for block in _published(lines, inventory):
-            ingress.setdefault(key, {}).setdefault((block, port), Cause.INTERNET)
-    if options.mesh != "none":
-        _mesh_infrastructure(decided, ingress, egress, options)
-    return ingress, egress, resolvers
+                    _grant(self.ingress, destination, block, port, cause)
+
+    def _asks_resolver(self, decision: Decision) -> bool:
+        """A question to the cluster's DNS is answered for its whole namespace, see `dns`."""
+        source, resolver = decision.line.source, dns.resolver_of(decision.line)
+        if resolver is None or decision.cause is not Cause.DNS or not isinstance(source, Workload):
+            return False
+        self.resolvers.setdefault(source.namespace, set()).add(resolver)
+        return True
 
 
 def _pods(workload: Workload) -> PodPeer:
     return PodPeer(workload.namespace, workload.selector)
 
 
-def _grant(table: dict[tuple[str, str, str], Pairs], workload: Workload, peer: Peer, port: Port, cause: Cause) -> None:
+def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, cause: Cause) -> None:
     """Grant once; of two causes the observation wins, since it needs nobody's word."""
     pairs = table.setdefault(workload.key, {})
     known = pairs.get((peer, port))
@@ -153,8 +158,8 @@ def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]
 
 def _mesh_infrastructure(
     decided: Decisions,
-    ingress: dict[tuple[str, str, str], Pairs],
-    egress: dict[tuple[str, str, str], Pairs],
+    ingress: dict[Key, Pairs],
+    egress: dict[Key, Pairs],
     options: Options,
 ) -> None:
     """What the mesh itself needs although it may predate the window: xDS for sidecars, HBONE and probes for ambient."""
@@ -190,6 +195,3 @@ def _held_default_deny(name: str, namespace: str, unseen: list[Workload]) -> Rev
         True,
         {"never_observed": names},
     )
-
-
-__all__ = ["Decision", "Network", "Rule", "network_intents"]

@@ -66,7 +66,7 @@ def _environment(folder: str | None) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,
+        autoescape=False,  # noqa: S701  # this writes YAML, where HTML's escapes would be wrong; see `to_yaml`
         keep_trailing_newline=True,
     )
     filters: Mapping[str, Any] = {"yaml": to_yaml, "comment": to_comment}

@@ -34,8 +34,8 @@ _REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}
 class Workload(msgspec.Struct, eq=False):
     """One set of interchangeable pods. Compared by identity: there is one object per workload.
 
-    `selector` is () when nothing can select it (`selectable` false). `also_selects` names workloads of the namespace that
-    no selector can keep apart from this one. `observed` tells which sources saw it ("hubble", "istio-json", ...).
+    `selector` is () when nothing can select it (`selectable` false). `also_selects` names workloads of the namespace
+    that no selector can keep apart from this one. `observed` tells which sources saw it ("hubble", "istio-json", ...).
     """
 
     namespace: str
@@ -264,7 +264,7 @@ def _grouped(endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) 
         namespace = endpoint.namespace
         cluster = endpoint.cluster or _only(clusters[namespace])
         account = endpoint.service_account or _only(accounts[namespace, endpoint.labels])
-        tokens = {(cluster, namespace, "labels", repr(endpoint.labels), account)}
+        tokens: set[Hashable] = {(cluster, namespace, "labels", endpoint.labels, account)}
         tokens |= {(cluster, namespace, "owner", owner.partition("/")[2]) for owner in sightings[endpoint].owners}
         for seen in sightings[endpoint].pods:
             pod = seen.partition("|")[0]
@@ -294,7 +294,7 @@ def _owner(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
     )
     if names:
         return "", names[0]
-    for key, value in sorted(endpoint.labels, key=_preference):
+    for _, value in sorted(endpoint.labels, key=_preference):
         if valid_object_name(value):
             return "", value
     return "", "unnamed"
@@ -328,7 +328,7 @@ def _name_policies(workloads: list[Workload]) -> None:
         workload.policy_name = name
 
 
-# -- selectors ----------------------------------------------------------------------------------------------------------
+# -- selectors -------------------------------------------------------------------------------------------------------
 
 
 def _preference(label: tuple[str, str]) -> tuple[int, str, str]:
@@ -350,7 +350,7 @@ def _choose_selectors(workloads: list[Workload], inventory: Inventory) -> None:
             if not workload.labels or workload.host_network:
                 continue
             own = inventory.selector_of(namespace, workload.kind, workload.name) if workload.known else ()
-            selector = own or smallest_selector(workload.labels, index, 1 << position)
+            selector = own or smallest_selector(workload.labels, index)
             workload.selector, workload.selectable = selector, True
             picked = _picked(selector, index) & ~(1 << position)
             workload.also_selects = tuple(here[i].name for i in range(len(here)) if picked >> i & 1)
@@ -364,8 +364,8 @@ def _picked(selector: Labels, index: Mapping[tuple[str, str], int]) -> int:
     return picked
 
 
-def smallest_selector(labels: Labels, index: Mapping[tuple[str, str], int], mine: int) -> Labels:
-    """The smallest set of `labels` that picks only the workload whose bit is `mine`; all of them when none does.
+def smallest_selector(labels: Labels, index: Mapping[tuple[str, str], int]) -> Labels:
+    """The smallest set of `labels` that picks no workload but those that all of them together pick.
 
     `index` maps each label of the namespace to the bit set of workloads that carry it. Ties go to the preferred keys.
     """

@@ -1,7 +1,7 @@
 """Hubble's endpoints → `Endpoint`s, parsed once per distinct bytes.
 
-Invariant: namespace and pod name are trusted before a reserved label (captures show pods labelled `reserved:world`), and
-the labels of an endpoint are never read a second time for the same bytes and address.
+Invariant: namespace and pod name are trusted before a reserved label (captures show pods labelled `reserved:world`),
+and the labels of an endpoint are never read a second time for the same bytes and address.
 """
 
 from __future__ import annotations

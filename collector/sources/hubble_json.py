@@ -1,8 +1,8 @@
 """Hubble flows as JSON lines (`hubble observe -o jsonpb`, the exporter's files, bare flows) → patterns.
 
-Invariant: nothing is parsed twice. A record's two endpoints stay raw bytes and are looked up among the endpoints already
-met; a flow that was met before in the same hour costs one dictionary update. Counts are handed to `Patterns` in batches,
-which changes nothing in the result (see `Patterns.merge`).
+Invariant: nothing is parsed twice. A record's two endpoints stay raw bytes and are looked up among the endpoints
+already met; a flow that was met before in the same hour costs one dictionary update. Counts are handed to `Patterns` in
+batches, which changes nothing in the result (see `Patterns.merge`).
 
 Facts: the field names are Cilium's API in protojson form with proto names; enums are names, zero values are absent.
 """
@@ -10,6 +10,7 @@ Facts: the field names are Cilium's API in protojson form with proto names; enum
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+
 import msgspec
 
 from collector.direction import first_look
@@ -232,25 +233,17 @@ class FlowCounter:
 
     def count(self, flow: HubbleFlow) -> None:
         """Count one flow."""
-        l4 = flow.l4
-        if l4 is None:
-            return self._skip("no layer 4")
-        if (ports := l4.TCP) is not None:
-            protocol = "TCP"
-        elif (ports := l4.UDP) is not None:
-            protocol = "UDP"
-        elif (ports := l4.SCTP) is not None:
-            protocol = "SCTP"
-        else:
-            return self._skip("ICMP" if len(l4.ICMPv4) or len(l4.ICMPv6) else "no layer 4")
+        protocol, ports = _transport(flow.l4)
+        if ports is None:
+            self._skip(protocol)
+            return
         sport, dport = ports.source_port or 0, ports.destination_port or 0
         if not (0 < dport < 65536 and 0 <= sport < 65536):
-            return self._skip("no port")
-        verdict = flow.verdict or ""
-        if verdict not in _PASSED:
-            return self._dropped(flow, protocol, ports) if verdict == "DROPPED" else self._skip_verdict(verdict)
-        if flow.Type == "SOCK":
-            return self._skip("socket translation")
+            self._skip("no port")
+            return
+        if flow.verdict not in _PASSED or flow.Type == "SOCK":
+            self._not_passed(flow, protocol, ports)
+            return
         reply = flow.is_reply if flow.is_reply is not None else (True if flow.reply else None)
         first_packet = flow.event_type is not None and flow.event_type.type == POLICY_VERDICT
         swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, first_packet)
@@ -264,16 +257,8 @@ class FlowCounter:
         if len(flow.l7):
             signal, outcome, request = _request(flow.l7)
             name = f"{signal}:l7"
-        elif verdict == "AUDIT":
-            name = "audited"
-        elif signal == "opened" or signal == "carried":
-            # Each side gives a verdict of its own on the first packet.
-            point = f"verdict {flow.traffic_direction}" if first_packet else flow.trace_observation_point
-            name = f"{signal}:{point or ''}"
-        elif signal == "open":
-            name = "open:unknown" if reply is None else "open:reply" if reply else "open:new"
         else:
-            name = signal
+            name = _signal_name(flow, signal, reply, first_packet)
         source_port = sport if signal == "open" else 0
         time = flow.time or ""
         flow_id = flow.uuid or time
@@ -364,19 +349,26 @@ class FlowCounter:
     def _skip(self, reason: str) -> None:
         self.patterns.quality.skipped.add(reason, 1)
 
-    def _skip_verdict(self, verdict: str) -> None:
-        self._skip(f"verdict {verdict}" if verdict in _VERDICTS else "no verdict")
+    def _not_passed(self, flow: HubbleFlow, protocol: str, ports: Ports) -> None:
+        if flow.verdict == "DROPPED":
+            self._dropped(flow, protocol, ports)
+        elif flow.verdict in _PASSED:
+            self._skip("socket translation")
+        else:
+            self._skip(f"verdict {flow.verdict}" if flow.verdict in _VERDICTS else "no verdict")
 
     def _dropped(self, flow: HubbleFlow, protocol: str, ports: Ports) -> None:
         """A drop by policy is a denied connection; any other drop says nothing about intent."""
         number = flow.drop_reason or (flow.event_type.sub_type if flow.event_type is not None else 0) or 0
         reason = flow.drop_reason_desc or _POLICY_DROP_NUMBERS.get(number, "")
         if reason not in _POLICY_DROPS and (reason or number):
-            return self._skip("dropped, not by policy")
+            self._skip("dropped, not by policy")
+            return
         port = ports.destination_port or 0
         swapped, _ = first_look(protocol, ports.flags, ports.source_port or 0, port, flow.is_reply, False)
         if swapped:
-            return self._skip("dropped reply")
+            self._skip("dropped reply")
+            return
         ip = flow.IP or _NOWHERE
         near = self.parties.of(flow.source, ip.source or "", True)
         far = self.parties.of(flow.destination, ip.destination or "", False)
@@ -399,6 +391,32 @@ class FlowCounter:
         )
 
 
+def _transport(l4: Layer4 | None) -> tuple[str, Ports | None]:
+    """The transport protocol and its ports; without ports, why this is no connection."""
+    if l4 is None:
+        return "no layer 4", None
+    if l4.TCP is not None:
+        return "TCP", l4.TCP
+    if l4.UDP is not None:
+        return "UDP", l4.UDP
+    if l4.SCTP is not None:
+        return "SCTP", l4.SCTP
+    return ("ICMP" if len(l4.ICMPv4) or len(l4.ICMPv6) else "no layer 4"), None
+
+
+def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet: bool) -> str:
+    """A signal's name in `Evidence.signals`: with the observation point, or what the record claims to be."""
+    if flow.verdict == "AUDIT":
+        return "audited"
+    if signal in ("opened", "carried"):
+        # Each side gives a verdict of its own on the first packet.
+        point = f"verdict {flow.traffic_direction}" if first_packet else flow.trace_observation_point
+        return f"{signal}:{point if point in _POINTS else ''}"
+    if signal == "open":
+        return "open:unknown" if reply is None else "open:reply" if reply else "open:new"
+    return signal
+
+
 def _request(raw: msgspec.Raw) -> tuple[str, str, str]:
     """A proxy's record: the signal that it gives, the `Evidence` field that counts its request, and the request."""
     record = _layer7(raw) or Layer7()
@@ -414,4 +432,10 @@ def _request(raw: msgspec.Raw) -> tuple[str, str, str]:
 POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)
 _PASSED = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
 _NOWHERE = Addresses()
+# flow.TraceObservationPoint and the two sides of a policy verdict; anything else is no point.
+_POINTS = frozenset(
+    {"TO_PROXY", "TO_HOST", "TO_STACK", "TO_OVERLAY", "TO_ENDPOINT", "TO_NETWORK", "TO_CRYPTO"}
+    | {"FROM_ENDPOINT", "FROM_PROXY", "FROM_HOST", "FROM_STACK", "FROM_OVERLAY", "FROM_NETWORK", "FROM_CRYPTO"}
+    | {"verdict EGRESS", "verdict INGRESS"}
+)
 _VERDICTS = {"ERROR", "TRACED", "TRANSLATED", "VERDICT_UNKNOWN"}

@@ -62,10 +62,10 @@ def _files(record: Record, path: Path) -> list[str]:
     below = path.resolve().relative_to(record.folder.resolve()).as_posix()
     policies = [file for file in record.files if file.endswith(".yaml") and not file.endswith("kustomization.yaml")]
     found = [file for file in policies if below in (".", file) or file.startswith(f"{below}/")]
+    if not found and below == ".":
+        raise LeastwayError("it holds no policies", where=str(record.folder), hint="REVIEW.md says why")
     if not found:
-        raise LeastwayError(
-            f"{below} is not among the policies of leastway.json", where=str(record.folder), hint="was it renamed?"
-        )
+        raise LeastwayError(f"{below} is not in leastway.json", where=str(record.folder), hint="was it renamed?")
     return found
 
 

@@ -5,8 +5,6 @@ Invariant: the first line is the result, and nothing in the text is missing from
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +17,8 @@ from leastway.verify.proof import render
 
 
 def tell_proof(proof: Mapping[str, Any]) -> None:
-    """Print a proof, as wide as the terminal, or with whole lines into a pipe."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
-    click.echo(render(dict(proof), max(60, width)), nl=False)
+    """Print a proof, with whole lines: a terminal wraps them, and nothing of a reason is lost."""
+    click.echo(render(dict(proof), WIDTH), nl=False)
 
 
 def tell_bad_lines(reading: Reading, limit: float) -> bool:

@@ -109,7 +109,7 @@ def _pods(
 ) -> None:
     was, now = before.allowed(d, port, rules[0]), after.allowed(d, port, rules[1])
     subjects = before.universe.subjects
-    for changes, bits in ((found.allowed, now & ~was), (found.denied, was & now)):
+    for changes, bits in ((found.allowed, now & ~was), (found.denied, was & ~now)):
         if bits:
             changes.add(bits.bit_count(), (_change(subjects[s].ref, subjects[d].ref, port) for s in indices(bits)))
     if was & now and port.protocol == "TCP":

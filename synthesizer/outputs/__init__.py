@@ -14,6 +14,8 @@ from synthesizer.manifest import Manifest
 from synthesizer.outputs import authorizationpolicy, networkpolicy, peerauthentication
 from synthesizer.render import Renderer
 
+Intent = NetworkIntent | AccessIntent | MutualTLSIntent
+
 OUTPUTS: dict[type, Callable[[Any, Renderer], Manifest]] = {
     NetworkIntent: networkpolicy.manifest,
     AccessIntent: authorizationpolicy.manifest,
@@ -21,6 +23,6 @@ OUTPUTS: dict[type, Callable[[Any, Renderer], Manifest]] = {
 }
 
 
-def manifest(intent: NetworkIntent | AccessIntent | MutualTLSIntent, renderer: Renderer) -> Manifest:
+def manifest(intent: Intent, renderer: Renderer) -> Manifest:
     """The manifest of an intent, in the dialect registered for its type."""
     return OUTPUTS[type(intent)](intent, renderer)

@@ -1,7 +1,7 @@
 """What observed traffic becomes: policy, or a question to a person. One idea a module, asked in the order of `RULES`.
 
-Invariant: frequency alone never approves and rarity alone never condemns. A rule looks at one line in view of all others
-and either holds it back, with the reason, or passes; a line that no rule holds back becomes policy.
+Invariant: frequency alone never approves and rarity alone never condemns. A rule looks at one line in view of all
+others and either holds it back, with the reason, or passes; a line that no rule holds back becomes policy.
 """
 
 from __future__ import annotations

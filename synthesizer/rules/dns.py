@@ -1,7 +1,7 @@
 """Names must resolve: who the cluster's resolver is, and the rule that every isolated namespace needs.
 
-Both protocols always, since truncated answers come back over TCP. The port is the resolver pod's (53; 5353 on OpenShift).
-Source: Kubernetes, "DNS for Services and Pods"; NodeLocal DNSCache.
+Both protocols always, since truncated answers come back over TCP. The port is the resolver pod's (53; 5353 on
+OpenShift). Source: Kubernetes, "DNS for Services and Pods"; NodeLocal DNSCache.
 """
 
 from __future__ import annotations

@@ -65,7 +65,8 @@ def _merged(addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], full
 def internet(versions: Iterable[int], node_addresses: Iterable[str] = ()) -> tuple[BlockPeer, ...]:
     """The internet at large, per address family, without the ranges that are not the internet.
 
-    `node_addresses` are those through which outsiders come in by SNAT; the private range that holds them is not excepted.
+    `node_addresses` are those through which outsiders come in by SNAT; the private range that holds them is not
+    excepted.
     """
     inside = [ipaddress.ip_address(address) for address in node_addresses]
     found = []

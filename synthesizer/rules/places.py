@@ -16,7 +16,9 @@ def unresolved(line: Line, _view: View) -> Held | None:
 
 
 def other_cluster(line: Line, view: View) -> Held | None:
-    """Ends in two clusters: Cilium matches labels across clusters, a portable NetworkPolicy cannot name the other's pods."""
+    """Ends in two clusters: Cilium matches labels across clusters, a portable NetworkPolicy cannot name the other's
+    pods.
+    """
     ends = [party for party in (line.source, line.destination) if isinstance(party, Workload)]
     if view.cni == "cilium" or len({party.cluster for party in ends if party.cluster}) < 2:
         return None
@@ -50,7 +52,7 @@ def cilium_entities(line: Line, view: View) -> Held | None:
         if party.place is Place.API_SERVER and (view.cni == "cilium" or not party.address):
             return Held(
                 "kube-apiserver",
-                "on Cilium an ipBlock does not match the API server; write a CiliumNetworkPolicy with the entity kube-apiserver",
+                "on Cilium no ipBlock matches the API server; a CiliumNetworkPolicy with its entity does",
                 False,
             )
         if party.place is Place.LINK_LOCAL and line.port != 53:

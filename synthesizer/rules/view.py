@@ -52,7 +52,7 @@ class View:
         return any(caller != party_key(line.source) for caller in self._callers.get(_listener(line), ()))
 
     def declared(self, line: Line) -> bool:
-        """Whether the destination's port is declared in the inventory, by name in the flows, or by an injected sidecar."""
+        """Whether the port is declared in the inventory, by name in the flows, or by an injected sidecar."""
         destination = line.destination
         if line.protocol == "TCP" and line.port in _SIDECAR_PORTS:
             return True

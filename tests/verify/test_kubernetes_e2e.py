@@ -1,8 +1,9 @@
 """The Kubernetes end-to-end network policy cases (test/e2e/network/netpol/network_policy.go), re-authored.
 
-Each case is named after the original's `It`. World: namespaces x, y, z with pods a, b, c, label `pod` = name, containers
-on 80 and 81 in TCP, UDP and SCTP with ports named serve-<port>-<protocol>. Cases about updates are two cases here: before
-and after. The truth is one predicate over (source, destination, port, protocol); loopback is always true.
+Each case is named after the original's `It`. World: namespaces x, y, z with pods a, b, c, label `pod` = name,
+containers on 80 and 81 in TCP, UDP and SCTP with ports named serve-<port>-<protocol>. Cases about updates are two
+cases here: before and after. The truth is one predicate over (source, destination, port, protocol); loopback is always
+true.
 """
 
 from __future__ import annotations

@@ -68,9 +68,9 @@ class TestPeers:
         assert outcome(ingress({"from": split}), "b/web", "a/web") == "allow"
 
     def test_not_in_holds_for_an_absent_key(self) -> None:
-        assert outcome(ingress({"from": [{"podSelector": expression("tier", "NotIn", "x")}]}), "a/db", "a/web") == "allow"
-        absent = ingress({"from": [{"namespaceSelector": {}, "podSelector": expression("tier", "NotIn", "x")}]})
-        assert outcome(absent, "b/web", "a/web") == "allow"
+        assert outcome(ingress({"from": [{"podSelector": expression("tier", "NotIn", "x")}]}), "a/db", "a/web") ==
+        "allow" absent = ingress({"from": [{"namespaceSelector": {}, "podSelector": expression("tier", "NotIn",
+        "x")}]}) assert outcome(absent, "b/web", "a/web") == "allow"
 
     def test_an_empty_value_is_not_an_absent_key(self) -> None:
         everywhere = {"namespaceSelector": {}, "podSelector": labels(tier="")}
@@ -103,7 +103,8 @@ class TestBlocks:
         assert outcome(of, "::ffff:203.0.113.1", "a/web") == "allow"
 
     def test_host_bits_are_dropped(self) -> None:
-        assert outcome(ingress({"from": [{"ipBlock": {"cidr": "203.0.113.7/24"}}]}), "203.0.113.200", "a/web") == "allow"
+        assert outcome(ingress({"from": [{"ipBlock": {"cidr": "203.0.113.7/24"}}]}), "203.0.113.200", "a/web") ==
+        "allow"
 
     def test_a_node_is_in_a_block_for_generic_and_never_for_cilium(self) -> None:
         everyone = {"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
@@ -134,12 +135,10 @@ class TestPorts:
         assert [outcome(of, "a/db", "a/web", p) for p in (79, 80, 90, 91)] == ["deny", "allow", "allow", "deny"]
 
     def test_a_name_is_resolved_on_the_destination(self) -> None:
-        of = judge(THINGS, [policy("a/p", podSelector={}, policyTypes=["Egress"], egress=[{"ports": [{"port": "http"}]}])])
-        assert outcome(of, "a/web", "a/db", 5432) == "allow"
-        assert outcome(of, "a/web", "a/db", 8080) == "deny"
-        assert outcome(of, "a/db", "a/web", 8080) == "allow"
-        assert outcome(of, "a/web", "203.0.113.1", 8080) == "deny"
-        assert outcome(of, "a/web", "b/web", 8080) == "deny"
+        of = judge(THINGS, [policy("a/p", podSelector={}, policyTypes=["Egress"], egress=[{"ports": [{"port":
+        "http"}]}])]) assert outcome(of, "a/web", "a/db", 5432) == "allow" assert outcome(of, "a/web", "a/db", 8080) ==
+        "deny" assert outcome(of, "a/db", "a/web", 8080) == "allow" assert outcome(of, "a/web", "203.0.113.1", 8080) ==
+        "deny" assert outcome(of, "a/web", "b/web", 8080) == "deny"
 
     def test_a_name_matches_only_its_own_protocol(self) -> None:
         of = ingress({"ports": [{"port": "http", "protocol": "UDP"}]})
@@ -178,7 +177,8 @@ class TestNodes:
         selecting = [policy("b/p", podSelector={}, policyTypes=["Ingress", "Egress"])]
         assert outcome(judge(THINGS, selecting), "b/agent", "a/web") == "undefined"
         assert outcome(judge(THINGS, selecting, cni="calico"), "b/agent", "a/web") == "allow"
-        assert outcome(judge(THINGS, selecting), "b/agent", "b/web") == "allow"  # its own node
+        inward = [policy("b/p", podSelector={}, policyTypes=["Ingress"])]
+        assert outcome(judge(THINGS, inward), "b/agent", "b/web") == "allow"  # it is on the same node
         by_label = [policy("a/p", podSelector=WEB, ingress=[{"from": [{"namespaceSelector": {}}]}])]
         assert outcome(judge(THINGS, by_label), "b/agent", "a/web") == "undefined"
         assert outcome(judge(THINGS, by_label, cni="cilium"), "b/agent", "a/web") == "deny"

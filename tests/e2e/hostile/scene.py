@@ -105,20 +105,17 @@ class Scene:
             if destination.namespace:
                 made.append(self.packet(*ends, flags="SYN", reply=False, reason="NEW", node=destination.node, **how))
             if replies:
-                back = (destination, source, port, client, protocol)
-                at = source.node if source.namespace else destination.node
-                point = "TO_ENDPOINT" if source.namespace else "TO_STACK"
-                made.append(self.packet(*back, flags="SYN ACK", reply=True, reason="REPLY", node=at, point=point, **how))
-                if destination.namespace:
-                    more = {"flags": "ACK PSH", "reply": False, "reason": "ESTABLISHED", "node": destination.node}
-                    made.append(self.packet(*ends, **more, **how))
-            self.count += 60
-        return made
+                back = (destination, source, port, client, protocol) at = source.node if source.namespace else
+                destination.node point = "TO_ENDPOINT" if source.namespace else "TO_STACK"
+                made.append(self.packet(*back, flags="SYN ACK", reply=True, reason="REPLY", node=at, point=point,
+                **how)) if destination.namespace: more = {"flags": "ACK PSH", "reply": False, "reason": "ESTABLISHED",
+                "node": destination.node} made.append(self.packet(*ends, **more, **how)) self.count += 60 return made
 
     def packet(
         self, source: End, destination: End, sport: int, dport: int, protocol: str = "TCP", **how: Any
     ) -> Record:
-        """One record, kept; `how`: flags, reply (None = absent), reason, point, node, verdict, and any field by name."""
+        """One record, kept; `how`: flags, reply (None = absent), reason, point, node, verdict, and any field by name.
+        """
         get = how.pop
         flags, reply, reason = get("flags", ""), get("reply", False), get("reason", "")
         point, node, verdict = get("point", "TO_ENDPOINT"), get("node", destination.node), get("verdict", "FORWARDED")

@@ -167,11 +167,9 @@ def test_gossip_on_the_same_port_both_ways(tmp_path: Path, inventory: bool) -> N
     s = Scene()
     left, right = s.pod("mon/left", kind="StatefulSet"), s.pod("mon/right", kind="StatefulSet")
     for one, two in ((left, right), (right, left)):
-        s.talk(one, two, 7946, "UDP", sport=7946, times=4)
-        s.talk(one, two, 7946, times=3)
-    out = s.run(tmp_path, inventory=inventory)
-    wanted = [(a, b, 7946, p) for a, b in (("mon/left", "mon/right"), ("mon/right", "mon/left")) for p in ("TCP", "UDP")]
-    assert out.wrong(wanted) == []
+    s.talk(one, two, 7946, "UDP", sport=7946, times=4) s.talk(one, two, 7946, times=3) out = s.run(tmp_path,
+    inventory=inventory) wanted = [(a, b, 7946, p) for a, b in (("mon/left", "mon/right"), ("mon/right", "mon/left"))
+    for p in ("TCP", "UDP")] assert out.wrong(wanted) == []
 
 
 @BOTH
@@ -198,7 +196,8 @@ def test_traffic_direction_lies(tmp_path: Path, inventory: bool) -> None:
 
 @BOTH
 def test_passive_ftp_data_ports(tmp_path: Path, inventory: bool) -> None:
-    """An opened and answered connection to an ephemeral port is somebody's, but each port is used once: no /any rule."""
+    """An opened and answered connection to an ephemeral port is somebody's, but each port is used once: no /any rule.
+    """
     s = Scene()
     web, ftp = s.pod("shop/web"), s.pod("shop/ftp")
     s.talk(web, ftp, 21)

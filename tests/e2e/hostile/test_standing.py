@@ -1,0 +1,281 @@
+"""Denied, unanswered, rare, scanning: what was seen and is no intent, and what is intent although it was seen once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.hostile.scene import Scene, as_lines
+
+BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+
+
+@BOTH
+def test_denied_then_allowed(tmp_path: Path, inventory: bool) -> None:
+    """Stopped first, then let through: the later traffic is the intent."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.drop(web, api, 8080, times=9)
+    s.talk(web, api, 8080)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("flags", ["SYN", "ACK"])
+def test_denied_only(tmp_path: Path, inventory: bool, flags: str) -> None:
+    """Never, however often; in any form a drop has."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    s.drop(evil, api, 8080, times=50)
+    for record in s.records:
+        if record["flow"]["verdict"] == "DROPPED":
+            record["flow"]["l4"]["TCP"]["flags"] = {flags: True}
+    s.packet(evil, api, 44_000, 8080, flags="SYN", reply=None, verdict="DROPPED")  # masked: no reason
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/evil", "shop/api", 8080)]) == []
+    assert out.review("denied")
+
+
+@BOTH
+def test_audit_verdict_is_intent(tmp_path: Path, inventory: bool) -> None:
+    """AUDIT: forwarded, and a gap in today's policy (semantics 3, no. 9)."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for number in range(3):
+        s.packet(web, api, 43_000 + number, 8080, flags="SYN", verdict="AUDIT", event_type={"type": 5})
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+
+
+@BOTH
+def test_redirected_is_forwarded(tmp_path: Path, inventory: bool) -> None:
+    """REDIRECTED to the L7 proxy, and its second leg: one edge."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for number in range(3):
+        s.packet(
+            web, api, 43_000 + number, 8080, flags="SYN", verdict="REDIRECTED", event_type={"type": 5},
+            proxy_port=16_000, node=web.node,
+        )
+        s.packet(web, api, 43_000 + number, 8080, flags="SYN", reply=None, point="TO_PROXY", node=web.node)
+        s.http(web, api, 8080, "GET", "/items")
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/api", 16_000)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("verdict", ["ERROR", "VERDICT_UNKNOWN", "TRACED", "TRANSLATED", "SURPRISE"])
+def test_other_verdicts_are_no_edges(tmp_path: Path, inventory: bool, verdict: str) -> None:
+    """Ignored and counted."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    s.talk(other, api, 8080, verdict=verdict, replies=False)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/other", "shop/api", 8080)]) == []
+
+
+@BOTH
+def test_icmp_only(tmp_path: Path, inventory: bool) -> None:
+    """No port rule, port 0 least of all."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    for layer4 in ({"ICMPv4": {"type": 8}}, {"ICMPv4": {}}, {"ICMPv6": {"type": 128}}, {"IGMP": {}}, {"VRRP": {}}):
+        s.packet(web, api, 0, 0, l4=layer4)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([], [("shop/web", "shop/api", 8080)], closed=False) == [] or not out.policies("NetworkPolicy")
+    assert "port: 0" not in out.yaml
+
+
+@BOTH
+def test_sctp(tmp_path: Path, inventory: bool) -> None:
+    """A protocol of its own."""
+    s = Scene()
+    amf, smf = s.pod("core/amf"), s.pod("core/smf", ports=((38_412, "SCTP"),))
+    s.talk(amf, smf, 38_412, "SCTP", times=5)
+    s.talk(amf, smf, 2905, "SCTP", times=5)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("core/amf", "core/smf", 38_412, "SCTP"), ("core/amf", "core/smf", 2905, "SCTP")]
+    assert out.wrong(wanted, [("core/amf", "core/smf", 2905, "TCP")]) == []
+
+
+@BOTH
+def test_tcp_and_udp_at_one_port(tmp_path: Path, inventory: bool) -> None:
+    """Two protocols at one port stay two."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/other")
+    s.talk(web, api, 8443)
+    s.talk(other, api, 8443, "UDP")
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8443, "TCP"), ("shop/other", "shop/api", 8443, "UDP")]
+    denied = [("shop/web", "shop/api", 8443, "UDP"), ("shop/other", "shop/api", 8443, "TCP")]
+    assert out.wrong(wanted, denied) == []
+
+
+@BOTH
+def test_one_answered_connection_to_a_declared_port(tmp_path: Path, inventory: bool) -> None:
+    """Answered, and declared (or all that the destination serves): intent."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    s.talk(web, api, 8080, times=1)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+
+
+@BOTH
+def test_one_answered_connection_to_an_odd_port(tmp_path: Path, inventory: bool) -> None:
+    """Nothing vouches for it: a question, not a rule."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    s.talk(other, api, 8080)
+    s.talk(web, api, 31337, times=1)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), ("shop/other", "shop/api", 8080)]
+    assert out.wrong(wanted, [("shop/web", "shop/api", 31337)]) == []
+    assert out.review("one-off")
+
+
+@BOTH
+def test_unanswered_syn_where_replies_are_shown(tmp_path: Path, inventory: bool) -> None:
+    """SYNs alone, in a capture that shows these parties' answers."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    s.talk(other, api, 8080)
+    s.talk(other, api, 6379, replies=False, times=6)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), ("shop/other", "shop/api", 8080)]
+    assert out.wrong(wanted, [("shop/other", "shop/api", 6379)]) == []
+    assert out.review("unanswered")
+
+
+@BOTH
+def test_unanswered_syn_where_no_reply_is_shown(tmp_path: Path, inventory: bool) -> None:
+    """A capture of first packets only: an unanswered SYN means nothing."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/other")
+    s.talk(web, api, 8080, replies=False)
+    s.talk(other, api, 6379, replies=False)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080), ("shop/other", "shop/api", 6379)]) == []
+
+
+@BOTH
+def test_refused_connections(tmp_path: Path, inventory: bool) -> None:
+    """SYN, then RST: nobody listens there."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    for number in range(5):
+        s.packet(other, api, 44_000 + number, 9200, flags="SYN", reason="NEW")
+        s.packet(api, other, 9200, 44_000 + number, flags="RST ACK", reply=True, reason="REPLY", node=other.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/other", "shop/api", 9200)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("port", [514, 8125, 6831, 12201])
+def test_udp_sink_never_answers(tmp_path: Path, inventory: bool, port: int) -> None:
+    """syslog, statsd, traces: one-way by design (semantics 3, no. 52)."""
+    s = Scene()
+    web, api, sink = s.pod("shop/web"), s.pod("shop/api"), s.pod("log/sink")
+    s.talk(web, api, 8080)
+    s.dns(web, s.pod("kube-system/coredns", {"k8s-app": "kube-dns"}))
+    for source in (web, api):
+        s.talk(source, sink, port, "UDP", replies=False, times=12)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), *((f"shop/{w}", "log/sink", port, "UDP") for w in ("web", "api"))]
+    assert out.wrong(wanted) == []
+
+
+@BOTH
+def test_port_scan(tmp_path: Path, inventory: bool) -> None:
+    """200 ports of one pod, three of them open: none is allowed."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    for port in range(1, 201):
+        s.talk(evil, api, port, times=1, replies=port in (22, 80, 111))
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/evil", "shop/api", port) for port in (22, 80, 111, 1, 200)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []
+    assert len(out.review()) < 12, out.review()
+
+
+@BOTH
+def test_host_scan(tmp_path: Path, inventory: bool) -> None:
+    """One port of 40 pods, most of them silent."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    targets = [s.pod(f"shop/t{n}") for n in range(40)]
+    for number, target in enumerate(targets):
+        s.talk(evil, target, 6379, times=1, replies=number < 3)
+        s.talk(web, target, 8080, times=2)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", f"shop/t{n}", 8080) for n in range(40)]
+    denied = [("shop/evil", f"shop/t{n}", 6379) for n in range(40)]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted], denied) == []
+
+
+@BOTH
+def test_scanner_with_a_legitimate_edge(tmp_path: Path, inventory: bool) -> None:
+    """The compromised pod's own work goes on: others use that port too, or it is declared."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    s.talk(evil, api, 8080, times=5)
+    for port in range(1, 120):
+        s.talk(evil, web, port, times=1, replies=False)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), ("shop/evil", "shop/api", 8080)]
+    assert out.wrong(wanted, [("shop/evil", "shop/web", p) for p in (1, 22, 80)], closed=False) == []
+
+
+@BOTH
+def test_external_scanner_does_not_publish(tmp_path: Path, inventory: bool) -> None:
+    """The internet knocks at every port of a public pod: only the answered, published one opens."""
+    s = Scene()
+    web, api = s.pod("shop/web", ports=((8443, "TCP"),)), s.pod("shop/api")
+    s.service(web, "10.96.1.1", 443, 8443, type="LoadBalancer")
+    s.talk(web, api, 8080)
+    for number in range(5):
+        s.talk(s.world(f"198.51.100.{number + 1}"), web, 8443)
+    for port in range(20, 80):
+        s.talk(s.world("203.0.113.66"), web, port, times=1, replies=False)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), ("198.51.100.1", "shop/web", 8443)]
+    assert out.wrong(wanted, [("203.0.113.66", "shop/web", p) for p in (22, 23, 79)], closed=False) == []
+
+
+@BOTH
+def test_lost_events_and_node_status_are_no_flows(tmp_path: Path, inventory: bool) -> None:
+    """They are told, and change no rule."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    plain = s.run(tmp_path, inventory=inventory).yaml
+    s.records.insert(0, {"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": "1"}, "node_name": "n"})
+    s.records.append({"node_status": {"state_change": "NODE_UNAVAILABLE", "node_names": ["n"]}})
+    s.records.append({"lost_events": {"source": None, "num_events_lost": "many"}})
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+    assert out.yaml == plain
+    assert "lost" in out.result.files["REVIEW.md"]
+
+
+@BOTH
+def test_duplicates_do_not_make_a_one_off_frequent(tmp_path: Path, inventory: bool) -> None:
+    """The same record twice (two relays) is one connection: rare stays rare."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    s.talk(other, api, 8080)
+    s.talk(web, api, 31337, times=1)
+    out = s.run(tmp_path, inventory=inventory, text=as_lines(s.records) * 3)
+    assert out.ask("shop/web", "shop/api", 31337) == "deny"
+    assert out.ask("shop/web", "shop/api", 8080) == "allow"

@@ -1,0 +1,385 @@
+"""AuthorizationPolicy and PeerAuthentication: order, attachment, every field, and where each policy is enforced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from leastway.verify.authorizationpolicy_schema import read_authorization_policy, read_peer_authentication
+from leastway.verify.errors import PolicyError
+from leastway.verify.judge import Judge
+from leastway.verify.reading import Document
+from tests.verify.kit import access, judge, labels, namespace, outcome, peers, pod
+
+THINGS: list[Document] = [
+    namespace("a"),
+    namespace("b"),
+    namespace("plain", **{"istio-injection": "disabled", "istio.io/dataplane-mode": "none"}),
+    pod("a/web", {"app": "web", "v": "1"}, "10.0.0.1", serviceAccountName="web"),
+    pod("a/db", {"app": "db"}, "10.0.0.2", serviceAccountName="db"),
+    pod("b/cron", {"app": "cron"}, "10.0.1.1"),
+    pod("plain/old", {"app": "old"}, "10.0.2.1"),
+]
+GET = {"method": "GET", "path": "/x"}
+
+
+def mesh(*policies: Document, mode: str = "sidecar", things: list[Document] | None = None, **options: Any) -> Judge:
+    return judge(things or THINGS, policies, mesh=mode, **options)
+
+
+def rule(**parts: Any) -> dict[str, Any]:
+    """`source` and `operation` fields, `when` conditions."""
+    found: dict[str, Any] = {}
+    if "source" in parts:
+        found["from"] = [{"source": parts["source"]}]
+    if "operation" in parts:
+        found["to"] = [{"operation": parts["operation"]}]
+    if "when" in parts:
+        found["when"] = parts["when"]
+    return found
+
+
+def allow(*rules: dict[str, Any], **spec: Any) -> Document:
+    return access("a/p", selector=labels(app="web"), rules=list(rules), **spec)
+
+
+class TestDecision:
+    def test_no_policy_allows(self) -> None:
+        assert outcome(mesh(), "b/cron", "a/web", **GET) == "allow"
+
+    def test_empty_spec_denies_and_empty_rule_allows(self) -> None:
+        assert outcome(mesh(access("a/p")), "b/cron", "a/web", **GET) == "deny"
+        assert outcome(mesh(access("a/p", rules=[{}])), "b/cron", "a/web", **GET) == "allow"
+
+    def test_deny_goes_before_allow_and_custom_is_undefined_unless_denied(self) -> None:
+        everything = allow({})
+        deny = access("a/d", action="DENY", rules=[rule(operation={"paths": ["/x"]})])
+        custom = access("a/c", action="CUSTOM", provider={"name": "ext"}, rules=[{}])
+        assert outcome(mesh(everything, deny), "b/cron", "a/web", **GET) == "deny"
+        assert outcome(mesh(everything, deny), "b/cron", "a/web", method="GET", path="/y") == "allow"
+        assert outcome(mesh(everything, custom), "b/cron", "a/web", **GET) == "undefined"
+        assert outcome(mesh(everything, custom, deny), "b/cron", "a/web", **GET) == "deny"
+
+    def test_audit_never_decides(self) -> None:
+        assert outcome(mesh(access("a/p", action="AUDIT", rules=[{}])), "b/cron", "a/web", **GET) == "allow"
+
+    @pytest.mark.parametrize(("value", "expected"), [("true", "allow"), ("T", "allow"), ("yes", "deny"), ("false",
+    "deny")]) def test_dry_run_is_not_enforced_and_an_unreadable_value_is_enforced(self, value: str, expected: str) ->
+    None: dry = access("a/p", annotations={"istio.io/dry-run": value}) assert outcome(mesh(dry), "b/cron", "a/web",
+    **GET) == expected
+
+    def test_the_allow_names_policy_and_rule(self) -> None:
+        of = mesh(allow(rule(operation={"methods": ["PUT"]}), rule(operation={"methods": ["GET"]})))
+        from leastway.verify.judge import Question
+
+        verdict = of.ask(Question("b/cron", "a/web", port=80, method="GET", path="/x"))
+        assert "AuthorizationPolicy a/p rule 1" in verdict.because
+
+
+class TestAttachment:
+    def test_selector_namespace_and_root_namespace(self) -> None:
+        assert outcome(mesh(access("a/p", selector=labels(app="web"))), "a/web", "a/db", **GET) == "allow"
+        assert outcome(mesh(access("a/p", selector=labels(app="web", v="2"))), "a/db", "a/web", **GET) == "allow"
+        assert outcome(mesh(access("b/p")), "a/db", "a/web", **GET) == "allow"
+        assert outcome(mesh(access("istio-system/p")), "a/db", "a/web", **GET) == "deny"
+        assert outcome(mesh(access("istio-system/p"), root_namespace="root"), "a/db", "a/web", **GET) == "allow"
+        assert outcome(mesh(access("root/p"), root_namespace="root"), "a/db", "a/web", **GET) == "deny"
+
+    def test_sidecars_ignore_policies_with_targets(self) -> None:
+        targeted = access("a/p", targetRefs=[{"group": "", "kind": "Service", "name": "web"}])
+        assert outcome(mesh(targeted), "a/db", "a/web", **GET) == "allow"
+
+    def test_a_destination_outside_the_mesh_is_not_governed(self) -> None:
+        deny = access("plain/p")
+        assert outcome(mesh(deny), "a/web", "plain/old", **GET) == "allow"
+        assert outcome(mesh(deny, mode="none"), "a/web", "plain/old", **GET) == "allow"
+
+
+class TestSources:
+    @pytest.mark.parametrize(
+        ("source", "web", "cron", "plain"),
+        [
+            ({"principals": ["cluster.local/ns/a/sa/db"]}, "allow", "deny", "deny"),
+            ({"principals": ["cluster.local/ns/a/*"]}, "allow", "deny", "deny"),
+            ({"principals": ["*/sa/default"]}, "deny", "allow", "deny"),
+            ({"principals": ["*"]}, "allow", "allow", "deny"),
+            ({"notPrincipals": ["*"]}, "deny", "deny", "allow"),
+            ({"notPrincipals": ["cluster.local/ns/a/sa/db"]}, "deny", "allow", "allow"),
+            ({"namespaces": ["a"]}, "allow", "deny", "deny"),
+            ({"namespaces": ["A"]}, "deny", "deny", "deny"),
+            ({"namespaces": ["*"]}, "allow", "allow", "deny"),
+            ({"notNamespaces": ["b"]}, "allow", "deny", "allow"),
+            ({"serviceAccounts": ["db"]}, "allow", "deny", "deny"),
+            ({"serviceAccounts": ["b/default"]}, "deny", "allow", "deny"),
+            ({"notServiceAccounts": ["b/default"]}, "allow", "deny", "allow"),
+            ({"trustDomains": ["cluster.local"]}, "allow", "allow", "deny"),
+            ({"ipBlocks": ["10.0.0.0/24"]}, "allow", "deny", "deny"),
+            ({"ipBlocks": ["10.0.2.1"]}, "deny", "deny", "allow"),
+            ({"notIpBlocks": ["10.0.0.0/24"]}, "deny", "allow", "allow"),
+            ({"principals": ["*"], "ipBlocks": ["10.0.1.0/24"]}, "deny", "allow", "deny"),
+            ({"requestPrincipals": ["*"]}, "undefined", "undefined", "undefined"),
+        ],
+    )
+    def test_each_field(self, source: dict[str, Any], web: str, cron: str, plain: str) -> None:
+        of = mesh(allow(rule(source=source)))
+        found = [outcome(of, ref, "a/web", **GET) for ref in ("a/db", "b/cron", "plain/old")]
+        assert found == [web, cron, plain]
+
+    def test_a_given_principal_overrides_the_derived_one(self) -> None:
+        of = mesh(allow(rule(source={"principals": ["cluster.local/ns/a/sa/db"]})))
+        assert outcome(of, "b/cron", "a/web", principal="spiffe://cluster.local/ns/a/sa/db", **GET) == "allow"
+        assert outcome(of, "a/db", "a/web", principal="", **GET) == "deny"
+
+    def test_trust_domains_and_their_aliases_stand_for_each_other(self) -> None:
+        of = mesh(allow(rule(source={"principals": ["cluster.local/ns/a/sa/db"]})), trust_domain="prod",
+        aliases=["old"]) assert outcome(of, "a/db", "a/web", **GET) == "allow" assert outcome(of, "a/db", "a/web",
+        principal="old/ns/a/sa/db", **GET) == "allow" assert outcome(of, "a/db", "a/web",
+        principal="foreign/ns/a/sa/db", **GET) == "deny" foreign = mesh(allow(rule(source={"principals":
+        ["foreign/ns/a/sa/db"]})), trust_domain="prod") assert outcome(foreign, "a/db", "a/web", **GET) == "deny"
+
+
+class TestOperations:
+    @pytest.mark.parametrize(
+        ("operation", "expected"),
+        [
+            ({"ports": ["80"]}, "allow"),
+            ({"ports": ["81"]}, "deny"),
+            ({"notPorts": ["80"]}, "deny"),
+            ({"methods": ["GET"]}, "allow"),
+            ({"methods": ["get"]}, "deny"),
+            ({"methods": ["G*"]}, "allow"),
+            ({"notMethods": ["GET"]}, "deny"),
+            ({"paths": ["/api/{*}/items"]}, "allow"),
+            ({"paths": ["/api/*/items"]}, "deny"),
+            ({"paths": ["/api/*"]}, "allow"),
+            ({"paths": ["*/items"]}, "allow"),
+            ({"notPaths": ["/api/*"]}, "deny"),
+            ({"hosts": ["web.a"]}, "allow"),
+            ({"hosts": ["WEB.A"]}, "allow"),
+            ({"hosts": ["web.a:80"]}, "deny"),
+            ({"notHosts": ["web.*"]}, "deny"),
+            ({"methods": ["GET"], "paths": ["/other"]}, "deny"),
+        ],
+    )
+    def test_each_field(self, operation: dict[str, Any], expected: str) -> None:
+        of = mesh(allow(rule(operation=operation)))
+        assert outcome(of, "a/db", "a/web", method="GET", path="/api/../api/7/items?x=1", host="web.a") == expected
+
+    def test_alternatives_are_ored_and_fields_anded(self) -> None:
+        both = {"to": [{"operation": {"methods": ["PUT"]}}, {"operation": {"paths": ["/x"]}}]}
+        assert outcome(mesh(allow(both)), "a/db", "a/web", method="GET", path="/x") == "allow"
+        assert outcome(mesh(allow(both)), "a/db", "a/web", method="GET", path="/y") == "deny"
+
+    def test_an_unknown_host_is_undefined(self) -> None:
+        assert outcome(mesh(allow(rule(operation={"hosts": ["x"]}))), "a/db", "a/web", **GET) == "undefined"
+
+    def test_a_refused_path_is_denied(self) -> None:
+        assert outcome(mesh(allow({})), "a/db", "a/web", method="GET", path="/%00") == "deny"
+
+
+class TestConditions:
+    @pytest.mark.parametrize(
+        ("key", "values", "expected"),
+        [
+            ("source.ip", ["10.0.0.0/24"], "allow"),
+            ("source.namespace", ["b"], "deny"),
+            ("source.principal", ["cluster.local/ns/a/sa/db"], "allow"),
+            ("source.serviceAccount", ["a/db"], "allow"),
+            ("source.trustDomain", ["other"], "deny"),
+            ("destination.ip", ["10.0.0.1"], "allow"),
+            ("destination.port", ["81"], "deny"),
+            ("request.headers[x-a]", ["1"], "undefined"),
+            ("request.auth.claims[a][b]", ["1"], "undefined"),
+            ("connection.sni", ["x"], "undefined"),
+        ],
+    )
+    def test_each_key(self, key: str, values: list[str], expected: str) -> None:
+        of = mesh(allow(rule(when=[{"key": key, "values": values}])))
+        assert outcome(of, "a/db", "a/web", **GET) == expected
+        negated = mesh(allow(rule(when=[{"key": key, "notValues": values}])))
+        opposite = {"allow": "deny", "deny": "allow", "undefined": "undefined"}[expected]
+        assert outcome(negated, "a/db", "a/web", **GET) == opposite
+
+
+class TestTcp:
+    HTTP = rule(operation={"methods": ["GET"]})
+    L4 = rule(source={"namespaces": ["a"]}, operation={"ports": ["80"]})
+
+    def test_an_http_field_removes_an_allow_rule(self) -> None:
+        assert outcome(mesh(allow(self.HTTP)), "a/db", "a/web", http=False) == "deny"
+        assert outcome(mesh(allow(self.HTTP, self.L4)), "a/db", "a/web", http=False) == "allow"
+
+    def test_an_http_field_widens_a_deny_rule(self) -> None:
+        deny = access("a/d", action="DENY", rules=[rule(operation={"methods": ["PUT"], "ports": ["80"]})])
+        assert outcome(mesh(deny), "a/db", "a/web", http=False) == "deny"
+        assert outcome(mesh(deny), "a/db", "a/web", port=81, http=False) == "allow"
+        assert outcome(mesh(deny), "a/db", "a/web", **GET) == "allow"
+
+    def test_a_connection_of_unknown_kind_is_undefined_only_where_it_matters(self) -> None:
+        assert outcome(mesh(allow(self.HTTP)), "a/db", "a/web") == "undefined"
+        assert outcome(mesh(allow(self.L4)), "a/db", "a/web") == "allow"
+        assert outcome(mesh(access("a/p")), "a/db", "a/web") == "deny"
+
+    def test_a_service_says_which_kind_a_port_is(self) -> None:
+        def service(name: str) -> Document:
+            ports = [{"name": name, "port": 8080, "targetPort": 80}]
+            spec = {"selector": {"app": "web"}, "ports": ports}
+            return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "a"}, "spec": spec}
+
+        assert outcome(mesh(allow(self.HTTP), things=[*THINGS, service("tcp-x")]), "a/db", "a/web") == "deny"
+        assert outcome(mesh(allow(self.HTTP), things=[*THINGS, service("http-x")]), "a/db", "a/web") == "undefined"
+
+    @pytest.mark.parametrize("port", [15020, 15021, 15090])
+    def test_the_sidecars_own_ports_are_not_governed(self, port: int) -> None:
+        assert outcome(mesh(access("a/p")), "plain/old", "a/web", port=port) == "allow"
+
+
+class TestZtunnel:
+    def test_an_allow_rule_with_http_fields_is_removed_and_the_policy_still_counts(self) -> None:
+        of = mesh(allow(rule(operation={"paths": ["/x"]})), mode="ambient")
+        assert outcome(of, "a/db", "a/web", **GET) == "deny"
+
+    def test_a_deny_rule_with_only_http_fields_has_no_effect(self) -> None:
+        http = {"methods": ["GET"]}
+        alone = access("a/d", action="DENY", rules=[rule(operation=http)])
+        assert outcome(mesh(alone, mode="ambient"), "a/db", "a/web", **GET) == "allow"
+        beside = access("a/d", action="DENY", rules=[rule(source={"namespaces": ["a"]}, operation=http)])
+        assert outcome(mesh(beside, mode="ambient"), "a/db", "a/web", **GET) == "allow"
+
+    def test_a_deny_rule_with_mixed_fields_is_stricter(self) -> None:
+        mixed = access("a/d", action="DENY", rules=[rule(operation={"methods": ["PUT"], "ports": ["80"]})])
+        assert outcome(mesh(mixed, mode="ambient"), "a/db", "a/web", **GET) == "deny"
+
+    def test_service_account_as_a_condition_is_beyond_it(self) -> None:
+        of = mesh(allow(rule(when=[{"key": "source.serviceAccount", "values": ["a/db"]}])), mode="ambient")
+        assert outcome(of, "a/db", "a/web", **GET) == "deny"
+
+    def test_custom_policies_are_not_sent_to_it(self) -> None:
+        custom = access("a/c", action="CUSTOM", provider={"name": "ext"}, rules=[{}])
+        assert outcome(mesh(custom, mode="ambient"), "a/db", "a/web", **GET) == "allow"
+
+    def test_network_policy_sees_the_tunnel_and_ztunnel_the_port_inside(self) -> None:
+        from tests.verify.kit import policy
+
+        def ingress(port: int) -> Document:
+            return policy("a/n", podSelector=labels(app="web"), ingress=[{"ports": [{"port": port}]}])
+
+        assert outcome(mesh(ingress(80), mode="ambient"), "a/db", "a/web") == "deny"
+        assert outcome(mesh(ingress(15008), mode="ambient"), "a/db", "a/web") == "allow"
+        assert outcome(mesh(ingress(80), mode="ambient"), "plain/old", "a/web") == "allow"
+
+
+class TestWaypoint:
+    SERVICE: Document = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "a", "labels": {"istio.io/use-waypoint": "gate"}},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+    }
+    TARGET = [{"group": "", "kind": "Service", "name": "web"}]
+
+    def waypoint(self, *policies: Document) -> Judge:
+        return mesh(*policies, mode="ambient", things=[*THINGS, self.SERVICE])
+
+    def test_policies_that_target_the_service_see_the_client_and_requests(self) -> None:
+        granted = access("a/t", targetRefs=self.TARGET, rules=[rule(source={"principals": ["*/sa/db"]},
+        operation={"paths": ["/x"]})]) assert outcome(self.waypoint(granted), "a/db", "a/web", **GET) == "allow" assert
+        outcome(self.waypoint(granted), "a/db", "a/web", method="GET", path="/y") == "deny" assert
+        outcome(self.waypoint(granted), "b/cron", "a/web", **GET) == "deny"
+
+    def test_selector_policies_see_the_waypoint(self) -> None:
+        client = allow(rule(source={"principals": ["cluster.local/ns/a/sa/db"]}))
+        gate = allow(rule(source={"principals": ["cluster.local/ns/a/sa/gate"]}))
+        assert outcome(self.waypoint(client), "a/db", "a/web", **GET) == "deny"
+        assert outcome(self.waypoint(gate), "a/db", "a/web", **GET) == "allow"
+
+
+class TestPeerAuthentication:
+    STRICT = {"mode": "STRICT"}
+
+    def test_strict_refuses_plaintext_only(self) -> None:
+        of = mesh(peers("a/default", mtls=self.STRICT))
+        assert outcome(of, "plain/old", "a/web", **GET) == "deny"
+        assert outcome(of, "203.0.113.1", "a/web", **GET) == "deny"
+        assert outcome(of, "b/cron", "a/web", **GET) == "allow"
+        assert outcome(of, "b/cron", "a/web", principal="", **GET) == "deny"
+        assert outcome(of, "plain/old", "b/cron", **GET) == "allow"
+
+    @pytest.mark.parametrize("mode", ["sidecar", "ambient"])
+    def test_the_nearest_policy_wins_and_unset_inherits(self, mode: str) -> None:
+        root = peers("istio-system/default", mtls=self.STRICT)
+        own = peers("a/default", mtls={"mode": "PERMISSIVE"})
+        unset = peers("a/default", mtls={"mode": "UNSET"})
+        workload = peers("a/web", selector=labels(app="web"), mtls=self.STRICT)
+        assert outcome(mesh(root, mode=mode), "plain/old", "a/web") == "deny"
+        assert outcome(mesh(root, own, mode=mode), "plain/old", "a/web") == "allow"
+        assert outcome(mesh(root, unset, mode=mode), "plain/old", "a/web") == "deny"
+        assert outcome(mesh(root, own, workload, mode=mode), "plain/old", "a/web") == "deny"
+        assert outcome(mesh(root, own, workload, mode=mode), "plain/old", "a/db") == "allow"
+
+    def test_a_port_goes_its_own_way(self) -> None:
+        ports = {80: {"mode": "PERMISSIVE"}, "81": {"mode": "STRICT"}}
+        of = mesh(peers("a/web", selector=labels(app="web"), mtls=self.STRICT, portLevelMtls=ports))
+        assert [outcome(of, "plain/old", "a/web", port) for port in (80, 81, 82)] == ["allow", "deny", "deny"]
+
+    def test_disabled_mutual_tls_leaves_no_principal(self) -> None:
+        known = allow(rule(source={"principals": ["*"]}))
+        of = mesh(known, peers("a/default", mtls={"mode": "DISABLE"}))
+        assert outcome(of, "a/db", "a/web", **GET) == "deny"
+        assert outcome(mesh(known, peers("a/d", mtls={"mode": "DISABLE"}), mode="ambient"), "a/db", "a/web") == "allow"
+
+
+class TestMembership:
+    def test_injection_labels_decide_once_anything_says_so(self) -> None:
+        things = [
+            namespace("in", **{"istio-injection": "enabled"}),
+            pod("in/x", ip="10.0.3.1"),
+            pod("in/y", {"sidecar.istio.io/inject": "false"}, "10.0.3.2"),
+            pod("out/z", ip="10.0.4.1"),
+        ]
+        of = mesh(access("in/p"), access("out/p"), things=things)
+        assert [outcome(of, "out/z", ref, **GET) for ref in ("in/x", "in/y")] == ["deny", "allow"]
+        assert outcome(of, "in/x", "out/z", **GET) == "allow"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"rules": [{"from": [{"source": {"principal": ["x"]}}]}]}, r"unknown field 'principal'.*rules\[0\].from\[0\]"),
+        ({"rules": [{"from": []}]}, "must not be an empty list"),
+        ({"rules": [{"from": [{"source": {}}]}]}, "must not be empty"),
+        ({"rules": [{"to": [{"operation": {"ports": [80]}}]}]}, "expected text, got a number"),
+        ({"rules": [{"to": [{"operation": {"ports": ["http"]}}]}]}, "not a port number"),
+        ({"rules": [{"to": [{"operation": {"paths": ["/a{*}"]}}]}]}, "neither literal nor operator"),
+        ({"rules": [{"to": [{"operation": {"paths": ["/a/{id}"]}}]}]}, "braces"),
+        ({"rules": [{"when": [{"key": "source.serviceaccount", "values": ["x"]}]}]}, "unknown condition key"),
+        ({"rules": [{"when": [{"key": "source.ip"}]}]}, "needs values or notValues"),
+        ({"rules": [{"from": [{"source": {"ipBlocks": ["x"]}}]}]}, "not an address or CIDR"),
+        ({"rules": [{"from": [{"source": {"serviceAccounts": ["a/*"]}}]}]}, "NAMESPACE/ACCOUNT"),
+        ({"rules": [{"from": [{"source": {"serviceAccounts": ["a"], "namespaces": ["a"]}}]}]}, "cannot be combined"),
+        ({"action": "DENY"}, "meaningless"),
+        ({"action": "BLOCK"}, "is not one of"),
+        ({"selector": {"matchExpressions": []}}, "unknown field 'matchExpressions'"),
+        ({"selector": {"matchLabels": {}}, "targetRefs": [{"kind": "Service", "name": "x"}]}, "exclude each other"),
+        ({"targetRefs": [{"kind": "Pod", "name": "x"}]}, "cannot target"),
+        ({"provider": {"name": "x"}}, "belongs to action CUSTOM"),
+    ],
+)
+def test_what_istio_rejects_is_an_error_that_names_the_field(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(PolicyError, match=said):
+        read_authorization_policy(access("a/p", **spec))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"mtls": {"mode": "strict"}}, "is not one of"),
+        ({"portLevelMtls": {80: {"mode": "STRICT"}}}, "needs a selector"),
+        ({"selector": labels(app="x"), "portLevelMtls": {"http": {"mode": "STRICT"}}}, "not a port number"),
+        ({"mtlss": {}}, "unknown field"),
+    ],
+)
+def test_peer_authentication_errors_name_the_field(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(PolicyError, match=said):
+        read_peer_authentication(peers("a/p", **spec))
