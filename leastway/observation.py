@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from collector.direction import Standing
 from leastway.verify.replay import Observed
 from leastway.verify.world import NamedPort, Subject, World
@@ -29,12 +31,18 @@ _ENTITIES = {
 
 
 def world(inventory: Inventory, workloads: Workloads, options: Options) -> World:
-    """The closed world: the inventory's objects, and the workloads known from traffic alone."""
+    """The closed world: the inventory's objects, and the workloads known from traffic alone.
+
+    A proxy that was heard in an access log is a fact of the world, whatever the inventory's labels say.
+    """
     found = World.from_manifests(inventory.documents)
     for workload in workloads.all:
         found.add_namespace(workload.namespace)
+        known = found.subjects.get(str(workload))
         if not workload.known:
             found.add_subject(_subject(workload, workloads, options))
+        elif known is not None and known.meshed is None and options.mesh != "none" and in_mesh(workload, options):
+            found.add_subject(msgspec.structs.replace(known, meshed=True))
     return found
 
 

@@ -283,7 +283,7 @@ def _namespaces(
                     name,
                     "default-deny",
                     namespace,
-                    f"no AuthorizationPolicy default deny for {namespace}: {', '.join(sorted(unseen)[:8])} never observed",
+                    f"no AuthorizationPolicy default deny for {namespace}: {', '.join(sorted(unseen)[:8])} unseen",
                     "a default deny would cut off workloads whose callers are unknown",
                     True,
                     {"never_observed": sorted(unseen)},

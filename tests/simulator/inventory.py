@@ -86,12 +86,12 @@ def _pod(pod: Party, workload: Workload) -> Document:
 
 
 def _services(workload: Workload, cluster: Cluster) -> list[Document]:
-    protocols = {number: protocol for _, number, protocol in workload.ports}
+    named = {number: (name, protocol) for name, number, protocol in workload.ports}
     selector = {key: value for key, value in workload.labels if key != "version"}
     found = []
     for service in workload.services:
-        protocol = protocols.get(service.target, "TCP")
-        port = {"name": protocol.lower(), "port": service.port, "targetPort": service.target, "protocol": protocol}
+        name, protocol = named.get(service.target, ("tcp", "TCP"))
+        port = {"name": name, "port": service.port, "targetPort": service.target, "protocol": protocol}
         address = cluster.cluster_ips[f"{workload.namespace}/{service.name}"]
         found.append(
             {

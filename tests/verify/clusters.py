@@ -40,8 +40,15 @@ class Clusters:
 
     def ports(self) -> list[dict[str, Any]]:
         """Container ports; one name may mean different numbers on different pods."""
-            return [ {"name": name, "containerPort": self.draw.choice((80, 81, 8080, 53)), "protocol":
-            self.draw.choice(("TCP", "UDP"))} for name in PORT_NAMES if self.draw.random() < 0.6 ]
+        return [
+            {
+                "name": name,
+                "containerPort": self.draw.choice((80, 81, 8080, 53)),
+                "protocol": self.draw.choice(("TCP", "UDP")),
+            }
+            for name in PORT_NAMES
+            if self.draw.random() < 0.6
+        ]
 
     def policies(self) -> list[Document]:
         """One to three policies."""

@@ -18,10 +18,15 @@ def main(root: str) -> None:
     run = importlib.import_module("nca.nca_cli").nca_main
     found: dict[str, str | None] = {}
     for folder in sorted(Path(root).iterdir()):
-        out = io.StringIO() with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()),
-        contextlib.suppress(SystemExit): run(["--connectivity", "-r", str(folder), "--output_format",
-        "txt_no_fw_rules"]) found[folder.name] = out.getvalue() if "=>" in out.getvalue() else None json.dump(found,
-        sys.stdout)
+        out = io.StringIO()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.suppress(SystemExit),
+        ):
+            run(["--connectivity", "-r", str(folder), "--output_format", "txt_no_fw_rules"])
+        found[folder.name] = out.getvalue() if "=>" in out.getvalue() else None
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ The analyzer needs its own environment; name its interpreter in LEASTWAY_NCA_PYT
     python -m venv /tmp/nca && /tmp/nca/bin/pip install network-config-analyzer==2.1.0
     LEASTWAY_NCA_PYTHON=/tmp/nca/bin/python python -m pytest tests/verify/test_against_analyzer.py
 
-LEASTWAY_NCA_CLUSTERS draws more clusters. Known differences that the clusters avoid: Exists and DoesNotExist on pods
-beside a namespaceSelector, and egress rules without the Egress type; its ipBlock never selects pods, which is Cilium's
-reading.
+LEASTWAY_NCA_CLUSTERS draws more clusters. Known differences that the clusters avoid: Exists and DoesNotExist on pods beside
+a namespaceSelector, and egress rules without the Egress type; its ipBlock never selects pods, which is Cilium's reading.
 """
 
 from __future__ import annotations
@@ -31,8 +30,9 @@ PODS = [f"{space}/p{i}" for space in SPACES for i in range(3)]
 PORTS = (52, 53, 54, 80, 81, 82, 8080, 8081, 9000)
 PROBES = ("203.0.113.9", "192.0.2.1", "192.0.2.77", "192.0.2.130", "198.51.100.3")
 
-pytestmark = pytest.mark.skipif(not PYTHON, reason="LEASTWAY_NCA_PYTHON names no interpreter with
-network-config-analyzer")
+pytestmark = pytest.mark.skipif(
+    not PYTHON, reason="LEASTWAY_NCA_PYTHON names no interpreter with network-config-analyzer"
+)
 
 Connections = dict[tuple[str, str], list[str]]
 

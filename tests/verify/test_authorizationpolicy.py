@@ -64,10 +64,12 @@ class TestDecision:
     def test_audit_never_decides(self) -> None:
         assert outcome(mesh(access("a/p", action="AUDIT", rules=[{}])), "b/cron", "a/web", **GET) == "allow"
 
-    @pytest.mark.parametrize(("value", "expected"), [("true", "allow"), ("T", "allow"), ("yes", "deny"), ("false",
-    "deny")]) def test_dry_run_is_not_enforced_and_an_unreadable_value_is_enforced(self, value: str, expected: str) ->
-    None: dry = access("a/p", annotations={"istio.io/dry-run": value}) assert outcome(mesh(dry), "b/cron", "a/web",
-    **GET) == expected
+    @pytest.mark.parametrize(
+        ("value", "expected"), [("true", "allow"), ("T", "allow"), ("yes", "deny"), ("false", "deny")]
+    )
+    def test_dry_run_is_not_enforced_and_an_unreadable_value_is_enforced(self, value: str, expected: str) -> None:
+        dry = access("a/p", annotations={"istio.io/dry-run": value})
+        assert outcome(mesh(dry), "b/cron", "a/web", **GET) == expected
 
     def test_the_allow_names_policy_and_rule(self) -> None:
         of = mesh(allow(rule(operation={"methods": ["PUT"]}), rule(operation={"methods": ["GET"]})))
@@ -132,11 +134,13 @@ class TestSources:
         assert outcome(of, "a/db", "a/web", principal="", **GET) == "deny"
 
     def test_trust_domains_and_their_aliases_stand_for_each_other(self) -> None:
-        of = mesh(allow(rule(source={"principals": ["cluster.local/ns/a/sa/db"]})), trust_domain="prod",
-        aliases=["old"]) assert outcome(of, "a/db", "a/web", **GET) == "allow" assert outcome(of, "a/db", "a/web",
-        principal="old/ns/a/sa/db", **GET) == "allow" assert outcome(of, "a/db", "a/web",
-        principal="foreign/ns/a/sa/db", **GET) == "deny" foreign = mesh(allow(rule(source={"principals":
-        ["foreign/ns/a/sa/db"]})), trust_domain="prod") assert outcome(foreign, "a/db", "a/web", **GET) == "deny"
+        known = allow(rule(source={"principals": ["cluster.local/ns/a/sa/db"]}))
+        of = mesh(known, trust_domain="prod", aliases=["old"])
+        assert outcome(of, "a/db", "a/web", **GET) == "allow"
+        assert outcome(of, "a/db", "a/web", principal="old/ns/a/sa/db", **GET) == "allow"
+        assert outcome(of, "a/db", "a/web", principal="foreign/ns/a/sa/db", **GET) == "deny"
+        foreign = mesh(allow(rule(source={"principals": ["foreign/ns/a/sa/db"]})), trust_domain="prod")
+        assert outcome(foreign, "a/db", "a/web", **GET) == "deny"
 
 
 class TestOperations:
@@ -283,10 +287,11 @@ class TestWaypoint:
         return mesh(*policies, mode="ambient", things=[*THINGS, self.SERVICE])
 
     def test_policies_that_target_the_service_see_the_client_and_requests(self) -> None:
-        granted = access("a/t", targetRefs=self.TARGET, rules=[rule(source={"principals": ["*/sa/db"]},
-        operation={"paths": ["/x"]})]) assert outcome(self.waypoint(granted), "a/db", "a/web", **GET) == "allow" assert
-        outcome(self.waypoint(granted), "a/db", "a/web", method="GET", path="/y") == "deny" assert
-        outcome(self.waypoint(granted), "b/cron", "a/web", **GET) == "deny"
+        granting = rule(source={"principals": ["*/sa/db"]}, operation={"paths": ["/x"]})
+        granted = access("a/t", targetRefs=self.TARGET, rules=[granting])
+        assert outcome(self.waypoint(granted), "a/db", "a/web", **GET) == "allow"
+        assert outcome(self.waypoint(granted), "a/db", "a/web", method="GET", path="/y") == "deny"
+        assert outcome(self.waypoint(granted), "b/cron", "a/web", **GET) == "deny"
 
     def test_selector_policies_see_the_waypoint(self) -> None:
         client = allow(rule(source={"principals": ["cluster.local/ns/a/sa/db"]}))

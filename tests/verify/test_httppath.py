@@ -93,5 +93,8 @@ def test_normalising_twice_changes_nothing_more_unless_decoding_made_an_escape(p
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_string_matches_follow_their_definition(value: str, found: str) -> None:
-        assert string_matches(value + "*", found) == ( found.endswith(value[1:] + "*") if value.startswith("*") else
-        found.startswith(value) and (value + "*" != "*" or found != "") )
+    assert string_matches(value + "*", found) == (
+        found.endswith(value[1:] + "*")
+        if value.startswith("*")
+        else found.startswith(value) and (value + "*" != "*" or found != "")
+    )

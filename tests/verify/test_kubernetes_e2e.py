@@ -1,9 +1,8 @@
 """The Kubernetes end-to-end network policy cases (test/e2e/network/netpol/network_policy.go), re-authored.
 
-Each case is named after the original's `It`. World: namespaces x, y, z with pods a, b, c, label `pod` = name,
-containers on 80 and 81 in TCP, UDP and SCTP with ports named serve-<port>-<protocol>. Cases about updates are two
-cases here: before and after. The truth is one predicate over (source, destination, port, protocol); loopback is always
-true.
+Each case is named after the original's `It`. World: namespaces x, y, z with pods a, b, c, label `pod` = name, containers
+on 80 and 81 in TCP, UDP and SCTP with ports named serve-<port>-<protocol>. Cases about updates are two cases here: before
+and after. The truth is one predicate over (source, destination, port, protocol); loopback is always true.
 """
 
 from __future__ import annotations
@@ -121,7 +120,11 @@ CASES = [
     ),
     Case(
         "Multiple PodSelectors and NamespaceSelectors",
-        [from_({"namespaceSelector": expression("ns", "NotIn", "x"), "podSelector": expression("pod", "In", "b", "c")})],
+        [
+            from_(
+                {"namespaceSelector": expression("ns", "NotIn", "x"), "podSelector": expression("pod", "In", "b", "c")}
+            )
+        ],
         to("x/a", lambda s: s[0] != "x" and s[-1] != "a"),
     ),
     Case(
@@ -143,7 +146,11 @@ CASES = [
         "multiple, stacked policies with overlapping podSelectors",
         [
             from_({"namespaceSelector": labels(ns="y")}, ports=[TCP81]),
-            policy("x/q", podSelector=labels(pod="a"), ingress=[{"from": [{"namespaceSelector": labels(ns="y")}], "ports": [TCP80]}]),
+            policy(
+                "x/q",
+                podSelector=labels(pod="a"),
+                ingress=[{"from": [{"namespaceSelector": labels(ns="y")}], "ports": [TCP80]}],
+            ),
         ],
         lambda s, d, port, protocol: d != "x/a" or (s[0] == "y" and protocol == "TCP"),
     ),
@@ -184,7 +191,11 @@ CASES = [
         [policy("x/p", podSelector={}, ingress=[{"from": [{"podSelector": {}}]}])],
         lambda s, d, *_: d[0] != "x" or s[0] == "x",
     ),
-    Case("deny ingress access to updated pod, before", [policy("x/p", podSelector=labels(target="isolated"))], lambda *_: True),
+    Case(
+        "deny ingress access to updated pod, before",
+        [policy("x/p", podSelector=labels(target="isolated"))],
+        lambda *_: True,
+    ),
     Case(
         "deny ingress access to updated pod, after",
         [policy("x/p", podSelector=labels(target="isolated"))],
@@ -199,15 +210,32 @@ CASES = [
     ),
     Case(
         "Ingress, Egress specified together",
-        [xa(policyTypes=["Ingress", "Egress"], ingress=[{"from": [{"podSelector": labels(pod="b")}]}], egress=[{"ports": [TCP80]}])],
+        [
+            xa(
+                policyTypes=["Ingress", "Egress"],
+                ingress=[{"from": [{"podSelector": labels(pod="b")}]}],
+                egress=[{"ports": [TCP80]}],
+            )
+        ],
         lambda s, d, port, protocol: (d != "x/a" or s == "x/b") and (s != "x/a" or (port, protocol) == (80, "TCP")),
     ),
     Case(
         "denying of egress traffic on the client side (even if the server explicitly allows this traffic)",
         [
-            xa(policyTypes=["Egress"], egress=[{"to": [{"namespaceSelector": labels(ns="y"), "podSelector": labels(pod="a")}]}]),
-            policy("y/a", podSelector=labels(pod="a"), ingress=[{"from": [{"namespaceSelector": labels(ns="x"), "podSelector": labels(pod="a")}]}]),
-            policy("y/b", podSelector=labels(pod="b"), ingress=[{"from": [{"namespaceSelector": labels(ns="x"), "podSelector": labels(pod="a")}]}]),
+            xa(
+                policyTypes=["Egress"],
+                egress=[{"to": [{"namespaceSelector": labels(ns="y"), "podSelector": labels(pod="a")}]}],
+            ),
+            policy(
+                "y/a",
+                podSelector=labels(pod="a"),
+                ingress=[{"from": [{"namespaceSelector": labels(ns="x"), "podSelector": labels(pod="a")}]}],
+            ),
+            policy(
+                "y/b",
+                podSelector=labels(pod="b"),
+                ingress=[{"from": [{"namespaceSelector": labels(ns="x"), "podSelector": labels(pod="a")}]}],
+            ),
         ],
         lambda s, d, *_: (s != "x/a" or d == "y/a") and (d not in ("y/a", "y/b") or s == "x/a"),
     ),
@@ -239,14 +267,27 @@ CASES = [
     ),
     Case(
         "except clause while egress access to server in CIDR block",
-        [xa(policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24"]}}]}])],
+        [
+            xa(
+                policyTypes=["Egress"],
+                egress=[{"to": [{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24"]}}]}],
+            )
+        ],
         out("x/a", lambda d: d[0] != "y"),
     ),
     Case(
         "an IP overlapping both IPBlock.CIDR and IPBlock.Except is allowed",
         [
-            xa(policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24"]}}]}]),
-            policy("x/q", podSelector=labels(pod="a"), policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": f"{IPS['y/b']}/32"}}]}]),
+            xa(
+                policyTypes=["Egress"],
+                egress=[{"to": [{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24"]}}]}],
+            ),
+            policy(
+                "x/q",
+                podSelector=labels(pod="a"),
+                policyTypes=["Egress"],
+                egress=[{"to": [{"ipBlock": {"cidr": f"{IPS['y/b']}/32"}}]}],
+            ),
         ],
         out("x/a", lambda d: d[0] != "y" or d == "y/b"),
     ),

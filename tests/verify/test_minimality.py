@@ -16,7 +16,9 @@ def parts(policies: list[Document], *observed: Observed, **options: Any) -> list
     found = World()
     for name in ("web", "api", "db"):
         found.add_subject(Subject("a", name, {"app": name}, service_account=name))
-    return [f"{p['policy']} {p['rule']}: {p['part']}" for p in redundant_parts(Judge(found, policies, **options), observed)]
+    return [
+        f"{p['policy']} {p['rule']}: {p['part']}" for p in redundant_parts(Judge(found, policies, **options), observed)
+    ]
 
 
 def ingress(name: str, *rules: dict[str, Any]) -> Document:
@@ -43,7 +45,10 @@ def test_unused_peers_and_ports_are_named() -> None:
 
 
 def test_an_unused_rule_is_named_as_a_whole() -> None:
-    rules = [{"from": peers("web"), "ports": [{"port": 80}]}, {"from": peers("api"), "ports": [{"port": 1}, {"port": 2}]}]
+    rules = [
+        {"from": peers("web"), "ports": [{"port": 80}]},
+        {"from": peers("api"), "ports": [{"port": 1}, {"port": 2}]},
+    ]
     assert parts([ingress("p", *rules)], SEEN) == ["NetworkPolicy a/p ingress rule 1: ingress rule 1"]
 
 
@@ -65,4 +70,8 @@ def test_values_of_authorization_rules_are_parts() -> None:
     }
     grant = access("a/db", selector=labels(app="db"), rules=[rule])
     found = parts([grant], Observed("a/web", "a/db", port=80, method="GET", path="/x"), mesh="sidecar")
-    assert [text.rpartition(": ")[2] for text in found] == ["method PUT", "path /y", "principal cluster.local/ns/a/sa/api"]
+    assert [text.rpartition(": ")[2] for text in found] == [
+        "method PUT",
+        "path /y",
+        "principal cluster.local/ns/a/sa/api",
+    ]

@@ -17,7 +17,9 @@ THINGS = [
     namespace("a", team="red"),
     namespace("b"),
     pod("a/web", {"app": "web"}, "10.0.0.1", host=NODE, ports=[{"name": "http", "containerPort": 8080}]),
-    pod("a/db", {"app": "db", "tier": ""}, "10.0.0.2", host=OTHER_NODE, ports=[{"name": "http", "containerPort": 5432}]),
+    pod(
+        "a/db", {"app": "db", "tier": ""}, "10.0.0.2", host=OTHER_NODE, ports=[{"name": "http", "containerPort": 5432}]
+    ),
     pod("b/web", {"app": "web"}, "10.0.1.1", host=OTHER_NODE),
     pod("b/agent", {"app": "agent"}, OTHER_NODE, host=OTHER_NODE, hostNetwork=True),
 ]
@@ -68,9 +70,11 @@ class TestPeers:
         assert outcome(ingress({"from": split}), "b/web", "a/web") == "allow"
 
     def test_not_in_holds_for_an_absent_key(self) -> None:
-        assert outcome(ingress({"from": [{"podSelector": expression("tier", "NotIn", "x")}]}), "a/db", "a/web") ==
-        "allow" absent = ingress({"from": [{"namespaceSelector": {}, "podSelector": expression("tier", "NotIn",
-        "x")}]}) assert outcome(absent, "b/web", "a/web") == "allow"
+        assert (
+            outcome(ingress({"from": [{"podSelector": expression("tier", "NotIn", "x")}]}), "a/db", "a/web") == "allow"
+        )
+        absent = ingress({"from": [{"namespaceSelector": {}, "podSelector": expression("tier", "NotIn", "x")}]})
+        assert outcome(absent, "b/web", "a/web") == "allow"
 
     def test_an_empty_value_is_not_an_absent_key(self) -> None:
         everywhere = {"namespaceSelector": {}, "podSelector": labels(tier="")}
@@ -103,8 +107,9 @@ class TestBlocks:
         assert outcome(of, "::ffff:203.0.113.1", "a/web") == "allow"
 
     def test_host_bits_are_dropped(self) -> None:
-        assert outcome(ingress({"from": [{"ipBlock": {"cidr": "203.0.113.7/24"}}]}), "203.0.113.200", "a/web") ==
-        "allow"
+        assert (
+            outcome(ingress({"from": [{"ipBlock": {"cidr": "203.0.113.7/24"}}]}), "203.0.113.200", "a/web") == "allow"
+        )
 
     def test_a_node_is_in_a_block_for_generic_and_never_for_cilium(self) -> None:
         everyone = {"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
@@ -135,10 +140,14 @@ class TestPorts:
         assert [outcome(of, "a/db", "a/web", p) for p in (79, 80, 90, 91)] == ["deny", "allow", "allow", "deny"]
 
     def test_a_name_is_resolved_on_the_destination(self) -> None:
-        of = judge(THINGS, [policy("a/p", podSelector={}, policyTypes=["Egress"], egress=[{"ports": [{"port":
-        "http"}]}])]) assert outcome(of, "a/web", "a/db", 5432) == "allow" assert outcome(of, "a/web", "a/db", 8080) ==
-        "deny" assert outcome(of, "a/db", "a/web", 8080) == "allow" assert outcome(of, "a/web", "203.0.113.1", 8080) ==
-        "deny" assert outcome(of, "a/web", "b/web", 8080) == "deny"
+        of = judge(
+            THINGS, [policy("a/p", podSelector={}, policyTypes=["Egress"], egress=[{"ports": [{"port": "http"}]}])]
+        )
+        assert outcome(of, "a/web", "a/db", 5432) == "allow"
+        assert outcome(of, "a/web", "a/db", 8080) == "deny"
+        assert outcome(of, "a/db", "a/web", 8080) == "allow"
+        assert outcome(of, "a/web", "203.0.113.1", 8080) == "deny"
+        assert outcome(of, "a/web", "b/web", 8080) == "deny"
 
     def test_a_name_matches_only_its_own_protocol(self) -> None:
         of = ingress({"ports": [{"port": "http", "protocol": "UDP"}]})
@@ -177,8 +186,7 @@ class TestNodes:
         selecting = [policy("b/p", podSelector={}, policyTypes=["Ingress", "Egress"])]
         assert outcome(judge(THINGS, selecting), "b/agent", "a/web") == "undefined"
         assert outcome(judge(THINGS, selecting, cni="calico"), "b/agent", "a/web") == "allow"
-        inward = [policy("b/p", podSelector={}, policyTypes=["Ingress"])]
-        assert outcome(judge(THINGS, inward), "b/agent", "b/web") == "allow"  # it is on the same node
+        assert outcome(judge(THINGS, selecting), "b/agent", "b/web") == "allow"  # its own node
         by_label = [policy("a/p", podSelector=WEB, ingress=[{"from": [{"namespaceSelector": {}}]}])]
         assert outcome(judge(THINGS, by_label), "b/agent", "a/web") == "undefined"
         assert outcome(judge(THINGS, by_label, cni="cilium"), "b/agent", "a/web") == "deny"
@@ -229,7 +237,10 @@ class TestMessages:
         ({"podSelector": {"matchLabels": {"a": 1}}}, "expected text, got a number"),
         ({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}}, "is not one of In"),
         ({"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, "needs values"),
-        ({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["1"]}]}}, "forbids values"),
+        (
+            {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["1"]}]}},
+            "forbids values",
+        ),
         ({"ingress": {}}, "expected a list"),
         ({"ingress": ["x"]}, "expected a mapping"),
     ],

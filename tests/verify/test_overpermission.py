@@ -56,7 +56,11 @@ def measure(policies: list[Document], *observed: Observed, of: World | None = No
 
 def exact_pair(port: dict[str, Any]) -> list[Document]:
     """web may call db on a port, and nothing else anywhere."""
-    return [DENY, ingress("db", {"from": peers("web"), "ports": [port]}), egress("web", {"to": peers("db"), "ports": [port]})]
+    return [
+        DENY,
+        ingress("db", {"from": peers("web"), "ports": [port]}),
+        egress("web", {"to": peers("db"), "ports": [port]}),
+    ]
 
 
 def test_policies_that_allow_exactly_what_was_seen_have_none() -> None:
@@ -93,7 +97,8 @@ def test_ports_that_were_not_seen_from_a_known_partner_are_other() -> None:
     assert names == {"default-deny", "db", "web-out"}
     both = [{"port": 80}, {"port": 443}]
     found = measure(
-        [DENY, ingress("db", {"from": peers("web"), "ports": both}), egress("web", {"to": peers("db"), "ports": both})], WEB_TO_DB
+        [DENY, ingress("db", {"from": peers("web"), "ports": both}), egress("web", {"to": peers("db"), "ports": both})],
+        WEB_TO_DB,
     )
     assert found.by_cause == {"other": 1}
 
@@ -163,7 +168,9 @@ def test_host_network_workloads_are_left_out_and_named() -> None:
 class TestMesh:
     def grant(self, **source: Any) -> Document:
         return access(
-            "a/db", selector=labels(app="db"), rules=[{"from": [{"source": source}], "to": [{"operation": {"ports": ["80"]}}]}]
+            "a/db",
+            selector=labels(app="db"),
+            rules=[{"from": [{"source": source}], "to": [{"operation": {"ports": ["80"]}}]}],
         )
 
     def at_db(self, found: OverPermission, cause: str) -> list[str]:

@@ -17,7 +17,13 @@ from tests.verify.clusters import SPACES, Clusters
 from tests.verify.kit import judge, labels, namespace, pod, policy
 
 THINGS = [namespace("a"), pod("a/web", {"app": "web"}, "10.0.0.1"), pod("a/db", {"app": "db"}, "10.0.0.2")]
-POLICIES = [policy("a/db", podSelector=labels(app="db"), ingress=[{"from": [{"podSelector": labels(app="web")}], "ports": [{"port": 80}]}])]
+POLICIES = [
+    policy(
+        "a/db",
+        podSelector=labels(app="db"),
+        ingress=[{"from": [{"podSelector": labels(app="web")}], "ports": [{"port": 80}]}],
+    )
+]
 
 
 def test_the_proof_has_the_contracts_keys_and_is_json() -> None:
@@ -49,7 +55,9 @@ def test_hostile_names_do_not_reach_the_terminal_as_they_are() -> None:
 def test_the_proof_does_not_depend_on_order() -> None:
     drawn = Clusters(5)
     things, policies = drawn.things(), [Clusters(i).policy(i) for i in range(6)]
-    observed = [Observed(f"{s}/p{i}", f"{d}/p{j}", port=80) for s in SPACES for d in SPACES for i in range(3) for j in range(3)]
+    observed = [
+        Observed(f"{s}/p{i}", f"{d}/p{j}", port=80) for s in SPACES for d in SPACES for i in range(3) for j in range(3)
+    ]
     expected = json.dumps(prove(judge(things, policies), observed))
     draw = random.Random(1)
     for _ in range(3):
@@ -120,7 +128,11 @@ def test_a_selector_equals_the_pods_it_selects(seed: int) -> None:
         parsed = read_network_policy(document)
         for thing in things:
             meta = thing["metadata"]
-            if thing["kind"] == "Pod" and meta["namespace"] == parsed.namespace and parsed.selector.matches(meta["labels"]):
+            if (
+                thing["kind"] == "Pod"
+                and meta["namespace"] == parsed.namespace
+                and parsed.selector.matches(meta["labels"])
+            ):
                 spec = document["spec"] | {"podSelector": labels(self=meta["name"])}
                 split.append(policy(f"{parsed.namespace}/{parsed.name}-{meta['name']}", **spec))
     whole, parts = judge(things, policies), judge(things, split)

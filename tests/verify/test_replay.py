@@ -18,7 +18,11 @@ def world() -> World:
     return found
 
 
-DB = policy("a/db", podSelector=labels(app="db"), ingress=[{"from": [{"podSelector": labels(app="web")}], "ports": [{"port": 80}]}])
+DB = policy(
+    "a/db",
+    podSelector=labels(app="db"),
+    ingress=[{"from": [{"podSelector": labels(app="web")}], "ports": [{"port": 80}]}],
+)
 
 
 def run(policies: list[Document], *observed: Observed, **options: Any) -> Replay:
@@ -67,7 +71,10 @@ def test_the_observed_addresses_are_what_blocks_are_tested_with() -> None:
 
 class TestMesh:
     RULES = [
-        {"from": [{"source": {"principals": ["cluster.local/ns/a/sa/web"]}}], "to": [{"operation": {"methods": ["GET"], "paths": ["/x"]}}]}
+        {
+            "from": [{"source": {"principals": ["cluster.local/ns/a/sa/web"]}}],
+            "to": [{"operation": {"methods": ["GET"], "paths": ["/x"]}}],
+        }
     ]
     DB = access("a/db", selector=labels(app="db"), rules=RULES)
 
@@ -84,7 +91,9 @@ class TestMesh:
 
     def test_a_connection_to_an_http_port_is_allowed_if_some_request_is(self) -> None:
         seen = Observed("a/web", "a/db", port=80, method="GET", path="/x")
-        found = run([self.DB], seen, Observed("a/web", "a/db", port=80), Observed("a/api", "a/db", port=80), mesh="sidecar")
+        found = run(
+            [self.DB], seen, Observed("a/web", "a/db", port=80), Observed("a/api", "a/db", port=80), mesh="sidecar"
+        )
         assert [entry["from"] for entry in found.denied] == ["a/api"]
 
     def test_a_connection_to_a_port_of_unknown_kind_is_not_proved(self) -> None:

@@ -24,19 +24,29 @@ def grants(seed: int) -> list[Document]:
         for _ in range(draw.randint(0 if number else 1, 2)):
             rule: dict[str, object] = {}
             if draw.random() < 0.8:
-                kind = draw.choice(("principals", "namespaces", "serviceAccounts", "notPrincipals", "ipBlocks",
-                "notNamespaces")) value = { "principals": f"cluster.local/ns/{draw.choice(SPACES)}/sa/default",
-                "notPrincipals": draw.choice((f"*/ns/{draw.choice(SPACES)}/sa/default", "*")), "namespaces":
-                draw.choice((*SPACES, "*a")), "notNamespaces": draw.choice(SPACES), "serviceAccounts":
-                draw.choice(("default", f"{draw.choice(SPACES)}/default")), "ipBlocks": draw.choice(("10.1.1.0/24",
-                "0.0.0.0/0")), }[kind] rule["from"] = [{"source": {kind: [value]}}] if draw.random() < 0.6: rule["to"]
-                = [{"operation": {draw.choice(("ports", "notPorts")): [draw.choice(("80", "81", "8080"))]}}]
-                rules.append(rule) action = draw.choice(("ALLOW", "ALLOW", "DENY")) if rules else "ALLOW" spec:
-                dict[str, object] = {"action": action, "rules": rules} if draw.random() < 0.5: spec["selector"] =
-                {"matchLabels": {"app": draw.choice(("web", "db"))}} found.append(access(f"{draw.choice((*SPACES,
-                'istio-system'))}/ap{number}", **spec)) if draw.random() < 0.5:
-                found.append(peers(f"{draw.choice((*SPACES, 'istio-system'))}/default", mtls={"mode": "STRICT"}))
-                return found
+                kind = draw.choice(
+                    ("principals", "namespaces", "serviceAccounts", "notPrincipals", "ipBlocks", "notNamespaces")
+                )
+                value = {
+                    "principals": f"cluster.local/ns/{draw.choice(SPACES)}/sa/default",
+                    "notPrincipals": draw.choice((f"*/ns/{draw.choice(SPACES)}/sa/default", "*")),
+                    "namespaces": draw.choice((*SPACES, "*a")),
+                    "notNamespaces": draw.choice(SPACES),
+                    "serviceAccounts": draw.choice(("default", f"{draw.choice(SPACES)}/default")),
+                    "ipBlocks": draw.choice(("10.1.1.0/24", "0.0.0.0/0")),
+                }[kind]
+                rule["from"] = [{"source": {kind: [value]}}]
+            if draw.random() < 0.6:
+                rule["to"] = [{"operation": {draw.choice(("ports", "notPorts")): [draw.choice(("80", "81", "8080"))]}}]
+            rules.append(rule)
+        action = draw.choice(("ALLOW", "ALLOW", "DENY")) if rules else "ALLOW"
+        spec: dict[str, object] = {"action": action, "rules": rules}
+        if draw.random() < 0.5:
+            spec["selector"] = {"matchLabels": {"app": draw.choice(("web", "db"))}}
+        found.append(access(f"{draw.choice((*SPACES, 'istio-system'))}/ap{number}", **spec))
+    if draw.random() < 0.5:
+        found.append(peers(f"{draw.choice((*SPACES, 'istio-system'))}/default", mtls={"mode": "STRICT"}))
+    return found
 
 
 @pytest.mark.parametrize("cni", ["generic", "cilium", "calico"])
@@ -79,7 +89,12 @@ def test_port_classes_partition_all_ports() -> None:
         assert len({(c.protocol, c.number) for c in found}) == len(found)
         for probe in (1, 53, 54, 79, 80, 81, 82, 443, 8079, 8080, 8081, 8082, 65535):
             for protocol in ("TCP", "UDP"):
-                    covering = {e for e in entries if not e.name and e.protocol == protocol and e.low <= probe <=
-                    e.high} alike = [ c for c in found if c.protocol == protocol and {e for e in entries if not e.name
-                    and e.protocol == protocol and e.low <= c.number <= e.high} == covering ] assert alike, (seed,
-                    protocol, probe)
+                covering = {e for e in entries if not e.name and e.protocol == protocol and e.low <= probe <= e.high}
+                alike = [
+                    c
+                    for c in found
+                    if c.protocol == protocol
+                    and {e for e in entries if not e.name and e.protocol == protocol and e.low <= c.number <= e.high}
+                    == covering
+                ]
+                assert alike, (seed, protocol, probe)

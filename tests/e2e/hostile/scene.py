@@ -100,25 +100,37 @@ class Scene:
             ends = (source, destination, client, port, protocol)
             if source.namespace:
                 point = "TO_OVERLAY" if destination.namespace else "TO_STACK"
-                told: dict[str, Any] = {"reply": None} if destination.namespace else {"reply": False, "reason": "NEW"}
+                told: dict[str, Any] = (
+                    {"reply": None} if destination.namespace else {"reply": False, "reason": "NEW"}
+                )
                 made.append(self.packet(*ends, flags="SYN", point=point, node=source.node, **told, **how))
             if destination.namespace:
-                made.append(self.packet(*ends, flags="SYN", reply=False, reason="NEW", node=destination.node, **how))
+                made.append(
+                    self.packet(*ends, flags="SYN", reply=False, reason="NEW", node=destination.node, **how)
+                )
             if replies:
-                back = (destination, source, port, client, protocol) at = source.node if source.namespace else
-                destination.node point = "TO_ENDPOINT" if source.namespace else "TO_STACK"
-                made.append(self.packet(*back, flags="SYN ACK", reply=True, reason="REPLY", node=at, point=point,
-                **how)) if destination.namespace: more = {"flags": "ACK PSH", "reply": False, "reason": "ESTABLISHED",
-                "node": destination.node} made.append(self.packet(*ends, **more, **how)) self.count += 60 return made
+                back = (destination, source, port, client, protocol)
+                told = {"flags": "SYN ACK", "reply": True, "reason": "REPLY"}
+                told |= {"node": source.node if source.namespace else destination.node}
+                told |= {"point": "TO_ENDPOINT" if source.namespace else "TO_STACK"}
+                made.append(self.packet(*back, **told, **how))
+                if destination.namespace:
+                    more = {"flags": "ACK PSH", "reply": False, "reason": "ESTABLISHED", "node": destination.node}
+                    made.append(self.packet(*ends, **more, **how))
+            self.count += 60
+        return made
 
     def packet(
         self, source: End, destination: End, sport: int, dport: int, protocol: str = "TCP", **how: Any
     ) -> Record:
-        """One record, kept; `how`: flags, reply (None = absent), reason, point, node, verdict, and any field by name.
-        """
+        """One record, kept; `how`: flags, reply (None = absent), reason, point, node, verdict, and any field by name."""
         get = how.pop
         flags, reply, reason = get("flags", ""), get("reply", False), get("reason", "")
-        point, node, verdict = get("point", "TO_ENDPOINT"), get("node", destination.node), get("verdict", "FORWARDED")
+        point, node, verdict = (
+            get("point", "TO_ENDPOINT"),
+            get("node", destination.node),
+            get("verdict", "FORWARDED"),
+        )
         layer4: Record = {"source_port": sport, "destination_port": dport}
         if protocol == "TCP" and flags:
             layer4["flags"] = dict.fromkeys(flags.split(), True)
@@ -167,7 +179,11 @@ class Scene:
     def http(self, source: End, destination: End, port: int, method: str, path: str, code: int = 200) -> None:
         """A request and its response as Cilium's proxy sees them."""
         client = self._client_port()
-        message: Record = {"method": method, "url": f"http://{destination.name}:{port}{path}", "protocol": "HTTP/1.1"}
+        message: Record = {
+            "method": method,
+            "url": f"http://{destination.name}:{port}{path}",
+            "protocol": "HTTP/1.1",
+        }
         for reply, layer7 in (
             (False, {"type": "REQUEST", "http": message}),
             (True, {"type": "RESPONSE", "http": {"code": code, **message}}),
@@ -187,7 +203,11 @@ class Scene:
             f"k8s:io.kubernetes.pod.namespace={end.namespace}",
         ]
         found: Record = {"ID": 700 + sum(map(ord, end.pod))} if end.node == node else {}
-        found |= {"identity": 10_000 + sum(map(ord, end.ref)), "cluster_name": "default", "namespace": end.namespace}
+        found |= {
+            "identity": 10_000 + sum(map(ord, end.ref)),
+            "cluster_name": "default",
+            "namespace": end.namespace,
+        }
         found |= {"labels": sorted(labels), "pod_name": end.pod}
         if end.node == node and end.kind != "Pod":
             found["workloads"] = [{"name": end.name, "kind": end.kind}]
@@ -283,7 +303,9 @@ class Outcome:
         wanted = {_full(ask) for ask in allowed}
         unwanted = {_full(ask) for ask in denied}
         found = [f"legitimate, but {self._because(ask)}" for ask in sorted(wanted) if self.ask(*ask) != "allow"]
-        found += [f"not legitimate, but {self._because(ask)}" for ask in sorted(unwanted) if self.ask(*ask) == "allow"]
+        found += [
+            f"not legitimate, but {self._because(ask)}" for ask in sorted(unwanted) if self.ask(*ask) == "allow"
+        ]
         if closed:
             found += self._beyond(wanted, unwanted)
         found += problems(self.result.synthesis.manifests, self.scene)
@@ -291,7 +313,9 @@ class Outcome:
             found.append(f"the product itself calls it unsound: {self.result.proof.get('denied')}")
         return found
 
-    def _beyond(self, wanted: set[tuple[str, str, int, str]], unwanted: set[tuple[str, str, int, str]]) -> list[str]:
+    def _beyond(
+        self, wanted: set[tuple[str, str, int, str]], unwanted: set[tuple[str, str, int, str]]
+    ) -> list[str]:
         refs = sorted({end.ref for end in self.scene.ends if not end.host_network})
         ports = sorted({(port, protocol) for _, _, port, protocol in wanted | unwanted} | {(9, "TCP")})
         isolated = {(d["metadata"]["namespace"], "NetworkPolicy") for d in self.documents if _is_default_deny(d)}
@@ -367,8 +391,15 @@ def _owner(end: End) -> Document:
 
 def _stable(end: End) -> dict[str, str]:
     """What the pod template carries: labels that controllers add to single pods are not in it."""
-    added = ("pod-template-hash", "controller-revision-hash", "statefulset.kubernetes.io/", "apps.kubernetes.io/pod-")
-    return {key: value for key, value in end.labels if not key.startswith((*added, "batch.kubernetes.io/", "job-name"))}
+    added = (
+        "pod-template-hash",
+        "controller-revision-hash",
+        "statefulset.kubernetes.io/",
+        "apps.kubernetes.io/pod-",
+    )
+    return {
+        key: value for key, value in end.labels if not key.startswith((*added, "batch.kubernetes.io/", "job-name"))
+    }
 
 
 def _spec(end: End) -> Record:

@@ -167,9 +167,12 @@ def test_gossip_on_the_same_port_both_ways(tmp_path: Path, inventory: bool) -> N
     s = Scene()
     left, right = s.pod("mon/left", kind="StatefulSet"), s.pod("mon/right", kind="StatefulSet")
     for one, two in ((left, right), (right, left)):
-    s.talk(one, two, 7946, "UDP", sport=7946, times=4) s.talk(one, two, 7946, times=3) out = s.run(tmp_path,
-    inventory=inventory) wanted = [(a, b, 7946, p) for a, b in (("mon/left", "mon/right"), ("mon/right", "mon/left"))
-    for p in ("TCP", "UDP")] assert out.wrong(wanted) == []
+        s.talk(one, two, 7946, "UDP", sport=7946, times=4)
+        s.talk(one, two, 7946, times=3)
+    out = s.run(tmp_path, inventory=inventory)
+    pairs = (("mon/left", "mon/right"), ("mon/right", "mon/left"))
+    wanted = [(a, b, 7946, protocol) for a, b in pairs for protocol in ("TCP", "UDP")]
+    assert out.wrong(wanted) == []
 
 
 @BOTH
@@ -188,7 +191,9 @@ def test_traffic_direction_lies(tmp_path: Path, inventory: bool) -> None:
     """cilium#36814: records at the destination say EGRESS, others say nothing: it decides nothing."""
     s = Scene()
     web, api = s.pod("shop/web"), s.pod("shop/api")
-    for record, claim in zip(s.talk(web, api, 8080, times=4), ["EGRESS", "INGRESS", "TRAFFIC_DIRECTION_UNKNOWN"] * 6):
+    for record, claim in zip(
+        s.talk(web, api, 8080, times=4), ["EGRESS", "INGRESS", "TRAFFIC_DIRECTION_UNKNOWN"] * 6
+    ):
         record["flow"]["traffic_direction"] = claim
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080)]) == []
@@ -196,8 +201,7 @@ def test_traffic_direction_lies(tmp_path: Path, inventory: bool) -> None:
 
 @BOTH
 def test_passive_ftp_data_ports(tmp_path: Path, inventory: bool) -> None:
-    """An opened and answered connection to an ephemeral port is somebody's, but each port is used once: no /any rule.
-    """
+    """Answered connections to ephemeral ports, each used once: the control port is allowed, nothing backwards."""
     s = Scene()
     web, ftp = s.pod("shop/web"), s.pod("shop/ftp")
     s.talk(web, ftp, 21)

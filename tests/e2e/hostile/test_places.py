@@ -71,7 +71,9 @@ def test_labels_without_namespace_field(tmp_path: Path, inventory: bool) -> None
 
 @BOTH
 @CNI
-@pytest.mark.parametrize("order", list(permutations(("kube-apiserver", "world"))) + [("remote-node", "kube-apiserver")])
+@pytest.mark.parametrize(
+    "order", list(permutations(("kube-apiserver", "world"))) + [("remote-node", "kube-apiserver")]
+)
 def test_kube_apiserver_in_label_sets(tmp_path: Path, inventory: bool, cni: str, order: tuple[str, ...]) -> None:
     """Order decides nothing; the port is the API server's own."""
     s = Scene()
@@ -135,7 +137,8 @@ def test_health_identity(tmp_path: Path, inventory: bool) -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    "address", ["169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200"]
+    "address",
+    ["169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200"],
 )
 def test_cloud_metadata(tmp_path: Path, inventory: bool, address: str) -> None:
     """Frequency never approves the address that hands out credentials (semantics 3, no. 30)."""
@@ -171,10 +174,17 @@ def test_sock_records_are_no_edges(tmp_path: Path, inventory: bool) -> None:
     web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
     s.service(api, "10.96.7.7", 80, 8080)
     s.talk(web, api, 8080)
-    for verdict, end, port in (("TRACED", s.world("10.96.7.7"), 80), ("TRANSLATED", api, 8080), ("TRACED", api, 9999)):
+    for verdict, end, port in (
+        ("TRACED", s.world("10.96.7.7"), 80),
+        ("TRANSLATED", api, 8080),
+        ("TRACED", api, 9999),
+    ):
         s.packet(web, end, 0, port, verdict=verdict, Type="SOCK", event_type={"type": 7}, node=web.node)
     out = s.run(tmp_path, inventory=inventory)
-    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/api", 80), ("shop/web", "shop/api", 9999)]) == []
+    assert (
+        out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/api", 80), ("shop/web", "shop/api", 9999)])
+        == []
+    )
     assert _blocks(out) == []
 
 
@@ -276,7 +286,11 @@ def test_dual_stack_world(tmp_path: Path, inventory: bool) -> None:
     for record in s.talk(api, outside, 443):
         for side in ("source", "destination"):
             if record["flow"][side].get("labels") == ["reserved:world-ipv4"]:
-                record["flow"][side]["labels"] = ["cidr:203.0.113.5/32", "fqdn:api.example.com", "reserved:world-ipv4"]
+                record["flow"][side]["labels"] = [
+                    "cidr:203.0.113.5/32",
+                    "fqdn:api.example.com",
+                    "reserved:world-ipv4",
+                ]
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080), ("shop/api", "203.0.113.5", 443)]) == []
 
@@ -323,7 +337,11 @@ def test_loopback_multicast_and_unspecified(tmp_path: Path, inventory: bool) -> 
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080)]) == []
     blocks = _blocks(out) + _blocks(out, "ingress")
-    assert not [b for b in blocks if b.split("/")[0] in ("127.0.0.1", "224.0.0.251", "ff02::2", "0.0.0.0", "255.255.255.255")]
+    assert not [
+        b
+        for b in blocks
+        if b.split("/")[0] in ("127.0.0.1", "224.0.0.251", "ff02::2", "0.0.0.0", "255.255.255.255")
+    ]
 
 
 @BOTH

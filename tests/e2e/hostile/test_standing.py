@@ -57,8 +57,15 @@ def test_redirected_is_forwarded(tmp_path: Path, inventory: bool) -> None:
     web, api = s.pod("shop/web"), s.pod("shop/api")
     for number in range(3):
         s.packet(
-            web, api, 43_000 + number, 8080, flags="SYN", verdict="REDIRECTED", event_type={"type": 5},
-            proxy_port=16_000, node=web.node,
+            web,
+            api,
+            43_000 + number,
+            8080,
+            flags="SYN",
+            verdict="REDIRECTED",
+            event_type={"type": 5},
+            proxy_port=16_000,
+            node=web.node,
         )
         s.packet(web, api, 43_000 + number, 8080, flags="SYN", reply=None, point="TO_PROXY", node=web.node)
         s.http(web, api, 8080, "GET", "/items")
