@@ -160,7 +160,12 @@ def valid_object_name(name: str) -> bool:
 
 def stable_labels(pairs: Iterable[tuple[str, str]]) -> Labels:
     """The stable and valid labels among `pairs`, sorted, each key once."""
-    return tuple(sorted({key: value for key, value in pairs if is_stable(key) and valid_label(key, value)}.items()))
+    return tuple(sorted({key: value for key, value in pairs if _usable(key, value)}.items()))
+
+
+@lru_cache(maxsize=1 << 16)
+def _usable(key: str, value: str) -> bool:
+    return is_stable(key) and valid_label(key, value)
 
 
 @lru_cache(maxsize=65536)

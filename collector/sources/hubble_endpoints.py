@@ -76,7 +76,8 @@ class Parties:
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
-        self.known: dict[tuple[bytes, str, bool], Party] = {}
+        # By bytes and address: the party as the responder, and as the opener (they differ for reserved entities only).
+        self.known: dict[tuple[bytes, str], tuple[Party, Party]] = {}
         self.endpoints: dict[Endpoint, Endpoint] = {}  # one object for equal endpoints
 
     def of(self, raw: msgspec.Raw, address: str, opener: bool) -> Party:
@@ -84,15 +85,24 @@ class Parties:
 
         Raises msgspec.MsgspecError when the bytes are no endpoint.
         """
-        key = (bytes(raw), address, opener)
-        party = self.known.get(key)
-        if party is None:
-            record = _decode(raw) if len(raw) else None
-            party = self.known[key] = parse(record or HubbleEndpoint(), _address(address), opener)
-            unlabelled = record is None or not (record.labels or record.identity)
+        key = (bytes(raw), address)
+        parties = self.known.get(key)
+        if parties is None:
+            parties = self.known[key] = self._meet(raw, address)
+        return parties[opener]
+
+    def _meet(self, raw: msgspec.Raw, address: str) -> tuple[Party, Party]:
+        record = _decode(raw) if len(raw) else None
+        unlabelled = record is None or not (record.labels or record.identity)
+        roles = []
+        for opener in (False, True):
+            party = parse(record or HubbleEndpoint(), _address(address), opener)
             party.masked = ("labels",) * unlabelled + ("IP",) * (not address)
             party.endpoint = self.endpoints.setdefault(party.endpoint, party.endpoint)
-        return party
+            if party.endpoint.kind == "pod":
+                return party, party
+            roles.append(party)
+        return roles[0], roles[1]
 
     def sight(self, party: Party, records: int) -> None:
         """Note what else this record tells of its endpoint."""
@@ -129,6 +139,16 @@ def _address(text: str) -> str:
     return str(address)
 
 
+@lru_cache(maxsize=1 << 16)
+def _label(label: str) -> tuple[str, str, str]:
+    """`k8s:app=web` → source, key, value; a label without a source is one of Kubernetes."""
+    prefix, colon, rest = label.partition(":")
+    if not colon or prefix not in _SOURCES:
+        prefix, rest = "k8s", label
+    key, _, value = rest.partition("=")
+    return prefix, key, value
+
+
 def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
     """Decide who an endpoint is.
 
@@ -141,10 +161,7 @@ def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
     reserved: set[str] = set()
     named_ports: list[str] = []
     for label in record.labels or ():
-        prefix, colon, rest = label.partition(":")
-        if not colon or prefix not in _SOURCES:
-            prefix, rest = "k8s", label
-        key, _, value = rest.partition("=")
+        prefix, key, value = _label(label)
         if prefix == "reserved":
             reserved.add(key)
         elif key.startswith(_NAMED_PORTS):

@@ -233,7 +233,8 @@ class FlowCounter:
 
     def count(self, flow: HubbleFlow) -> None:
         """Count one flow."""
-        protocol, ports = _transport(flow.l4)
+        l4 = flow.l4
+        protocol, ports = ("TCP", l4.TCP) if l4 is not None and l4.TCP is not None else _transport(l4)
         if ports is None:
             self._skip(protocol)
             return

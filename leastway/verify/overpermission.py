@@ -187,7 +187,7 @@ class Measure:
             wide = rule.wide if inside else bits if rule.wide >> d & 1 else 0
             blocked = rule.blocked if inside else bits if rule.blocked >> d & 1 else 0
             known = self.seen.partners[d] | self.declared.partners[d]
-            narrow = bits & (rule.narrow if inside else self.universe.all)
+            narrow = bits & (rule.narrow if inside else -(rule.narrow >> d & 1))
             add("other", narrow & known)
             add("selector bleed", narrow & ~known)
             add("CIDR widening", bits & blocked)

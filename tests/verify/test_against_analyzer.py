@@ -5,8 +5,11 @@ The analyzer needs its own environment; name its interpreter in LEASTWAY_NCA_PYT
     python -m venv /tmp/nca && /tmp/nca/bin/pip install network-config-analyzer==2.1.0
     LEASTWAY_NCA_PYTHON=/tmp/nca/bin/python python -m pytest tests/verify/test_against_analyzer.py
 
-LEASTWAY_NCA_CLUSTERS draws more clusters. Known differences that the clusters avoid: Exists and DoesNotExist on pods beside
-a namespaceSelector, and egress rules without the Egress type; its ipBlock never selects pods, which is Cilium's reading.
+LEASTWAY_NCA_CLUSTERS draws more clusters.
+
+Known defects that the clusters avoid: Exists and DoesNotExist on pods beside
+a namespaceSelector are looked up in the policy's own namespace only; egress rules without the Egress type are refused; an
+empty egress list without policyTypes isolates. Its ipBlock never selects pods, which is Cilium's reading.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ def allows(connection: str, protocol: str, port: int) -> bool:
 
 
 def in_range(probe: str, ranges: str) -> bool:
-    ip = ipaddress.ip_address(probe)
+    ip = ipaddress.IPv4Address(probe)
     for span in ranges.split(","):
         if "/" in span:
             if ip in ipaddress.ip_network(span.strip()):

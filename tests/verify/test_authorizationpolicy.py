@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -21,7 +21,7 @@ THINGS: list[Document] = [
     pod("b/cron", {"app": "cron"}, "10.0.1.1"),
     pod("plain/old", {"app": "old"}, "10.0.2.1"),
 ]
-GET = {"method": "GET", "path": "/x"}
+GET: dict[str, Any] = {"method": "GET", "path": "/x"}
 
 
 def mesh(*policies: Document, mode: str = "sidecar", things: list[Document] | None = None, **options: Any) -> Judge:
@@ -275,13 +275,13 @@ class TestZtunnel:
 
 
 class TestWaypoint:
-    SERVICE: Document = {
+    SERVICE: ClassVar[Document] = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "web", "namespace": "a", "labels": {"istio.io/use-waypoint": "gate"}},
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
     }
-    TARGET = [{"group": "", "kind": "Service", "name": "web"}]
+    TARGET: ClassVar[list[dict[str, str]]] = [{"group": "", "kind": "Service", "name": "web"}]
 
     def waypoint(self, *policies: Document) -> Judge:
         return mesh(*policies, mode="ambient", things=[*THINGS, self.SERVICE])
@@ -301,7 +301,7 @@ class TestWaypoint:
 
 
 class TestPeerAuthentication:
-    STRICT = {"mode": "STRICT"}
+    STRICT: ClassVar[dict[str, str]] = {"mode": "STRICT"}
 
     def test_strict_refuses_plaintext_only(self) -> None:
         of = mesh(peers("a/default", mtls=self.STRICT))

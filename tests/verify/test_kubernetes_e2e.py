@@ -1,8 +1,8 @@
 """The Kubernetes end-to-end network policy cases (test/e2e/network/netpol/network_policy.go), re-authored.
 
-Each case is named after the original's `It`. World: namespaces x, y, z with pods a, b, c, label `pod` = name, containers
-on 80 and 81 in TCP, UDP and SCTP with ports named serve-<port>-<protocol>. Cases about updates are two cases here: before
-and after. The truth is one predicate over (source, destination, port, protocol); loopback is always true.
+Each case is named after the original's `It`. World: namespaces x, y, z with pods a, b, c, label `pod` = name, ports 80
+and 81 in TCP, UDP and SCTP, named serve-<port>-<protocol>. Cases about updates are two cases here: before and after.
+The truth is one predicate over (source, destination, port, protocol); loopback is always true.
 """
 
 from __future__ import annotations
@@ -39,12 +39,17 @@ class Case(NamedTuple):
     name: str
     policies: list[Document]
     truth: Truth
-    extra: dict[str, dict[str, str]] = {}
+    extra: dict[str, dict[str, str]] | None = None
 
 
 def to(target: str, admitted: Callable[[str], bool] = lambda _: False) -> Truth:
     """Only `admitted` sources reach `target`; everything else is open."""
     return lambda s, d, _port, _protocol: d != target or admitted(s)
+
+
+def opens(target: str, port: int, protocol: str) -> Truth:
+    """Everyone reaches `target` on one port only; everything else is open."""
+    return lambda _s, d, p, pr: d != target or (p, pr) == (port, protocol)
 
 
 def out(origin: str, admitted: Callable[[str], bool] = lambda _: False) -> Truth:
@@ -66,7 +71,7 @@ ALLOW_ALL_OUT = policy("x/allow-all-out", podSelector={}, policyTypes=["Egress"]
 Y_A = {"namespaceSelector": labels(ns="y"), "podSelector": labels(pod="a")}
 
 CASES = [
-    Case("default-deny-ingress", [policy("x/deny", podSelector={}, ingress=[])], lambda s, d, *_: d[0] != "x"),
+    Case("default-deny-ingress", [policy("x/deny", podSelector={}, ingress=[])], lambda _, d, *_rest: d[0] != "x"),
     Case(
         "default-deny-all",
         [policy("x/deny", podSelector={}, policyTypes=["Ingress", "Egress"])],
@@ -80,7 +85,7 @@ CASES = [
     Case(
         "allow ingress traffic for a target",
         [policy("x/deny", podSelector={}, ingress=[]), from_({"namespaceSelector": {}})],
-        lambda s, d, *_: d[0] != "x" or d == "x/a",
+        lambda _, d, *_rest: d[0] != "x" or d == "x/a",
     ),
     Case("allow ingress traffic from pods in all namespaces", [from_({"namespaceSelector": {}})], lambda *_: True),
     Case(
@@ -152,13 +157,13 @@ CASES = [
                 ingress=[{"from": [{"namespaceSelector": labels(ns="y")}], "ports": [TCP80]}],
             ),
         ],
-        lambda s, d, port, protocol: d != "x/a" or (s[0] == "y" and protocol == "TCP"),
+        lambda s, d, _port, protocol: d != "x/a" or (s[0] == "y" and protocol == "TCP"),
     ),
     Case("allow-all policy", [ALLOW_ALL_IN], lambda *_: True),
     Case(
         "ingress access on one named port",
         [xa(ingress=[{"ports": [{"port": "serve-81-tcp"}]}])],
-        lambda s, d, port, protocol: d != "x/a" or (port, protocol) == (81, "TCP"),
+        opens("x/a", 81, "TCP"),
     ),
     Case(
         "ingress access from namespace on one named port",
@@ -168,10 +173,12 @@ CASES = [
     Case(
         "egress access on one named port",
         [xa(policyTypes=["Egress"], egress=[{"ports": [{"port": "serve-80-tcp"}]}])],
-        lambda s, d, port, protocol: s != "x/a" or (port, protocol) == (80, "TCP"),
+        lambda s, _d, port, protocol: s != "x/a" or (port, protocol) == (80, "TCP"),
     ),
     Case("updated policy, before", [ALLOW_ALL_IN], lambda *_: True),
-    Case("updated policy, after", [policy("x/allow-all", podSelector={}, ingress=[])], lambda s, d, *_: d[0] != "x"),
+    Case(
+        "updated policy, after", [policy("x/allow-all", podSelector={}, ingress=[])], lambda _, d, *_rest: d[0] != "x"
+    ),
     Case("updated namespace, before", [from_({"namespaceSelector": labels(ns2="updated")})], to("x/a")),
     Case(
         "updated namespace, after",
@@ -240,14 +247,14 @@ CASES = [
         lambda s, d, *_: (s != "x/a" or d == "y/a") and (d not in ("y/a", "y/b") or s == "x/a"),
     ),
     Case(
-        "egress policy allowing traffic to a server in a different namespace based on PodSelector and NamespaceSelector",
+        "egress policy allowing traffic to a server in a different namespace based on both selectors",
         [xa(policyTypes=["Egress"], egress=[{"to": [Y_A]}])],
         out("x/a", lambda d: d == "y/a"),
     ),
     Case(
         "any port traffic to a server on a specific protocol",
         [xa(policyTypes=["Ingress"], ingress=[{"ports": [{"protocol": "TCP"}]}])],
-        lambda s, d, port, protocol: d != "x/a" or protocol == "TCP",
+        lambda _s, d, _port, protocol: d != "x/a" or protocol == "TCP",
     ),
     Case(
         "multiple ingress policies with ingress allow-all policy taking precedence",
@@ -302,27 +309,27 @@ CASES = [
     Case(
         "not mistakenly treat 'protocol: SCTP' as 'protocol: TCP'",
         [xa(ingress=[{"ports": [{"port": 80, "protocol": "SCTP"}]}])],
-        lambda s, d, port, protocol: d != "x/a" or (port, protocol) == (80, "SCTP"),
+        opens("x/a", 80, "SCTP"),
     ),
     Case(
         "isolate pods that are selected by a policy allowing SCTP",
         [policy("x/p", podSelector={}, ingress=[{"ports": [{"port": 81, "protocol": "SCTP"}]}])],
-        lambda s, d, port, protocol: d[0] != "x" or (port, protocol) == (81, "SCTP"),
+        lambda _s, d, port, protocol: d[0] != "x" or (port, protocol) == (81, "SCTP"),
     ),
     Case(
         "not allow access by TCP when a policy specifies only UDP",
         [xa(ingress=[{"ports": [{"port": 81, "protocol": "UDP"}]}])],
-        lambda s, d, port, protocol: d != "x/a" or (port, protocol) == (81, "UDP"),
+        opens("x/a", 81, "UDP"),
     ),
     Case(
         "not allow access by TCP when a policy specifies only SCTP",
         [xa(ingress=[{"ports": [{"port": 81, "protocol": "SCTP"}]}])],
-        lambda s, d, port, protocol: d != "x/a" or (port, protocol) == (81, "SCTP"),
+        opens("x/a", 81, "SCTP"),
     ),
     Case(
         "EndPort covers its range and no more",
         [xa(policyTypes=["Egress"], egress=[{"ports": [{"port": 79, "endPort": 80, "protocol": "TCP"}]}])],
-        lambda s, d, port, protocol: s != "x/a" or (port, protocol) == (80, "TCP"),
+        lambda s, _d, port, protocol: s != "x/a" or (port, protocol) == (80, "TCP"),
     ),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -89,7 +89,7 @@ class TestPeers:
 
 
 class TestBlocks:
-    BLOCK = {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.1.0/24"]}}]}
+    BLOCK: ClassVar[dict[str, Any]] = {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.1.0/24"]}}]}
 
     @pytest.mark.parametrize(("cni", "expected"), [("generic", "allow"), ("calico", "allow"), ("cilium", "deny")])
     def test_a_pods_address_in_a_block(self, cni: str, expected: str) -> None:
@@ -186,7 +186,8 @@ class TestNodes:
         selecting = [policy("b/p", podSelector={}, policyTypes=["Ingress", "Egress"])]
         assert outcome(judge(THINGS, selecting), "b/agent", "a/web") == "undefined"
         assert outcome(judge(THINGS, selecting, cni="calico"), "b/agent", "a/web") == "allow"
-        assert outcome(judge(THINGS, selecting), "b/agent", "b/web") == "allow"  # its own node
+        inward = [policy("b/p", podSelector={}, policyTypes=["Ingress"])]
+        assert outcome(judge(THINGS, inward), "b/agent", "b/web") == "allow"  # it is on the same node
         by_label = [policy("a/p", podSelector=WEB, ingress=[{"from": [{"namespaceSelector": {}}]}])]
         assert outcome(judge(THINGS, by_label), "b/agent", "a/web") == "undefined"
         assert outcome(judge(THINGS, by_label, cni="cilium"), "b/agent", "a/web") == "deny"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from leastway.verify.judge import Judge
 from leastway.verify.reading import Document
@@ -70,7 +70,7 @@ def test_the_observed_addresses_are_what_blocks_are_tested_with() -> None:
 
 
 class TestMesh:
-    RULES = [
+    RULES: ClassVar[list[dict[str, Any]]] = [
         {
             "from": [{"source": {"principals": ["cluster.local/ns/a/sa/web"]}}],
             "to": [{"operation": {"methods": ["GET"], "paths": ["/x"]}}],
