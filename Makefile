@@ -34,8 +34,9 @@ types: venv ## mypy --strict on code and tests
 imports: venv ## who may import whom (pyproject.toml, tool.importlinter)
 	$(RUN)lint-imports --no-logo
 
-goldens: venv ## write sample_flows/*/expected anew; read the diff before you commit it
+goldens: venv ## write sample_flows/*/expected and the README's examples anew; read the diff before you commit it
 	$(RUN)python -m tests.goldens --update
+	$(RUN)python -m tests.readme --update
 
 samples: venv ## write the captures of sample_flows/ anew
 	$(RUN)python -m tests.simulator

@@ -206,14 +206,8 @@ def test_every_request_is_answered_as_envoy_answers_it(served: Served) -> None:
                     source_address="127.0.0.1",
                 )
                 ours = judge.ask(asked)
-                assert ours.outcome == ("allow" if theirs == 200 else "deny"), (
-                    theirs,
-                    name,
-                    method,
-                    path,
-                    documents,
-                    ours,
-                )
+                shown = f"{theirs} for {name!r} {method} {path}: {ours}\n{json.dumps([d['spec'] for d in documents])}"
+                assert ours.outcome == ("allow" if theirs == 200 else "deny"), shown
                 compared += 1
         to.close()
     assert compared == 20 * SETS * (len(CLIENTS) + 1)
