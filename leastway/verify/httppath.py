@@ -17,27 +17,33 @@ Normalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASH
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _SLASHES = re.compile(r"/{2,}")
-# Envoy's template characters: RFC 3986 pchar without `*`.
-_SEGMENT = r"[a-zA-Z0-9\-._~%!$&'()+,;:@=]"
-_LITERAL = re.compile(_SEGMENT + r"+", re.ASCII)
+# What a template's operator matches in Envoy 1.40: RFC 3986 pchar, `*` included. Istio's validation allows a template's
+# own literals all of them but `*`.
+_SEGMENT = r"[a-zA-Z0-9\-._~%!$&'()*+,;:@=]"
+_LITERAL = re.compile(_SEGMENT.replace("*", "") + r"+", re.ASCII)
+_REFUSED = re.compile(r"[^\x21-\x7e]")
+_ESCAPED = re.compile(r'["<>^`{|}]')
 
 
 @lru_cache(maxsize=1 << 16)
 def normalise(path: str, option: Normalization = "BASE") -> str | None:
     """The path that rules are compared with; None when Envoy refuses the request (400).
 
-    `path` is the `:path` as sent, with or without query. Dot segments go, backslashes become slashes, escaped
-    unreserved characters are decoded (BASE); runs of slashes become one (MERGE_SLASHES), after decoding escaped ones
-    (DECODE_AND_MERGE_SLASHES). Query and fragment are never matched.
+    `path` is the `:path` as sent, with or without query. BASE: dot segments go, backslashes become slashes, escaped
+    unreserved characters are decoded, the characters "<>^{|} and the backtick are escaped. MERGE_SLASHES: runs of
+    slashes become one, too; DECODE_AND_MERGE_SLASHES: after escaped ones are decoded. Query and fragment never count.
     """
     path = re.split(r"[?#]", path, maxsplit=1)[0]
+    if _REFUSED.search(path):
+        return None
     if option == "NONE":
         return path
-    if "%00" in path or "\0" in path:
+    if "%00" in path:
         return None
     if option == "DECODE_AND_MERGE_SLASHES":
         path = re.sub(r"%2[fF]", "/", re.sub(r"%5[cC]", "\\\\", path))
     path = _ESCAPE.sub(_unescape, path.replace("\\", "/"))
+    path = _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", path)
     if not path.startswith("/"):
         return path
     path = _without_dots(path)

@@ -7,15 +7,23 @@ because a policy whose one unknown field is ignored means something else than it
 from __future__ import annotations
 
 import ipaddress
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leastway.verify.errors import PolicyError
 
+if TYPE_CHECKING:
+    import yaml
+
 Document = dict[str, Any]
 SUFFIXES = (".yaml", ".yml", ".json")
+DEPTH = 100  # nesting; Kubernetes objects stay below 60
+# What opens block collections on one line: indentation and compact nested entries (`- - - x`, `? ? x`).
+_NESTING = re.compile(r"^[-? \t:]+", re.MULTILINE)
 NAME_LIMIT = 120  # characters of hostile text repeated in a message
 
 
@@ -83,22 +91,50 @@ def _short(value: object) -> str:
 def documents(text_or_bytes: str | bytes, where: str = "input") -> list[Document]:
     """All Kubernetes objects in YAML or JSON text: document streams and Lists are flattened, empty documents skipped.
 
-    Raises `PolicyError` for text that is not YAML, and for a document that is not a mapping.
+    Raises `PolicyError` for text that is not YAML, is nested deeper than `DEPTH`, or holds what is not a mapping.
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: list[Document] = []
     try:
-        for number, loaded in enumerate(yaml.load_all(text_or_bytes, Loader=loader)):
-            if loaded is None:
-                continue
-            found.extend(flatten(loaded, f"{where} document {number + 1}"))
+        content = text_or_bytes if isinstance(text_or_bytes, str) else text_or_bytes.decode("utf-8-sig")
+        for number, loaded in enumerate(_loaded(content)):
+            if loaded is not None:
+                found.extend(flatten(loaded, f"{where} document {number + 1}"))
     except yaml.YAMLError as error:
-        raise PolicyError(f"not YAML: {' '.join(str(error).split())[:300]}", where) from None
-    except (RecursionError, ValueError, OverflowError) as error:  # too deep, or an impossible date or number
+        raise PolicyError(f"not YAML: {str(error)[:300]}", where) from None
+    except (RecursionError, ValueError, OverflowError) as error:  # too deep, not UTF-8, an impossible date or number
         raise PolicyError(f"not readable YAML: {str(error)[:200] or type(error).__name__}", where) from None
     return found
+
+
+def _loaded(content: str) -> Iterator[object]:
+    """The documents in a text. JSON, which `kubectl -o json` prints, is read as such: it is YAML, and much faster."""
+    import yaml
+
+    if content.lstrip()[:1] in ("{", "["):
+        try:
+            yield json.loads(content)
+            return
+        except ValueError:
+            pass  # flow style YAML, or several documents
+    # libyaml's composer recurses in C and would take the process down with it, so depth is known before it runs.
+    if content.count("[") + content.count("{") > DEPTH or any(len(m[0]) > DEPTH for m in _NESTING.finditer(content)):
+        depth = 0
+        for event in yaml.parse(content, Loader=_loader()):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > DEPTH:
+                    raise ValueError(f"nested deeper than {DEPTH} levels")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+    yield from yaml.load_all(content, Loader=_loader())
+
+
+def _loader() -> type[yaml.SafeLoader] | type[yaml.CSafeLoader]:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def flatten(loaded: object, where: str) -> Iterator[Document]:

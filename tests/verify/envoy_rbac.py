@@ -93,7 +93,7 @@ def rbac(documents: list[Document], action: str) -> Json | None:
 
 
 def configuration(sets: list[list[Document]], ports: tuple[int, int], folder: str) -> Json:
-    """Envoy serving one virtual host `s<number>.test` per policy set: mutual TLS on the first port, plaintext on the second."""
+    """Envoy with one virtual host `s<number>.test` per policy set: mutual TLS on the first port only."""
     hosts = []
     for number, documents in enumerate(sets):
         overrides: Json = {}

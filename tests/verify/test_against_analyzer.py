@@ -2,14 +2,14 @@
 
 The analyzer needs its own environment; name its interpreter in LEASTWAY_NCA_PYTHON:
 
-    python -m venv /tmp/nca && /tmp/nca/bin/pip install network-config-analyzer==2.1.0
-    LEASTWAY_NCA_PYTHON=/tmp/nca/bin/python python -m pytest tests/verify/test_against_analyzer.py
+    python -m venv .nca && .nca/bin/pip install network-config-analyzer==2.1.0
+    LEASTWAY_NCA_PYTHON=.nca/bin/python python -m pytest tests/verify/test_against_analyzer.py
 
 LEASTWAY_NCA_CLUSTERS draws more clusters.
 
-Known defects that the clusters avoid: Exists and DoesNotExist on pods beside
-a namespaceSelector are looked up in the policy's own namespace only; egress rules without the Egress type are refused; an
-empty egress list without policyTypes isolates. Its ipBlock never selects pods, which is Cilium's reading.
+Known defects that the clusters avoid: Exists and DoesNotExist on pods beside a namespaceSelector are looked up in the
+policy's own namespace only; egress rules without the Egress type are refused; an empty egress list without policyTypes
+isolates. Its ipBlock never selects pods, which is Cilium's reading.
 """
 
 from __future__ import annotations

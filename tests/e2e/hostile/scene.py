@@ -22,7 +22,7 @@ from tests.e2e.hostile.structure import problems
 
 Record = dict[str, Any]
 Document = dict[str, Any]
-Ask = tuple[str, str, int] | tuple[str, str, int, str]
+Ask = tuple[Any, ...]  # (source, destination, port) or (source, destination, port, protocol)
 
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)
 POINTS = {"TO_ENDPOINT": 0, "TO_STACK": 3, "TO_OVERLAY": 4, "FROM_ENDPOINT": 5, "TO_NETWORK": 11}
@@ -58,6 +58,7 @@ class Scene:
     ends: list[End] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     extra: list[Document] = field(default_factory=list)  # further inventory objects
+    namespace_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     count: int = 0
     ephemeral: int = 40_000
 
@@ -115,15 +116,20 @@ class Scene:
                 told |= {"point": "TO_ENDPOINT" if source.namespace else "TO_STACK"}
                 made.append(self.packet(*back, **told, **how))
                 if destination.namespace:
-                    more = {"flags": "ACK PSH", "reply": False, "reason": "ESTABLISHED", "node": destination.node}
+                    more: Record = {
+                        "flags": "ACK PSH",
+                        "reply": False,
+                        "reason": "ESTABLISHED",
+                        "node": destination.node,
+                    }
                     made.append(self.packet(*ends, **more, **how))
             self.count += 60
         return made
 
     def packet(
-        self, source: End, destination: End, sport: int, dport: int, protocol: str = "TCP", **how: Any
+        self, source: End, destination: End, sport: int, dport: int, protocol: str = "TCP", /, **how: Any
     ) -> Record:
-        """One record, kept; `how`: flags, reply (None = absent), reason, point, node, verdict, and any field by name."""
+        """One record, kept. `how`: flags, reply (None: absent), reason, point, node, verdict, any field by name."""
         get = how.pop
         flags, reply, reason = get("flags", ""), get("reply", False), get("reason", "")
         point, node, verdict = (
@@ -228,7 +234,7 @@ class Scene:
         found: list[Document] = []
         named: set[tuple[str, str, str]] = set()
         for namespace in sorted({end.namespace for end in self.ends}):
-            labels = {"kubernetes.io/metadata.name": namespace}
+            labels = {"kubernetes.io/metadata.name": namespace, **self.namespace_labels.get(namespace, {})}
             found.append(_object("v1", "Namespace", "", namespace, labels))
         for end in self.ends:
             if end.kind not in ("Pod",) and (end.namespace, end.kind, end.name) not in named:

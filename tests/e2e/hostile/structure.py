@@ -1,4 +1,4 @@
-"""What must hold for every manifest whatever the traffic was: names, selectors, ports, blocks, AuthorizationPolicy form.
+"""What must hold for every manifest whatever the traffic was: names, selectors, ports, blocks, the form of rules.
 
 Invariant: plain reading of the parsed documents and of the API's own rules; nothing of the product's code is used.
 """

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.hostile.scene import Scene, twin
+from tests.e2e.hostile.scene import Outcome, Record, Scene, twin
 
 BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
 CNI = pytest.mark.parametrize("cni", ["generic", "cilium", "calico"])
 
 
-def _blocks(out: object, direction: str = "egress") -> list[str]:
+def _blocks(out: Outcome, direction: str = "egress") -> list[str]:
     ends = {"egress": "to", "ingress": "from"}[direction]
     return sorted(
         peer["ipBlock"]["cidr"]
-        for policy in out.policies("NetworkPolicy")  # type: ignore[attr-defined]
+        for policy in out.policies("NetworkPolicy")
         for rule in policy["spec"].get(direction, ())
         for peer in rule[ends]
         if "ipBlock" in peer
@@ -71,9 +72,7 @@ def test_labels_without_namespace_field(tmp_path: Path, inventory: bool) -> None
 
 @BOTH
 @CNI
-@pytest.mark.parametrize(
-    "order", list(permutations(("kube-apiserver", "world"))) + [("remote-node", "kube-apiserver")]
-)
+@pytest.mark.parametrize("order", [*permutations(("kube-apiserver", "world")), ("remote-node", "kube-apiserver")])
 def test_kube_apiserver_in_label_sets(tmp_path: Path, inventory: bool, cni: str, order: tuple[str, ...]) -> None:
     """Order decides nothing; the port is the API server's own."""
     s = Scene()
@@ -105,23 +104,44 @@ def test_probe_from_the_control_plane_node(tmp_path: Path, inventory: bool, labe
 
 
 @BOTH
-def test_remote_node_behind_a_load_balancer(tmp_path: Path, inventory: bool) -> None:
-    """SNAT by another node: with the Service known it stands for the internet; without, nobody can tell."""
+@CNI
+def test_remote_node_behind_a_load_balancer(tmp_path: Path, inventory: bool, cni: str) -> None:
+    """SNAT by another node: with the Service known it stands for the internet; without, nobody can tell.
+
+    On Cilium an ipBlock never matches a node (semantics 1.9), so there it is a question in any case.
+    """
     s = Scene()
     s.nodes(node_0="172.18.0.10", node_1="172.18.0.11")
     web, api = s.pod("shop/web", ports=((8080, "TCP"),)), s.pod("shop/api")
     s.service(web, "10.96.3.4", 80, 8080, type="LoadBalancer")
     s.talk(web, api, 9000)
     s.talk(s.place("172.18.0.11", "remote-node", identity=6), web, 8080, times=5)
-    out = s.run(tmp_path, inventory=inventory)
-    problems = [p for p in out.wrong([("shop/web", "shop/api", 9000)]) if "172.18.0.1" not in p]
+    out = s.run(tmp_path, inventory=inventory, cni=cni)
+    problems = [
+        p for p in out.wrong([("shop/web", "shop/api", 9000)]) if "which is a pod, node or Service" not in p
+    ]
     assert problems == []
-    if inventory:
+    if inventory and cni != "cilium":
         assert out.ask("203.0.113.9", "shop/web", 8080) == "allow"
+        assert out.ask("172.18.0.11", "shop/web", 8080) == "allow"
         assert out.ask("203.0.113.9", "shop/web", 9000) == "deny"
     else:
         assert _blocks(out, "ingress") == []
         assert out.review("node")
+
+
+@BOTH
+def test_health_checks_between_nodes(tmp_path: Path, inventory: bool) -> None:
+    """host and remote-node ask the health endpoint: no workload is in it."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    health = s.place("10.244.0.240", "health", identity=4)
+    for node in (s.place("172.18.0.3", "host", identity=1), s.place("172.18.0.4", "remote-node", identity=6)):
+        s.packet(node, health, 40_000, 4240, flags="SYN", reason="NEW")
+        s.packet(health, node, 4240, 40_000, flags="SYN ACK", reply=True)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
 
 
 @BOTH
@@ -226,8 +246,6 @@ def test_internet_egress_to_forty_addresses_in_few_networks(tmp_path: Path, inve
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("shop/web", "shop/api", 8080), *(("shop/api", address, 443) for address in seen)]
     assert out.wrong(wanted, [("shop/api", "8.8.8.8", 443), ("shop/api", "198.51.100.200", 443)]) == []
-    import ipaddress
-
     allowed = sum(ipaddress.ip_network(cidr).num_addresses for cidr in _blocks(out))
     assert allowed <= 4 * len(seen)
 
@@ -331,7 +349,7 @@ def test_loopback_multicast_and_unspecified(tmp_path: Path, inventory: bool) -> 
     s = Scene()
     api, web = s.pod("shop/api"), s.pod("shop/web")
     s.talk(web, api, 8080)
-    for ip in ("127.0.0.1", "224.0.0.251", "ff02::2", "0.0.0.0", "255.255.255.255", "::1", "::"):  # noqa: S104
+    for ip in ("127.0.0.1", "224.0.0.251", "ff02::2", "0.0.0.0", "255.255.255.255", "::1", "::"):
         s.talk(api, s.world(ip), 5353, "UDP", times=4)
         s.talk(s.world(ip), web, 8081, times=4)
     out = s.run(tmp_path, inventory=inventory)
@@ -417,7 +435,7 @@ def test_both_ends_empty_or_null(tmp_path: Path, inventory: bool) -> None:
     s.talk(web, api, 8080)
     whole = s.packet(web, api, 40_404, 9999, flags="SYN", reason="NEW")["flow"]
     s.records.pop()
-    for broken in (
+    mutilations: list[Record] = [
         {"source": {}},
         {"source": None, "destination": None},
         {"source": {}, "destination": {}, "IP": None},
@@ -431,7 +449,8 @@ def test_both_ends_empty_or_null(tmp_path: Path, inventory: bool) -> None:
         {"verdict": ""},
         {"time": None},
         {"event_type": None, "Type": None, "IP": {}},
-    ):
+    ]
+    for broken in mutilations:
         s.records.append({"flow": {**whole, **broken}})
     s.records += [{"flow": None}, {"flow": {}}]
     out = s.run(tmp_path, inventory=inventory)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hostile.scene import Scene, as_lines
+from tests.e2e.hostile.scene import Record, Scene, as_lines
 
 BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
 
@@ -90,7 +90,14 @@ def test_icmp_only(tmp_path: Path, inventory: bool) -> None:
     """No port rule, port 0 least of all."""
     s = Scene()
     web, api = s.pod("shop/web"), s.pod("shop/api")
-    for layer4 in ({"ICMPv4": {"type": 8}}, {"ICMPv4": {}}, {"ICMPv6": {"type": 128}}, {"IGMP": {}}, {"VRRP": {}}):
+    kinds: list[Record] = [
+        {"ICMPv4": {"type": 8}},
+        {"ICMPv4": {}},
+        {"ICMPv6": {"type": 128}},
+        {"IGMP": {}},
+        {"VRRP": {}},
+    ]
+    for layer4 in kinds:
         s.packet(web, api, 0, 0, l4=layer4)
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([], [("shop/web", "shop/api", 8080)], closed=False) == [] or not out.policies("NetworkPolicy")
@@ -286,3 +293,55 @@ def test_duplicates_do_not_make_a_one_off_frequent(tmp_path: Path, inventory: bo
     out = s.run(tmp_path, inventory=inventory, text=as_lines(s.records) * 3)
     assert out.ask("shop/web", "shop/api", 31337) == "deny"
     assert out.ask("shop/web", "shop/api", 8080) == "allow"
+
+
+@BOTH
+def test_retransmitted_syn_is_one_connection(tmp_path: Path, inventory: bool) -> None:
+    """The same tuple three times within three seconds: once is once, however often its first packet is seen."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    s.talk(other, api, 8080)
+    for _ in range(3):
+        s.packet(web, api, 43_210, 31337, flags="SYN", reason="NEW")
+    s.packet(api, web, 31337, 43_210, flags="SYN ACK", reply=True, reason="REPLY", node=web.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/api", 31337)], closed=False) == []
+
+
+@BOTH
+@pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])
+def test_twenty_answers_are_no_single_connection(tmp_path: Path, inventory: bool, protocol: str) -> None:
+    """Only the replies were captured, to twenty client ports: inferred, and not a one-off."""
+    s = Scene()
+    web, api, out_there = s.pod("shop/web"), s.pod("shop/api"), s.world("203.0.113.7")
+    s.talk(web, api, 8080)
+    for number in range(20):
+        s.packet(out_there, web, 443, 40_000 + number * 3, protocol, flags="ACK PSH", reply=True, node=web.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080), ("shop/web", "203.0.113.7", 443, protocol)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("protocol", ["UDP", "SCTP"])
+def test_many_clients_of_a_server_at_an_ephemeral_port(tmp_path: Path, inventory: bool, protocol: str) -> None:
+    """No SYN tells, but every conversation ends at the one port, answered, twelve times over."""
+    s = Scene()
+    a, b, server = s.pod("core/a"), s.pod("core/b"), s.pod("core/server")
+    for client in (a, b):
+        s.talk(client, server, 51_820, protocol, times=6)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([(client, "core/server", 51_820, protocol) for client in ("core/a", "core/b")]) == []
+
+
+@BOTH
+def test_scan_that_hits_the_port_others_use(tmp_path: Path, inventory: bool) -> None:
+    """One knock of a scan is answered, for the service is there: the scan's, not an edge (semantics 3, no. 42)."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.talk(web, api, 8080, times=6)
+    for port in [*range(1, 120), 8080, 8443, 9000]:
+        s.talk(evil, api, port, times=1, replies=port == 8080)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/evil", "shop/api", 8080), ("shop/evil", "shop/api", 22)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []

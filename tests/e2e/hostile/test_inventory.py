@@ -1,0 +1,188 @@
+"""What the inventory knows beyond the traffic: workloads that were never seen, schedules, masked exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from collector.errors import LeastwayError
+from leastway import pipeline
+from leastway.verify.errors import PolicyError
+from synthesizer.options import Options
+from tests.e2e.hostile.scene import Outcome, Scene, as_lines
+
+KEEP = {"time", "verdict", "l4", "source", "destination", "node_name", "is_reply"}
+
+
+def _default_denies(out: Outcome) -> list[str]:
+    policies = out.policies("NetworkPolicy")
+    return [d["metadata"]["namespace"] for d in policies if d["metadata"]["name"] == "default-deny"]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "CronJob", "DaemonSet", "StatefulSet", "Job"])
+def test_unobserved_workload_holds_back_the_default_deny(tmp_path: Path, kind: str) -> None:
+    """It is listed and not cut off; the observed ones are isolated, and can resolve names."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.pod("shop/quiet", kind=kind)
+    dns = s.pod("kube-system/coredns", {"k8s-app": "kube-dns"})
+    s.talk(web, api, 8080)
+    out = s.run(tmp_path, inventory=True)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/api", "shop/web", 8080)], closed=False) == []
+    assert _default_denies(out) == []
+    assert any("quiet" in item for item in out.review("default-deny"))
+    assert out.ask("shop/quiet", "203.0.113.1", 443) == "allow"
+    for workload in ("web", "api"):
+        assert out.ask(f"shop/{workload}", dns.ref, 53, "UDP") == "allow"
+
+
+def test_accepted_default_deny(tmp_path: Path) -> None:
+    """The person's decision is carried out."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.pod("shop/quiet")
+    s.talk(web, api, 8080)
+    first = s.run(tmp_path, inventory=True)
+    ids = frozenset(item.id for item in first.result.synthesis.review if item.kind == "default-deny")
+    out = s.run(tmp_path, inventory=True, accepted=ids)
+    assert _default_denies(out) == ["shop"]
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/quiet", 8080)]) == []
+
+
+def test_namespace_without_any_traffic(tmp_path: Path) -> None:
+    """Nothing was asked for it, nothing is written for it."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.pod("idle/thing")
+    s.talk(web, api, 8080)
+    out = s.run(tmp_path, inventory=True)
+    assert _default_denies(out) == ["shop"]
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+
+
+@pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+def test_field_masked_export(tmp_path: Path, inventory: bool) -> None:
+    """No labels, no addresses: with the inventory the pods' names tell; without, nothing is selected and it is said."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    for record in s.records:
+        flow = {key: value for key, value in record["flow"].items() if key in KEEP}
+        for side in ("source", "destination"):
+            flow[side] = {key: flow[side][key] for key in ("namespace", "pod_name")}
+        record["flow"] = flow
+    out = s.run(tmp_path, inventory=inventory)
+    if inventory:
+        assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+    else:
+        assert out.wrong([], closed=False) == []
+        assert "labels" in out.result.files["REVIEW.md"]
+
+
+@pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+def test_masked_and_whole_records_of_one_pod(tmp_path: Path, inventory: bool) -> None:
+    """The whole records lend the masked ones their labels."""
+    s = Scene()
+    web, api, db = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/db")
+    s.talk(web, api, 8080)
+    s.talk(api, db, 5432)
+    for record in s.talk(web, db, 5432):
+        for side in ("source", "destination"):
+            end = record["flow"][side]
+            record["flow"][side] = {"namespace": end["namespace"], "pod_name": end["pod_name"]}
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), ("shop/api", "shop/db", 5432), ("shop/web", "shop/db", 5432)]
+    assert out.wrong(wanted) == []
+
+
+def test_service_with_a_named_target_port(tmp_path: Path) -> None:
+    """ClusterIP → pods by the name of their container port."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    s.service(api, "10.96.7.7", 80, 8080)
+    s.extra[-1]["spec"]["ports"][0]["targetPort"] = "http"
+    s.talk(web, s.world("10.96.7.7"), 80, times=5)
+    documents = s.documents()
+    for document in documents:
+        spec = document.get("spec", {})
+        for pod in (spec, spec.get("template", {}).get("spec", {})):
+            for container in pod.get("containers", ()):
+                for port in container["ports"]:
+                    port["name"] = "http"
+    (tmp_path / "c.json").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": documents}))
+    (tmp_path / "f.jsonl").write_text(as_lines(s.records))
+    run = pipeline.generate([str(tmp_path / "f.jsonl")], [str(tmp_path / "c.json")], Options())
+    assert run.sound
+    text = run.files.get("shop/networkpolicy-web.yaml", "")
+    assert "8080" in text
+    assert "ipBlock" not in text
+
+
+def test_service_without_selector_is_not_a_block(tmp_path: Path) -> None:
+    """A ClusterIP whose backends nobody knows: told, not written."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.service(api, "10.96.8.8", 443, 443)
+    del s.extra[-1]["spec"]["selector"]
+    s.talk(web, api, 8080)
+    s.talk(web, s.world("10.96.8.8"), 443, times=5)
+    out = s.run(tmp_path, inventory=True)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+    assert out.review("unresolved")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "kind: List\n",
+        "kind: List\nitems: 7\n",
+        "kind: Pod\nmetadata: null\n",
+        "{{{",
+        "\x00",
+        "kind: Deployment\nmetadata: {name: [x]}\nspec: 7\n",
+        "- 1\n- 2\n",
+        "a: &a [*a]\n",
+        "!!python/object:os.x {}\n",
+        "kind: Service\nmetadata: {name: x, namespace: shop}\nspec: {clusterIP: 10.0.0.300, ports: [x]}\n",
+    ],
+    ids=lambda t: ascii(t)[:24],
+)
+def test_hostile_inventories(tmp_path: Path, text: str) -> None:
+    """Read, or refused with an error of our own; never a traceback."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    (tmp_path / "f.jsonl").write_text(as_lines(s.records))
+    (tmp_path / "i.yaml").write_text(text)
+    try:
+        run = pipeline.generate([str(tmp_path / "f.jsonl")], [str(tmp_path / "i.yaml")], Options())
+    except (LeastwayError, PolicyError):  # both end in one line at the command line
+        return
+    assert run.sound
+
+
+@pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+def test_two_clusters(tmp_path: Path, inventory: bool) -> None:
+    """Clustermesh: a portable policy cannot name the other cluster's pods, and must not mean ours of the same name."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    redis = s.pod("data/redis")
+    s.talk(web, api, 8080)
+    s.talk(api, redis, 6379)
+    for record in s.talk(web, redis, 6379):
+        for side in ("source", "destination"):
+            end = record["flow"][side]
+            if end["namespace"] == "data":
+                end |= {"cluster_name": "poc2", "pod_name": "redis-7c9d8b5f6d-k4vbn"}
+                end["labels"] = [x.replace("cluster=default", "cluster=poc2") for x in end["labels"]]
+                record["flow"]["IP"][side] = "10.99.1.1"
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", "shop/api", 8080), ("shop/api", "data/redis", 6379)]
+    assert out.wrong(wanted, [("shop/web", "data/redis", 6379)], closed=False) == []
+    assert out.review("other-cluster")

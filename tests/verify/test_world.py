@@ -1,0 +1,131 @@
+"""The world read from manifests: which pods are which workload, and what is known of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from leastway.verify.errors import PolicyError
+from leastway.verify.reading import Document, documents
+from leastway.verify.world import World
+from tests.verify.kit import judge, labels, outcome, pod, policy
+
+
+def workload(kind: str, name: str, owner: tuple[str, str] | None = None, **pairs: str) -> Document:
+    template = {"metadata": {"labels": pairs}, "spec": {"serviceAccountName": name, "containers": []}}
+    spec: dict[str, Any] = (
+        {"jobTemplate": {"spec": {"template": template}}} if kind == "CronJob" else {"template": template}
+    )
+    return {"kind": kind, "metadata": owned({"name": name, "namespace": "a"}, owner), "spec": spec}
+
+
+def owned(meta: dict[str, Any], owner: tuple[str, str] | None) -> dict[str, Any]:
+    return meta | ({"ownerReferences": [{"kind": owner[0], "name": owner[1], "controller": True}]} if owner else {})
+
+
+def replica(name: str, owner: tuple[str, str], ip: str, **pairs: str) -> Document:
+    found = pod(f"a/{name}", pairs, ip, host="192.168.0.1")
+    return found | {"metadata": owned(found["metadata"], owner)}
+
+
+def test_pods_belong_to_the_deployment_behind_their_replica_set() -> None:
+    hashed = {"app": "web", "pod-template-hash": "5d4"}
+    world = World.from_manifests(
+        [
+            replica("web-5d4-x", ("ReplicaSet", "web-5d4"), "10.0.0.1", **hashed),
+            replica("web-5d4-y", ("ReplicaSet", "web-5d4"), "10.0.0.2", **hashed),
+            workload("Deployment", "web", app="web"),
+            workload("ReplicaSet", "web-5d4", ("Deployment", "web"), **hashed),
+        ]
+    )
+    assert [subject.ref for subject in world.universe()] == ["a/web"]
+    web = world.find("a/web")
+    assert (web.kind, web.ips, web.service_account) == ("Deployment", ("10.0.0.1", "10.0.0.2"), "web")
+    assert world.find("a/web-5d4-x").member_of == "a/web"
+    assert world.at("10.0.0.2") is world.find("a/web-5d4-y")
+
+
+def test_pods_alone_are_grouped_by_the_owner_that_they_name() -> None:
+    hashed = {"app": "web", "pod-template-hash": "5d4"}
+    world = World.from_manifests(
+        [
+            replica("web-5d4-x", ("ReplicaSet", "web-5d4"), "10.0.0.1", **hashed, only="x"),
+            replica("web-5d4-y", ("ReplicaSet", "web-5d4"), "10.0.0.2", **hashed),
+            replica("db-0", ("StatefulSet", "db"), "10.0.0.3", app="db"),
+            replica("static", ("Node", "n1"), "10.0.0.4", app="static"),
+        ]
+    )
+    assert [(s.kind, s.ref) for s in world.universe()] == [
+        ("StatefulSet", "a/db"),
+        ("Pod", "a/static"),
+        ("Deployment", "a/web"),
+    ]
+    assert world.find("a/web").labels == hashed
+
+
+def test_a_pod_whose_labels_contradict_the_template_stands_alone() -> None:
+    stray = replica("web-0", ("StatefulSet", "web"), "10.0.0.1", app="other")
+    world = World.from_manifests([workload("StatefulSet", "web", app="web"), stray])
+    assert [subject.ref for subject in world.universe()] == ["a/web", "a/web-0"]
+
+
+def test_cron_jobs_own_their_jobs_pods() -> None:
+    world = World.from_manifests(
+        [
+            workload("CronJob", "backup", app="b"),
+            replica("backup-28930140-x", ("Job", "backup-28930140"), "10.0.0.1", app="b"),
+        ]
+    )
+    assert [subject.ref for subject in world.universe()] == ["a/backup"]
+
+
+def test_two_kinds_of_one_name_stay_addressable() -> None:
+    world = World.from_manifests([workload("Deployment", "web", app="web"), workload("StatefulSet", "web", app="db")])
+    assert world.find("a/web").labels == {"app": "web"}
+    assert world.find("a/web.statefulset").labels == {"app": "db"}
+
+
+def test_a_cluster_ip_is_answered_for_its_backends_target_port() -> None:
+    service = {
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "a"},
+        "spec": {"selector": {"app": "web"}, "clusterIP": "10.96.0.1", "ports": [{"port": 80, "targetPort": "http"}]},
+    }
+    backend = pod("a/web", {"app": "web"}, "10.0.0.1", ports=[{"name": "http", "containerPort": 8080}])
+    opened = policy("a/p", podSelector=labels(app="web"), ingress=[{"ports": [{"port": 8080}]}])
+    of = judge([service, backend, pod("a/x", {}, "10.0.0.2")], [opened])
+    assert outcome(of, "a/x", "10.96.0.1", 80) == "allow"
+    assert outcome(of, "a/x", "10.96.0.1", 8080) == "undefined"
+
+
+def test_lists_json_and_streams_are_read_alike() -> None:
+    one = '{"kind": "Namespace", "metadata": {"name": "a"}}'
+    for text in (one, f'{{"kind": "List", "items": [{one}]}}', f"[{one}]", f"---\n---\n{one}\n---\n"):
+        assert [d["metadata"]["name"] for d in documents(text)] == ["a"]
+    typed = '{"kind": "PodList", "items": [{"metadata": {"name": "p"}}]}'
+    assert documents(typed)[0]["kind"] == "Pod"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "a: b: c",
+        "- 1",
+        "kind: Pod",
+        "[" * 5000,
+        "[" * 300_000,
+        "a: " + "{a: " * 100_000,
+        "- " * 100_000 + "x",
+        "? " * 50_000 + "x",
+        "kind: Pod\nmetadata: {name: 7}",
+        "2001-99-99",
+        "\x00",
+        "!!python/object:x {}",
+    ],
+)
+def test_what_cannot_be_read_is_one_printable_line(text: str) -> None:
+    with pytest.raises(PolicyError) as error:
+        World.from_manifests(documents(text, "file.yaml"))
+    assert str(error.value).isprintable()
