@@ -59,6 +59,8 @@ class BottomK(Generic[K, V]):
     def items(self) -> list[tuple[K, V]]:
         """The kept keys and values, in the keys' own order."""
         self.trim()
+        if len(self.kept) < 2:
+            return list(self.kept.items())
         return sorted(self.kept.items(), key=lambda item: item[0])  # type: ignore[arg-type,return-value]  # keys sort
 
     def estimate(self) -> int:

@@ -62,10 +62,14 @@ def report(run: Run) -> dict[str, Any]:
 def _evidence(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Per policy file: the lines that its rules stand for."""
     found: dict[str, list[dict[str, Any]]] = {}
+    summaries: dict[int, dict[str, object]] = {}  # addresses outside share one evidence
     for decision in run.synthesis.decisions.decisions:
         if decision.fate is not Fate.POLICY:
             continue
         line = decision.line
+        told = summaries.get(id(line.evidence))
+        if told is None:
+            told = summaries[id(line.evidence)] = summary(line.evidence)
         for party, kind, direction in (
             (line.source, "networkpolicy", "egress"),
             (line.destination, "networkpolicy", "ingress"),
@@ -75,11 +79,11 @@ def _evidence(run: Run) -> dict[str, list[dict[str, Any]]]:
                 continue
             path = f"{party.namespace}/{kind}-{party.policy_name}.yaml"
             if path in run.files:
-                found.setdefault(path, []).append(_entry(decision, direction))
+                found.setdefault(path, []).append(_entry(decision, direction, told))
     return dict(sorted(found.items()))
 
 
-def _entry(decision: Decision, direction: str) -> dict[str, Any]:
+def _entry(decision: Decision, direction: str, told: dict[str, object]) -> dict[str, Any]:
     line = decision.line
     return {
         "direction": direction,
@@ -93,7 +97,7 @@ def _entry(decision: Decision, direction: str) -> dict[str, Any]:
         "via_service": line.via,
         "principals": list(line.principals),
         "requests": len(line.evidence.requests) + len(line.evidence.asked),
-        **summary(line.evidence),
+        **told,
     }
 
 

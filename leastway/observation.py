@@ -13,7 +13,7 @@ import msgspec
 from collector.direction import Standing
 from leastway.verify.replay import Observed
 from leastway.verify.world import NamedPort, Subject, World
-from synthesizer.access import callers, in_mesh, is_http, legitimate_requests
+from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Cause
 from synthesizer.inventory import Inventory
@@ -75,9 +75,7 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
     if not source or not destination:
         return
     principals = callers(line, options) if isinstance(line.destination, Workload) else ()
-    requests = (
-        sorted(legitimate_requests(line.evidence)) if is_http(line.evidence) and options.mesh == "sidecar" else []
-    )
+    requests = sorted(legitimate_requests(line.evidence)) if reads_http(line, options) else []
     for principal in principals or ("",):
         for method, path in [(r.method, r.path) for r in requests] or [("", "")]:
             yield Observed(

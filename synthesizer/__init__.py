@@ -47,7 +47,7 @@ def synthesize(
     flows = "hubble" in patterns.quality.records
     decided = decide(lines(patterns, workloads, inventory), workloads, options, network=flows)
     network = network_intents(decided, workloads, inventory, options) if flows else Network([], [])
-    access = access_intents(decided, workloads, options)
+    access = access_intents(decided, workloads, inventory, options)
     intents: list[outputs.Intent] = [*network.intents, *access.intents, *access.mutual_tls]
     manifests = [outputs.manifest(intent, renderer) for intent in intents]
     manifests += [

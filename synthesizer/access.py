@@ -11,9 +11,10 @@ from collections.abc import Iterable
 import msgspec
 
 from collector.paths import Request, templates
-from collector.patterns import Evidence
+from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http, via_waypoint
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
+from synthesizer.inventory import Inventory
 from synthesizer.lines import Line, party_key
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
@@ -32,19 +33,24 @@ class AccessLayer(msgspec.Struct):
     review: list[ReviewItem]
 
 
-def access_intents(decided: Decisions, workloads: Workloads, options: Options) -> AccessLayer:
+def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
     """One ALLOW intent a mesh workload whose callers were seen, a default deny and mutual TLS where they are safe."""
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
         return layer
     calls: dict[tuple[str, str, str], list[Decision]] = {}
+    behind: dict[tuple[str, tuple[str, str, str]], list[Line]] = {}  # by Service and workload, through a waypoint
     members: dict[tuple[str, str, str], Workload] = {}
     for decision in decided.decisions:
         for party in (decision.line.source, decision.line.destination):
             if isinstance(party, Workload) and in_mesh(party, options) and options.wants(party.namespace):
                 members[party.key] = party
-        if decision.fate is Fate.POLICY and isinstance(decision.line.destination, Workload):
-            calls.setdefault(decision.line.destination.key, []).append(decision)
+        line = decision.line
+        if decision.fate is Fate.POLICY and isinstance(line.destination, Workload):
+            if options.mesh == "ambient" and via_waypoint(line) and _has_waypoint(line.via, inventory):
+                behind.setdefault((line.via, line.destination.key), []).append(line)
+            else:
+                calls.setdefault(line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
         if not workload.selectable:
             layer.review.append(_unselectable(workload))
@@ -53,19 +59,52 @@ def access_intents(decided: Decisions, workloads: Workloads, options: Options) -
         lines = [d.line for d in called if not _held_plaintext(workload, d, options, layer.review)]
         if called:
             layer.intents.append(AccessIntent(_target(workload), _accesses(workload, lines, options, layer.review)))
+    for (service, key), lines in sorted(behind.items()):
+        if key in members:
+            layer.intents.append(_at_waypoint(service, members[key], lines, inventory, options, layer.review))
     _namespaces(layer, members, workloads, decided, options)
     return layer
 
 
-def in_mesh(workload: Workload, options: Options) -> bool:
-    """Whether a workload has a proxy that enforces: the inventory says so, or its proxy was heard."""
-    if workload.mesh:
-        return workload.mesh == options.mesh
-    return bool(workload.observed - {"hubble"}) or (options.mesh != "none" and not workload.known)
-
-
 def _target(workload: Workload) -> Target:
     return Target(workload.namespace, workload.policy_name, workload.selector)
+
+
+def _has_waypoint(service: str, inventory: Inventory) -> bool:
+    """Whether the inventory says that a Service's traffic goes through a waypoint, so that a policy may attach there."""
+    namespace, _, name = service.partition("/")
+    known = inventory.service(namespace, name)
+    return known is not None and bool(known.waypoint)
+
+
+def _at_waypoint(
+    service: str,
+    workload: Workload,
+    lines: list[Line],
+    inventory: Inventory,
+    options: Options,
+    review: list[ReviewItem],
+) -> AccessIntent:
+    """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
+
+    Its listeners are those of the Service; whether `ports` means the Service's port or the pod's there is not documented
+    (Istio's own tests cover selector policies only), so both are named.
+    """
+    namespace, _, name = service.partition("/")
+    known = inventory.service(namespace, name)
+    item = inventory.workload((workload.namespace, workload.kind, workload.name)) if workload.known else None
+    ports: dict[int, int] = {}
+    for port in known.ports if known is not None else ():
+        for target, number in inventory.target_ports(known, port.protocol, port.port) if known is not None else ():
+            if target is item:
+                ports.setdefault(number, port.port)
+    accesses = tuple(
+        msgspec.structs.replace(
+            access, ports=tuple(sorted({p for number in access.ports for p in (number, ports.get(number, number))}))
+        )
+        for access in _accesses(workload, lines, options, review)
+    )
+    return AccessIntent(Target(namespace, f"{name}-waypoint", service=name), accesses)
 
 
 def _unselectable(workload: Workload) -> ReviewItem:
@@ -90,7 +129,7 @@ def _accesses(workload: Workload, lines: list[Line], options: Options, review: l
         by_port.setdefault(line.port, []).append(line)
     found: list[Access] = []
     for port, here in sorted(by_port.items()):
-        web = [line for line in here if is_http(line.evidence) and options.mesh == "sidecar"]
+        web = [line for line in here if reads_http(line, options)]
         found += [
             Access(cause, callers(line, options), (port,))
             for line in here
@@ -113,7 +152,7 @@ def _held_plaintext(workload: Workload, decision: Decision, options: Options, re
     (HTTP in plaintext is let through by method and path, which is narrow enough to spare Prometheus an outage.)
     """
     line = decision.line
-    web = is_http(line.evidence) and options.mesh == "sidecar"
+    web = reads_http(line, options)
     if not isinstance(line.source, Workload) or web or callers(line, options):
         return False
     name = item_id("plaintext-caller", party_key(line.source), party_key(workload), str(line.port))
@@ -132,42 +171,6 @@ def _held_plaintext(workload: Workload, decision: Decision, options: Options, re
         )
     )
     return True
-
-
-def is_http(evidence: Evidence) -> bool:
-    """Whether a proxy read HTTP in this traffic."""
-    return bool(evidence.requests or evidence.rejected or evidence.asked)
-
-
-def callers(line: Line, options: Options) -> tuple[str, ...]:
-    """The principals a line's caller is known by; () when it came in plaintext and nobody can be named."""
-    if line.principals:
-        return line.principals
-    if (
-        isinstance(line.source, Workload)
-        and line.source.service_account
-        and in_mesh(line.source, options)
-        and not line.evidence.plaintext
-    ):
-        return (f"{options.trust_domain}/ns/{line.source.namespace}/sa/{line.source.service_account}",)
-    return ()
-
-
-def legitimate_requests(evidence: Evidence) -> dict[Request, int]:
-    """The requests that were answered below 400, or whose answer was never seen."""
-    found: dict[Request, int] = {}
-    rejected = set(evidence.rejected)
-    for text, count in evidence.requests.items():
-        found[_request(text)] = found.get(_request(text), 0) + count
-    for text, count in evidence.asked.items():
-        if text not in rejected or text in evidence.requests.kept:
-            found[_request(text)] = found.get(_request(text), 0) + count
-    return found
-
-
-def _request(text: str) -> Request:
-    method, _, path = text.partition(" ")
-    return Request(method, path)
 
 
 def _http(workload: Workload, port: int, lines: list[Line], options: Options, review: list[ReviewItem]) -> list[Access]:

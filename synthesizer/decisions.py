@@ -75,22 +75,23 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
             decisions.append(Decision(line, Fate.HELD, review=name))
             groups.setdefault(name, []).append((line, held))
             continue
-        decision = Decision(line, Fate.POLICY, _cause(line) if held is None else Cause.ACCEPTED)
-        decisions.append(decision)
-        wordless = rules.objection(line, view, rules.NETWORK_RULES) if network else None
+        decisions.append(Decision(line, Fate.POLICY, _cause(line) if held is None else Cause.ACCEPTED))
+    declared = [
+        Decision(
+            _declared_line(wanted.source, wanted.destination, wanted.protocol, wanted.port, number, workloads),
+            Fate.POLICY,
+            Cause.DECLARED,
+        )
+        for number, wanted in enumerate(options.declared)
+    ]
+    for decision in (*decisions, *declared) if network else ():
+        line = decision.line
+        wordless = rules.objection(line, view, rules.NETWORK_RULES) if decision.fate is Fate.POLICY else None
         if wordless is not None:
             decision.review = item_id(wordless.kind, *_subject(line, wordless.kind))
             groups.setdefault(decision.review, []).append((line, wordless))
     review = [_item(name, members) for name, members in groups.items()]
-    decisions += _internet_at_large(decisions, review, options)
-    for number, wanted in enumerate(options.declared):
-        decisions.append(
-            Decision(
-                _declared_line(wanted.source, wanted.destination, wanted.protocol, wanted.port, number, workloads),
-                Fate.POLICY,
-                Cause.DECLARED,
-            )
-        )
+    decisions += [*_internet_at_large(decisions, review, options), *declared]
     return Decisions(decisions, sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)), view)
 
 

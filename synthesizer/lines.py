@@ -201,7 +201,7 @@ class _Resolver:
         if name == "kube-apiserver" and not opener and pattern.port not in _API_PORTS:
             name = "remote-node"  # another port of a control-plane node
         if name == "kube-apiserver":
-            return [(Outside(Place.API_SERVER, address), count) for address, count in seen if address] or [
+            return [(Outside(Place.API_SERVER, address), count) for address, count in seen if _is_address(address)] or [
                 (Outside(Place.API_SERVER), records)
             ]
         places = {"host": Place.OWN_NODE, "remote-node": Place.NODE, "health": Place.HEALTH, "ingress": Place.INGRESS}
@@ -279,7 +279,7 @@ def _is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text  # a zone is one node's own affair: no policy can name it
 
 
 def _holds(party: Party, account: Workload) -> bool:

@@ -5,7 +5,7 @@ Invariant: everything that changes the output and is not traffic or inventory is
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -45,7 +45,7 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
     source: str
     destination: str
-    port: int
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     because: str = ""
 

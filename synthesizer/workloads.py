@@ -338,22 +338,29 @@ def _preference(label: tuple[str, str]) -> tuple[int, str, str]:
 
 
 def _choose_selectors(workloads: list[Workload], inventory: Inventory) -> None:
-    by_namespace: dict[tuple[str, str], list[Workload]] = {}
+    by_namespace: dict[str, list[Workload]] = {}
     for workload in workloads:
-        by_namespace.setdefault(("" if workload.known else workload.cluster, workload.namespace), []).append(workload)
-    for (_, namespace), here in by_namespace.items():
-        index: dict[tuple[str, str], int] = {}
-        for position, workload in enumerate(here):
-            for label in workload.labels:
-                index[label] = index.get(label, 0) | 1 << position
-        for position, workload in enumerate(here):
-            if not workload.labels or workload.host_network:
-                continue
-            own = inventory.selector_of(namespace, workload.kind, workload.name) if workload.known else ()
-            selector = own or smallest_selector(workload.labels, index)
-            workload.selector, workload.selectable = selector, True
-            picked = _picked(selector, index) & ~(1 << position)
-            workload.also_selects = tuple(here[i].name for i in range(len(here)) if picked >> i & 1)
+        by_namespace.setdefault(workload.namespace, []).append(workload)
+    for there in by_namespace.values():
+        for cluster in sorted({workload.cluster for workload in there}):
+            # Whose cluster is not known (the inventory does not name it) may be in any.
+            _choose([w for w in there if not cluster or w.cluster in (cluster, "")], cluster, inventory)
+
+
+def _choose(here: list[Workload], cluster: str, inventory: Inventory) -> None:
+    """Give the workloads of one cluster their selectors, in view of all that may be `here` with them."""
+    index: dict[tuple[str, str], int] = {}
+    for position, workload in enumerate(here):
+        for label in workload.labels:
+            index[label] = index.get(label, 0) | 1 << position
+    for position, workload in enumerate(here):
+        if workload.cluster != cluster or not workload.labels or workload.host_network:
+            continue
+        own = inventory.selector_of(workload.namespace, workload.kind, workload.name) if workload.known else ()
+        selector = own or smallest_selector(workload.labels, index)
+        workload.selector, workload.selectable = selector, True
+        picked = _picked(selector, index) & ~(1 << position)
+        workload.also_selects = tuple(here[i].name for i in range(len(here)) if picked >> i & 1)
 
 
 def _picked(selector: Labels, index: Mapping[tuple[str, str], int]) -> int:

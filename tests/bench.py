@@ -1,7 +1,7 @@
 """Speed, measured side by side in one run: `make bench`, or `python -m tests.bench [FLOWS]` (100,000 unless told).
 
-Ratios are what counts; the rates are those of this machine at this moment. hubble-audit2policy is compared when it is on
-the PATH (`pip install hubble-audit2policy`, in an environment of its own).
+Ratios are what counts; the rates are those of this machine at this moment. hubble-audit2policy is compared when it is
+on the PATH (`pip install hubble-audit2policy`, in an environment of its own).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(count: int) -> None:
     """Make a capture, run every contender over it, print a table."""
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "flows.jsonl"
-        with capture.open("wb") as file:
+        with capture.open("w") as file:
             file.writelines(flows(count))
         megabytes = capture.stat().st_size / 1e6
         print(f"{count:,} flows, {megabytes:,.0f} MB; medians of {REPEATS}")
@@ -69,7 +69,7 @@ def _peer(capture: Path, folder: str) -> None:
 
 def _fold(capture: Path) -> None:
     with capture.open("rb") as lines:
-        hubble_json.fold(enumerate(lines, 1), Patterns(), lambda number, reason: None)
+        hubble_json.fold(enumerate(lines, 1), Patterns(), print)
 
 
 def _typed(capture: Path) -> None:

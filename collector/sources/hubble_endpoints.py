@@ -7,6 +7,7 @@ and the labels of an endpoint are never read a second time for the same bytes an
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 
 import msgspec
@@ -31,6 +32,7 @@ _NAMESPACE = "io.kubernetes.pod.namespace"
 _CLUSTER = "io.cilium.k8s.policy.cluster"
 _ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
 _NAMED_PORTS = "io.cilium.k8s.named-ports"
+_NAMED_PORT = re.compile(r"([A-Za-z0-9-]{1,15})\.(TCP|UDP|SCTP)\.([0-9]{1,5})")  # names as Kubernetes has them
 
 
 class Owner(msgspec.Struct):
@@ -210,10 +212,5 @@ def _reserved(identity: int, names: set[str], opener: bool) -> Endpoint:
 
 def _named_ports(value: str) -> list[str]:
     """`dns.UDP.53_metrics.TCP.9153` → `dns/UDP/53`, `metrics/TCP/9153`; what does not fit is left out."""
-    found = []
-    for item in value.split("_")[:64]:
-        name, _, rest = item.partition(".")
-        protocol, _, number = rest.partition(".")
-        if protocol in ("TCP", "UDP", "SCTP") and number.isdigit() and 0 < int(number[:6]) < 65536:
-            found.append(f"{name[:15]}/{protocol}/{int(number)}")
-    return found
+    matches = [_NAMED_PORT.fullmatch(item) for item in value.split("_")[:64]]
+    return [f"{match[1]}/{match[2]}/{int(match[3])}" for match in matches if match and 0 < int(match[3]) < 65536]

@@ -248,6 +248,12 @@ class FlowCounter:
         reply = flow.is_reply if flow.is_reply is not None else (True if flow.reply else None)
         first_packet = flow.event_type is not None and flow.event_type.type == POLICY_VERDICT
         swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, first_packet)
+        message = _message(flow.l7) if len(flow.l7) else None
+        if message is not None:  # the proxy knows best whether it passed on a request or a response
+            swapped = message.type == "RESPONSE"
+        if swapped and not sport:
+            self._skip("no port")
+            return
         ip = flow.IP or _NOWHERE
         near = self.parties.of(flow.source, ip.source or "", not swapped)
         far = self.parties.of(flow.destination, ip.destination or "", swapped)
@@ -255,15 +261,16 @@ class FlowCounter:
             near, far, sport, dport = far, near, dport, sport
             self.replies += 1
         outcome = request = ""
-        if len(flow.l7):
-            signal, outcome, request = _request(flow.l7)
+        if message is not None:
+            signal, outcome, request = _request(message)
             name = f"{signal}:l7"
         else:
             name = _signal_name(flow, signal, reply, first_packet)
         source_port = sport if signal == "open" else 0
         time = flow.time or ""
         flow_id = flow.uuid or time
-        key = (near, far, protocol, dport, name, source_port, time[:13], outcome, request)
+        hour = time[:13] if time[-1:] == "Z" else time  # only UTC times are in order as text
+        key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
         known = self.counts.get(key)
         if known is None:
             self.counts[key] = _Count(time, flow_id)
@@ -275,10 +282,11 @@ class FlowCounter:
                 known.first = time
             elif time > known.last:
                 known.last = time
-            if flow_id < known.flow_id:
+            if flow_id and (flow_id < known.flow_id or not known.flow_id):
                 known.flow_id = flow_id
         if flow.destination_names and not swapped:
-            self.names.setdefault((near, far, protocol, dport, signal, source_port), set()).update(
+            counted_as = name.partition(":")[0]
+            self.names.setdefault((near, far, protocol, dport, counted_as, source_port), set()).update(
                 flow.destination_names[:8]
             )
 
@@ -407,27 +415,33 @@ def _transport(l4: Layer4 | None) -> tuple[str, Ports | None]:
 
 def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet: bool) -> str:
     """A signal's name in `Evidence.signals`: with the observation point, or what the record claims to be."""
+    if signal == "open":
+        return "open:unknown" if reply is None else "open:reply" if reply else "open:new"
     if flow.verdict == "AUDIT":
         return "audited"
     if signal in ("opened", "carried"):
         # Each side gives a verdict of its own on the first packet.
         point = f"verdict {flow.traffic_direction}" if first_packet else flow.trace_observation_point
         return f"{signal}:{point if point in _POINTS else ''}"
-    if signal == "open":
-        return "open:unknown" if reply is None else "open:reply" if reply else "open:new"
     return signal
 
 
-def _request(raw: msgspec.Raw) -> tuple[str, str, str]:
+def _message(raw: msgspec.Raw) -> Layer7 | None:
+    """The request or response in a proxy's record; None when it is neither, or null."""
+    message = _layer7(raw)
+    return message if message is not None and message.type in ("REQUEST", "RESPONSE") else None
+
+
+def _request(message: Layer7) -> tuple[str, str, str]:
     """A proxy's record: the signal that it gives, the `Evidence` field that counts its request, and the request."""
-    record = _layer7(raw) or Layer7()
-    answered = record.type == "RESPONSE"
+    answered = message.type == "RESPONSE"
     signal = "answered" if answered else "opened"
-    http = record.http
-    if http is None or not (http.method or http.url):
+    http = message.http or Http()
+    path = path_of(http.url or "")
+    if not (http.method or path):
         return signal, "", ""
     outcome = "asked" if not answered else "rejected" if (http.code or 0) >= 400 else "requests"
-    return signal, outcome, f"{http.method or ''} {path_of(http.url or '')}"
+    return signal, outcome, f"{http.method or ''} {path}"
 
 
 POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)

@@ -157,14 +157,13 @@ class AuthorizationPolicies:
             return strict
         if mode != "ambient":
             return self._decide(self.applying(subject), subject, request, "http" if http else "tcp")
-        waypoint = self.mesh.waypoint(subject)
-        if waypoint:
+        hop = self.mesh.hop(subject)
+        if hop and request.principal != hop:
             targeted = self._decide(self.applying(subject, waypoint=True), subject, request, "http" if http else "tcp")
             if targeted.outcome != "allow":
                 return targeted
             # From here on the destination's ztunnel sees the waypoint, not the client.
-            namespace, name = waypoint.split("/", 1)
-            request = request._replace(principal=f"{self.mesh.trust_domain}/ns/{namespace}/sa/{name}", address=None)
+            request = request._replace(principal=hop, address=None)
         return self.verdict_at_ztunnel(subject, request)
 
     def verdict_at_ztunnel(self, subject: Subject, request: Request) -> Verdict:

@@ -100,6 +100,15 @@ class Mesh:
                 return "" if name in ("", "none") else f"{owner}/{name}"
         return ""
 
+    def hop(self, subject: Subject) -> str:
+        """The identity of the waypoint in front of an ambient destination, "" if there is none: what the destination's
+        ztunnel sees instead of the client, and whose own calls do not pass the waypoint again."""
+        waypoint = self.waypoint(subject)
+        if not waypoint:
+            return ""
+        namespace, name = waypoint.split("/", 1)
+        return f"{self.trust_domain}/ns/{namespace}/sa/{name}"
+
     def mtls(self, subject: Subject, port: int) -> tuple[str, str]:
         """(mode, policy title) in force at a destination port: PERMISSIVE unless a PeerAuthentication says otherwise.
 

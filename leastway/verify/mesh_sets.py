@@ -97,14 +97,13 @@ class MeshSets:
             return everyone
         if self.mesh.mtls(subject, port)[0] == "STRICT":
             everyone &= self.meshed
-        waypoint = self.mesh.waypoint(subject)
-        if not waypoint:
+        hop = self.mesh.hop(subject)
+        if not hop:
             return everyone & self._decide(self.policies.applying(subject), port, self.place(subject, port))
         targeted = self._decide(self.policies.applying(subject, waypoint=True), port, "http")
-        namespace, name = waypoint.split("/", 1)
-        hop = Request(principal=f"{self.mesh.trust_domain}/ns/{namespace}/sa/{name}", port=port)
-        passed = self.policies.verdict_at_ztunnel(subject, hop)
-        return everyone & targeted if passed.outcome != "deny" else 0
+        passed = self.policies.verdict_at_ztunnel(subject, Request(principal=hop, port=port))
+        # The waypoint's own calls go straight to the destination.
+        return everyone & (targeted | self.by_principal.get(hop, 0)) if passed.outcome != "deny" else 0
 
     def _decide(self, policies: tuple[AuthorizationPolicy, ...], port: int, place: Place) -> int:
         allowing = [p for p in policies if p.action == "ALLOW"]

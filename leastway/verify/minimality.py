@@ -168,7 +168,8 @@ def _rule_ways(
 
 def _granted_ways(judge: Judge, item: Observed, source: End, destination: End, subject: Subject) -> set[Way]:
     request = judge.request(question(item), source, destination, subject)
-    waypoint = bool(judge.mesh.waypoint(subject))
+    hop = judge.mesh.hop(subject)
+    waypoint = bool(hop) and request.principal != hop
     place: Place = "http" if judge.mesh.mode == "sidecar" or waypoint else "ztunnel"
     ways: set[Way] = set()
     for policy in judge.authorization.applying(subject, waypoint):

@@ -24,8 +24,10 @@ def manifest(intent: AccessIntent, renderer: Renderer) -> Manifest:
 def document(intent: AccessIntent) -> dict[str, Any]:
     """The object that an intent means."""
     spec: dict[str, Any] = {}
-    if intent.target.selector or intent.accesses:
-        if intent.target.selector:
+    if intent.target.selector or intent.target.service or intent.accesses:
+        if intent.target.service:
+            spec["targetRefs"] = [{"group": "", "kind": "Service", "name": intent.target.service}]
+        elif intent.target.selector:
             spec["selector"] = {"matchLabels": dict(intent.target.selector)}
         spec["action"] = "ALLOW"
         spec["rules"] = [_rule(access) for access in intent.accesses]

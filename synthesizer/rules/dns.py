@@ -6,6 +6,8 @@ OpenShift). Source: Kubernetes, "DNS for Services and Pods"; NodeLocal DNSCache.
 
 from __future__ import annotations
 
+import ipaddress
+
 from synthesizer.intent import BlockPeer, Peer, PodPeer, Port
 from synthesizer.lines import Line, Outside, Place
 from synthesizer.workloads import Workload
@@ -42,7 +44,7 @@ def resolver_of(line: Line) -> Resolver | None:
         if is_resolver(destination) and destination.selectable:
             return PodPeer(destination.namespace, destination.selector), line.port
     elif destination.place is Place.LINK_LOCAL:
-        return BlockPeer(f"{destination.address}/32"), line.port
+        return BlockPeer(str(ipaddress.ip_network(destination.address))), line.port
     return None
 
 

@@ -17,12 +17,13 @@ REMOTE_NODE = 6
 
 @dataclass(frozen=True)
 class Service:
-    """A Service in front of a workload: its own `port`, and the pod port `target` behind it."""
+    """A Service in front of a workload: its own `port`, the pod port `target` behind it, its waypoint in ambient mode."""
 
     name: str
     port: int
     target: int
     type: str = "ClusterIP"
+    waypoint: str = ""
 
 
 @dataclass(frozen=True)

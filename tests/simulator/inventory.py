@@ -93,11 +93,14 @@ def _services(workload: Workload, cluster: Cluster) -> list[Document]:
         name, protocol = named.get(service.target, ("tcp", "TCP"))
         port = {"name": name, "port": service.port, "targetPort": service.target, "protocol": protocol}
         address = cluster.cluster_ips[f"{workload.namespace}/{service.name}"]
+        metadata: dict[str, Any] = {"name": service.name, "namespace": workload.namespace}
+        if service.waypoint:
+            metadata["labels"] = {"istio.io/use-waypoint": service.waypoint}
         found.append(
             {
                 "apiVersion": "v1",
                 "kind": "Service",
-                "metadata": {"name": service.name, "namespace": workload.namespace},
+                "metadata": metadata,
                 "spec": {"type": service.type, "clusterIP": address, "selector": selector, "ports": [port]},
             }
         )

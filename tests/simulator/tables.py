@@ -120,8 +120,8 @@ def _workload(row: dict[str, str]) -> Workload:
         number, _, protocol = rest.partition("/")
         ports.append((label, int(number), protocol))
     for text in row["services"].split():
-        label, port, target, kind = text.split(":")
-        services.append(Service(label, int(port), int(target), kind))
+        label, port, target, kind, *waypoint = text.split(":")
+        services.append(Service(label, int(port), int(target), kind, *waypoint))
     labels = tuple(sorted((key, value) for key, _, value in (text.partition("=") for text in row["labels"].split())))
     kind, replicas = row["kind"], int(row["replicas"])
     return Workload(namespace, name, kind, replicas, labels, row["account"], tuple(ports), tuple(services))

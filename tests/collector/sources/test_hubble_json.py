@@ -1,0 +1,571 @@
+"""Hubble's JSON flows: every form and every kind of record, and the reference fold as the judge of the fast one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.patterns import Evidence, Patterns
+from collector.sketch import Tally
+from collector.sources import hubble_json
+from tests.collector import reference
+from tests.collector.sources.entries import folded, told
+from tests.goldens import SAMPLES
+from tests.simulator import hubble_records
+
+Json = dict[str, Any]
+WEB: Json = {
+    "ID": 9,
+    "identity": 1001,
+    "namespace": "shop",
+    "labels": ["k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop"],
+    "pod_name": "web-6b746f74dc-9rcxx",
+    "workloads": [{"name": "web", "kind": "Deployment"}],
+}
+API: Json = {
+    "identity": 1002,
+    "namespace": "shop",
+    "labels": ["gen:io.cilium.k8s.named-ports=http.TCP.8080", "k8s:app=api", "k8s:io.kubernetes.pod.namespace=shop"],
+    "pod_name": "api-7d9f8b6c55-x2x2x",
+}
+SYN = {"SYN": True}
+SYN_ACK = {"SYN": True, "ACK": True}
+ACK = {"ACK": True}
+REQUEST: Json = {"type": "REQUEST", "http": {"method": "GET", "url": "http://api:8080/items?full=1"}}
+RESPONSE: Json = {"type": "RESPONSE", "http": {"code": 200, "method": "GET", "url": "http://api:8080/items?full=1"}}
+TO_API = "shop/app=web -> pod shop/app=api:8080"
+OLD_REPLY: Json = {"reply": True, "is_reply": None}
+
+
+def flow(
+    sport: int = 41000, dport: int = 8080, flags: Json | None = None, protocol: str = "TCP", **fields: Any
+) -> Json:
+    """A flow from web to api, as it arrives at api's pod; a field that is given as None is null."""
+    ports: Json = {"source_port": sport, "destination_port": dport} | ({"flags": flags} if flags else {})
+    found: Json = {
+        "time": "2026-03-02T08:00:01.5Z",
+        "uuid": "id-5",
+        "verdict": "FORWARDED",
+        "IP": {"source": "10.0.0.1", "destination": "10.0.0.2"},
+        "l4": {protocol: ports},
+        "source": WEB,
+        "destination": API,
+        "Type": "L3_L4",
+        "event_type": {"type": 4},
+        "trace_observation_point": "TO_ENDPOINT",
+        "is_reply": False,
+    }
+    return found | fields
+
+
+def back(sport: int = 8080, dport: int = 41000, flags: Json | None = None, **fields: Any) -> Json:
+    """A flow from api to web, marked as the reply that it is."""
+    ends = {"IP": {"source": "10.0.0.2", "destination": "10.0.0.1"}, "source": API, "destination": WEB}
+    return flow(sport, dport, flags, **({"is_reply": True} | ends | fields))
+
+
+def fold(*records: Any) -> Patterns:
+    """The patterns of records that are all readable."""
+    patterns, bad = folded(hubble_json, *(json.dumps(record) for record in records))
+    assert bad == []
+    return patterns
+
+
+def skipped(patterns: Patterns) -> dict[str, int]:
+    return dict(patterns.quality.skipped.items())
+
+
+def one(patterns: Patterns, port: int = 8080) -> Evidence:
+    """The evidence at a port of the only edge."""
+    (edge,) = patterns.edges.values()
+    return dict(edge.ports())[port]
+
+
+def differs(lines: Sequence[bytes]) -> list[str]:
+    """Where the fold and the reference disagree."""
+    fast, bad = folded(hubble_json, *lines)
+    slow, unread = reference.fold(lines)
+    fast.quality.bad = Tally(64)  # the reference knows positions, not msgspec's words
+    quality = [name for name in fast.quality.__slots__ if getattr(fast.quality, name) != getattr(slow.quality, name)]
+    edges = [str(k) for k in {**fast.edges, **slow.edges} if fast.edges.get(k) != slow.edges.get(k)]
+    sightings = [str(e) for e in {**fast.sightings, **slow.sightings} if fast.sightings.get(e) != slow.sightings.get(e)]
+    positions = [] if [number for number, _ in bad] == unread else [f"bad lines {bad} != {unread}"]
+    return [*positions, *quality, *edges, *sightings]
+
+
+def values_of(path: Path) -> list[bytes]:
+    """The records of a capture: JSON lines, or one pretty-printed value after the other."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    if not text.startswith(("{\n", "[")):
+        return [line.strip().encode() for line in text.splitlines() if line.strip()]
+    found, at, decoder = [], 0, json.JSONDecoder()
+    while at < len(text):
+        value, end = decoder.raw_decode(text, at)
+        found += value if isinstance(value, list) else [value]
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+    return [json.dumps(value).encode() for value in found]
+
+
+# -- against the reference -------------------------------------------------------------------------------------------
+
+SAMPLES_OF_FLOWS = sorted(
+    p for p in SAMPLES.glob("*/*") if p.name.startswith(("flows.", "bare.", "masked.", "pretty."))
+)
+
+
+@pytest.mark.parametrize("path", SAMPLES_OF_FLOWS, ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_agrees_with_the_reference_on_the_stories(path: Path) -> None:
+    lines = values_of(path)
+    assert len(lines) > 20
+    assert differs(lines) == []
+
+
+def test_agrees_with_the_reference_on_real_captures(captures: Path) -> None:
+    files = sorted(path for path in (captures / "hubble").rglob("*.json*"))
+    assert files
+    assert {path.name: wrong for path in files if (wrong := differs(values_of(path)))} == {}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"replies": False},
+        {"one_sided": True, "missing_is_reply": True, "udp": True},
+        {"dnat": True, "workload_field": False},
+        {"v6": True},
+    ],
+    ids=lambda shape: "-".join(shape) or "plain",
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_the_reference_on_random_applications(seed: int, shape: dict[str, Any]) -> None:
+    assert differs([json.dumps(record).encode() for record in hubble_records(seed, **shape).records]) == []
+
+
+ABSENT = object()
+PORTS = (0, 53, 80, 8080, 20000, 32767, 32768, 41000, 50051, 65535, 65536, -1, None, ABSENT)
+CHANGES: dict[str, tuple[Any, ...]] = {
+    "verdict": ("FORWARDED", "REDIRECTED", "AUDIT", "DROPPED", "TRACED", "SURPRISE", "", None, ABSENT),
+    "is_reply": (True, False, None, ABSENT),
+    "reply": (True, False, None),
+    "event_type": ({"type": 5}, {"type": 1, "sub_type": 133}, {"type": 1, "sub_type": 181}, {"type": 129}, {}, None),
+    "drop_reason": (133, 181, 189, 140, 0, None),
+    "drop_reason_desc": ("POLICY_DENIED", "AUTH_REQUIRED", "CT_MAP_INSERTION_FAILED", "", None),
+    "Type": ("L7", "SOCK", "", None, ABSENT),
+    "traffic_direction": ("EGRESS", "INGRESS", "TRAFFIC_DIRECTION_UNKNOWN", "Sideways", None),
+    "trace_observation_point": ("TO_OVERLAY", "TO_NETWORK", "FROM_ENDPOINT", "UNKNOWN_POINT", "NOWHERE", "", None),
+    "destination_names": (
+        ["api.example."],
+        [],
+        None,
+        ["b", "a", ""],
+        [f"n{i}.example" for i in range(20)],
+        ["x" * 300],
+    ),
+    "l7": (
+        *(REQUEST, RESPONSE, {"type": "RESPONSE", "http": {"code": 503, "url": "/x"}}, {"type": "SAMPLE"}),
+        *({"type": "REQUEST", "dns": {"query": "a.example."}}, {"type": "REQUEST", "http": {"url": "*"}}),
+        *({}, None, ABSENT),
+    ),
+    "time": (
+        *("2026-03-02T08:30:00Z", "2026-03-02T08:59:59.999999999Z", "2026-03-02T09:00:00Z"),
+        *("2026-03-02T08:00:00+02:00", "2026-03-02T08:15:00-05:00", "yesterday", "", None, ABSENT),
+    ),
+    "uuid": ("id-1", "id-9", "", None, ABSENT),
+    "IP": (
+        {"source": "::ffff:10.0.0.1", "destination": "2001:DB8::1"},
+        {"source": "nowhere"},
+        {"source": None},
+        {},
+        None,
+    ),
+    "source": (WEB, API, {}, None, ABSENT, {"identity": 1}, {"labels": ["reserved:host", "reserved:kube-apiserver"]}),
+    "destination": (
+        API,
+        WEB,
+        {"labels": ["reserved:world"]},
+        {"identity": 7, "labels": ["reserved:remote-node"]},
+        None,
+    ),
+}
+FLAGS: tuple[Json | None, ...] = (SYN, SYN_ACK, ACK, {"RST": True}, {"RST": True, "ACK": True}, {"SYN": None}, {}, None)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> bytes:
+    """A flow with some of its fields changed, in one of the forms in which flows come."""
+    found = deepcopy(draw(st.sampled_from((flow(flags=SYN), flow(flags=ACK), back(flags=SYN_ACK), back(flags=ACK)))))
+    for name in draw(st.lists(st.sampled_from(sorted(CHANGES)), max_size=5, unique=True)):
+        _put(found, name, draw(st.sampled_from(CHANGES[name])))
+    if draw(st.booleans()):
+        protocol = draw(st.sampled_from(("TCP", "UDP", "SCTP", "ICMPv4", "ICMPv6")))
+        layer: Json = {}
+        for name in ("source_port", "destination_port"):
+            _put(layer, name, draw(st.sampled_from(PORTS)))
+        layer["flags"] = draw(st.sampled_from(FLAGS))
+        found["l4"] = draw(
+            st.sampled_from(({protocol: layer}, {protocol: layer, "UDP": layer}, {protocol: {}}, {}, None))
+        )
+    wrap: Callable[[Json], Json] = draw(st.sampled_from(FORMS))
+    return json.dumps(wrap(found)).encode()
+
+
+def _put(record: Json, name: str, value: Any) -> None:
+    if value is ABSENT:
+        record.pop(name, None)
+    else:
+        record[name] = value
+
+
+FORMS: tuple[Callable[[Json], Json], ...] = (
+    lambda record: {"flow": record, "node_name": "node-1", "time": record.get("time")},
+    lambda record: record,
+    lambda record: {"log": json.dumps({"flow": record}) + "\n", "stream": "stdout"},
+)
+
+
+@given(st.lists(records(), max_size=12))
+def test_agrees_with_the_reference_on_changed_records(lines: list[bytes]) -> None:
+    """Absent, null and contradicting fields; also the times, ids and names that share a counter in the fast fold."""
+    assert differs(lines) == []
+
+
+@given(st.lists(records(), max_size=12), st.integers(0, 12), st.integers(1, 4))
+def test_splitting_a_capture_and_flushing_early_change_nothing(lines: list[bytes], cut: int, batch: int) -> None:
+    whole, _ = folded(hubble_json, *lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hubble_json, "BATCH", batch)
+        later, _ = folded(hubble_json, *reversed(lines[cut:]))
+        earlier, _ = folded(hubble_json, *lines[:cut])
+    later.merge(earlier)
+    assert later == whole
+
+
+# -- forms -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"flow": flow(), "node_name": "node-1"},
+        {"flow": None, "time": "2026-03-02T08:00:00Z"},
+        flow(),
+        {"time": "2026-03-02T08:00:00Z", "source": {"pod_name": "web-0"}, "destination": {}},
+        {"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": "3"}},
+        {"node_status": {"state_change": "NODE_CONNECTED", "node_names": ["node-1"]}},
+        {"agent_event": {"type": "AGENT_STARTED"}},
+        {"debug_event": {}},
+        {"log": json.dumps({"flow": flow()}) + "\n", "stream": "stdout"},
+        {"line": json.dumps(flow()), "timestamp": "1"},
+        {"message": json.dumps({"log": json.dumps(flow())})},
+    ],
+)
+def test_recognises_hubble_events_in_every_form(record: Json) -> None:
+    assert hubble_json.recognises(json.dumps(record).encode())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"verdict":"pass"}',
+        b'{"log":"plain text"}',
+        b'{"log":"{broken"}',
+        b'{"start_time":"2026-03-02T08:00:00Z","method":"GET","response_code":200,"upstream_cluster":"inbound|80||"}',
+        b'{"level":"info","scope":"access","message":"connection complete","src.addr":"10.0.0.1:40000"}',
+        b"\xff\xfe",
+    ],
+    ids=str,
+)
+def test_does_not_recognise_anything_else(head: bytes) -> None:
+    assert not hubble_json.recognises(head)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["wrapped", "bare", "log-shipper"])
+def test_every_form_of_a_flow_counts_the_same(form: Callable[[Json], Json]) -> None:
+    assert fold(form(flow(flags=SYN))) == fold({"flow": flow(flags=SYN)})
+
+
+@pytest.mark.parametrize("field", ["log", "line", "message"])
+def test_unpacks_envelopes_of_log_shippers(field: str) -> None:
+    assert told(fold({field: "  " + json.dumps({"flow": flow(flags=SYN)}) + "\r\n"})) == [
+        f"{TO_API} opened:TO_ENDPOINT 1"
+    ]
+
+
+def test_a_null_stands_for_the_default() -> None:
+    """Whole records of nulls, as protojson's other writers make them, are skipped; they are not unreadable."""
+    nulls: Json = dict.fromkeys(flow())
+    assert skipped(fold({"flow": nulls}, {"flow": flow(l4={"TCP": {"destination_port": None}})})) == {
+        "no layer 4": 1,
+        "no port": 1,
+    }
+    assert told(fold(flow(flags=SYN, l7=None, reply=None, destination_names=None, drop_reason=None))) == [
+        f"{TO_API} opened:TO_ENDPOINT 1"
+    ]
+
+
+# -- what a record says ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (flow(flags=SYN), "opened:TO_ENDPOINT"),
+        (flow(flags=SYN, trace_observation_point="TO_OVERLAY", is_reply=None), "opened:TO_OVERLAY"),
+        (flow(flags=SYN, event_type={"type": 5}, traffic_direction="EGRESS"), "opened:verdict EGRESS"),
+        (flow(flags=SYN, event_type={"type": 5}, traffic_direction="INGRESS"), "opened:verdict INGRESS"),
+        (flow(flags=SYN, event_type={"type": 5}), "opened"),
+        (flow(flags=SYN, trace_observation_point="<script>"), "opened"),
+        (flow(flags=ACK), "carried:TO_ENDPOINT"),
+        (flow(protocol="UDP"), "opened:TO_ENDPOINT"),
+        (flow(flags=SYN, verdict="REDIRECTED"), "opened:TO_ENDPOINT"),
+        (flow(flags=SYN, verdict="AUDIT"), "audited"),
+        (back(flags=SYN_ACK), "answered"),
+        (back(flags=SYN_ACK, is_reply=False), "answered"),
+        (back(flags=ACK), "answered"),
+        (back(flags=ACK, **OLD_REPLY), "answered"),
+        (back(flags={"RST": True}), "refused"),
+        (flow(l7=REQUEST), "opened:l7"),
+        (back(l7=RESPONSE), "answered:l7"),
+    ],
+)
+def test_signal_of_a_record(record: Json, name: str) -> None:
+    protocol = next(iter(record["l4"]))
+    patterns = fold(record)
+    assert told(patterns) == [f"{TO_API} {name} 1"]
+    assert next(iter(patterns.edges)).protocol == protocol
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (flow(flags=ACK, is_reply=None), "open:unknown"),
+        (flow(flags=ACK, is_reply=None, reply=False), "open:unknown"),
+        (flow(dport=50051, flags=ACK), "open:new"),
+        (flow(dport=50051, flags=ACK, verdict="AUDIT"), "open:new"),
+        (flow(flags=ACK, is_reply=True), "open:reply"),
+    ],
+)
+def test_what_is_unclear_keeps_both_ports_and_the_claim(record: Json, name: str) -> None:
+    (edge,) = fold(record).edges.values()
+    ((sport, dport), evidence) = edge.open.items()[0]
+    assert (sport, dport) == tuple(record["l4"]["TCP"][side] for side in ("source_port", "destination_port"))
+    assert evidence.signals == {name: 1}
+    assert edge.ports() == []
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (flow(l4=None), "no layer 4"),
+        (flow(l4={}), "no layer 4"),
+        (flow(l4={"VRRP": {}}), "no layer 4"),
+        (flow(l4={"ICMPv4": {"type": 8}}), "ICMP"),
+        (flow(l4={"ICMPv6": {}}), "ICMP"),
+        (flow(l4={"TCP": {}}), "no port"),
+        (flow(dport=0), "no port"),
+        (flow(dport=65536), "no port"),
+        (flow(sport=-1), "no port"),
+        (back(sport=0, flags=ACK), "no port"),
+        (flow(Type="SOCK"), "socket translation"),
+        (flow(Type="SOCK", verdict="TRACED"), "verdict TRACED"),
+        (flow(verdict="ERROR"), "verdict ERROR"),
+        (flow(verdict="SURPRISE"), "no verdict"),
+        (flow(verdict=None), "no verdict"),
+        (flow(verdict="DROPPED", drop_reason=140), "dropped, not by policy"),
+        (flow(verdict="DROPPED", drop_reason_desc="CT_MAP_INSERTION_FAILED"), "dropped, not by policy"),
+        (back(flags=SYN_ACK, verdict="DROPPED", drop_reason=133, is_reply=None), "dropped reply"),
+        ({"agent_event": {"type": "AGENT_STARTED"}}, "agent or debug event"),
+    ],
+)
+def test_what_is_no_connection_is_counted_by_reason(record: Json, reason: str) -> None:
+    patterns = fold(record)
+    assert skipped(patterns) == {reason: 1}
+    assert patterns.edges == {}
+    assert patterns.sightings == {}
+    assert patterns.quality.total == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"drop_reason": 133}, "POLICY_DENIED"),
+        ({"drop_reason_desc": "POLICY_DENY"}, "POLICY_DENY"),
+        ({"event_type": {"type": 1, "sub_type": 189}}, "AUTH_REQUIRED"),
+        ({}, "no reason given"),
+    ],
+    ids=str,
+)
+def test_a_drop_by_policy_is_a_denied_connection(fields: Json, reason: str) -> None:
+    patterns = fold(flow(flags=SYN, verdict="DROPPED", is_reply=None, **fields))
+    assert told(patterns) == [f"{TO_API} denied:{reason} 1"]
+    assert patterns.quality.replies == 0
+
+
+def test_lost_events_are_counted_by_node_and_source() -> None:
+    lost = [
+        {"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": "7"}, "node_name": "node-1"},
+        {"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": 5}, "node_name": "node-1"},
+        {"lost_events": {"num_events_lost": "many"}},
+        {"lost_events": {"num_events_lost": "-9"}},
+    ]
+    assert dict(fold(*lost).quality.lost.items()) == {
+        "node-1 HUBBLE_RING_BUFFER": 12,
+        "unknown node UNKNOWN_LOST_EVENT_SOURCE": 2,
+    }
+
+
+def test_node_status_is_counted_by_state_and_node() -> None:
+    status = {"node_status": {"state_change": "NODE_UNAVAILABLE", "node_names": ["node-1", "node-2"]}}
+    unnamed = {"node_status": {"state_change": "NODE_GONE"}, "node_name": "node-3"}
+    nodes = fold(status, unnamed, status).quality.nodes.items()
+    assert dict(nodes) == {"NODE_UNAVAILABLE node-1": 2, "NODE_UNAVAILABLE node-2": 2, "NODE_GONE node-3": 1}
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_counted_by_outcome_and_lose_their_query() -> None:
+    missing = {"type": "RESPONSE", "http": {"code": 404, "method": "GET", "url": "/.env"}}
+    evidence = one(fold(flow(l7=REQUEST), back(l7=RESPONSE), back(l7=missing)))
+    assert dict(evidence.asked.items()) == {"GET /items": 1}
+    assert dict(evidence.requests.items()) == {"GET /items": 1}
+    assert dict(evidence.rejected.items()) == {"GET /.env": 1}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "REQUEST", "dns": {"query": "a.example."}},
+        {"type": "REQUEST", "kafka": {"api_key": "produce"}},
+        {"type": "REQUEST", "http": {"url": "*"}},
+        {"type": "REQUEST", "http": {}},
+    ],
+    ids=str,
+)
+def test_messages_without_method_and_path_are_connections_only(message: Json) -> None:
+    patterns = fold(flow(l7=message))
+    assert told(patterns) == [f"{TO_API} opened:l7 1"]
+    assert len(one(patterns).asked) == 0
+
+
+@pytest.mark.parametrize("mark", [{"is_reply": None}, {"is_reply": False}, OLD_REPLY, {"is_reply": True}], ids=str)
+@pytest.mark.parametrize(("server", "client"), [(8080, 41000), (50051, 20011), (50051, 41000)])
+def test_the_proxy_knows_a_response_whatever_the_mark_and_the_ports_say(mark: Json, server: int, client: int) -> None:
+    """A masked or wrong `is_reply` must not turn the client's port into one that serves requests."""
+    patterns = fold(back(server, client, l7=RESPONSE, **mark))
+    assert told(patterns) == [f"shop/app=web -> pod shop/app=api:{server} answered:l7 1"]
+    assert patterns.quality.replies == 1
+
+
+@pytest.mark.parametrize("message", [None, {}, {"type": "SAMPLE"}, {"type": None}], ids=str)
+def test_a_message_of_no_known_type_leaves_the_packet_to_speak(message: Json | None) -> None:
+    assert told(fold(flow(flags=ACK, l7=message))) == [f"{TO_API} carried:TO_ENDPOINT 1"]
+    assert told(fold(back(flags=ACK, l7=message))) == [f"{TO_API} answered 1"]
+
+
+# -- evidence --------------------------------------------------------------------------------------------------------
+
+
+def test_both_sides_are_known_where_both_ends_are_local() -> None:
+    assert one(fold(flow(flags=SYN))).sides == {"source"}
+    assert one(fold(flow(flags=SYN, destination=API | {"ID": 4}))).sides == {"source", "destination"}
+
+
+def test_owners_and_named_ports_become_attributes_of_the_endpoint() -> None:
+    sightings = {str(end): seen for end, seen in fold(flow(flags=SYN), flow(flags=ACK)).sightings.items()}
+    assert dict(sightings["shop/app=web"].owners.items()) == {"Deployment/web": 2}
+    assert dict(sightings["shop/app=web"].pods.items()) == {"web-6b746f74dc-9rcxx|10.0.0.1": 2}
+    assert dict(sightings["shop/app=api"].ports.items()) == {"http/TCP/8080": 2}
+
+
+def test_host_names_are_kept_without_the_last_dot_and_never_from_replies() -> None:
+    patterns = fold(flow(destination_names=["api.example."], flags=SYN), back(destination_names=["web.example"]))
+    assert list(one(patterns).names) == ["api.example"]
+
+
+def test_host_names_stay_with_their_record_when_a_policy_audits() -> None:
+    """They must not open an evidence of their own, without any record in it."""
+    (edge,) = fold(flow(flags=SYN, verdict="AUDIT", destination_names=["a.example"])).edges.values()
+    assert list(edge.spoken.kept[8080].names) == ["a.example"]
+    assert not edge.knocked.kept
+    assert not edge.open.kept
+    (edge,) = fold(flow(flags=ACK, is_reply=None, verdict="AUDIT", destination_names=["a.example"])).edges.values()
+    assert [evidence.signals for _, evidence in edge.open.items()] == [{"open:unknown": 1}]
+    assert not edge.spoken.kept
+
+
+def test_a_record_without_an_id_does_not_hide_the_ids_of_others() -> None:
+    nameless = flow(flags=SYN, uuid=None, time=None)
+    for order in ([nameless, flow(flags=SYN, time=None)], [flow(flags=SYN, time=None), nameless]):
+        assert one(fold(*order)).samples == {"opened:TO_ENDPOINT": "id-5"}
+
+
+def test_times_with_an_offset_count_in_their_own_hour() -> None:
+    """They are not in order as text, and may share their first characters with another hour."""
+    times = ["2026-03-02T08:30:00Z", "2026-03-02T08:10:00-05:00", "2026-03-02T08:20:00+02:00"]
+    evidence = one(fold(*(flow(flags=SYN, time=time) for time in times)))
+    assert [records for _, records in evidence.hours.items()] == [1, 1, 1]
+    assert evidence.last - evidence.first == (13 * 60 + 10 - 6 * 60 - 20) * 60
+
+
+def test_masked_fields_are_counted() -> None:
+    masked = flow(flags=SYN, IP=None, source={"namespace": "shop", "pod_name": "web-6b746f74dc-9rcxx"})
+    assert dict(fold(masked).quality.masked.items()) == {"IP": 2, "labels": 1}
+
+
+# -- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b"{}",
+        b"plain text",
+        b'{"log":"plain text"}',
+        b'{"flow":[1]}',
+        b'{"flow":{"l4":7}}',
+        b'{"flow":{"verdict":"\xff"}}',
+        b'{"flow":' * 50_000,
+        json.dumps(flow(source=7)).encode(),
+        json.dumps(flow(destination={"labels": [7]})).encode(),
+        json.dumps(back(l7={"type": 7})).encode(),
+        json.dumps(flow(time=1772438400)).encode(),
+    ],
+    ids=lambda line: repr(line[:30]),
+)
+def test_an_unreadable_record_costs_itself_only(line: bytes) -> None:
+    good = json.dumps(flow(flags=SYN)).encode()
+    patterns, bad = folded(hubble_json, good, line, good)
+    assert [number for number, _ in bad] == [2]
+    assert list(patterns.quality.bad) == [bad[0][1]]
+    assert bad[0][1].startswith("not a Hubble flow")
+    patterns.quality.bad = Tally(64)
+    assert patterns == fold(flow(flags=SYN), flow(flags=SYN))
+
+
+def test_reasons_hold_no_positions_and_no_input() -> None:
+    """Else every bad line has a reason of its own, and no count of them says anything."""
+    lines = [json.dumps({"flow": {"destination_names": [*("a" * n), n]}}) for n in range(5)]
+    patterns, bad = folded(hubble_json, *lines)
+    assert len(bad) == 5
+    assert [records for _, records in patterns.quality.bad.items()] == [5]

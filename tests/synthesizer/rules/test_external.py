@@ -1,0 +1,70 @@
+"""Addresses outside as blocks: exact while few, then prefixes within the budget, never over what is not the internet."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthesizer.intent import BlockPeer
+from synthesizer.rules.external import BUDGET, EXACT, NOT_INTERNET, blocks, internet, is_internet
+
+V4 = st.ip_addresses(v=4)
+V6 = st.ip_addresses(v=6)
+# Clustered as those of one cloud service are, so that prefixes are worth it.
+NEAR = st.integers(0, 700).map(lambda n: ipaddress.IPv4Address(0x08080000 + n))
+NEAR_V6 = st.integers(0, 700).map(lambda n: ipaddress.IPv6Address((0x20010DB8 << 96) + n))
+PRIVATE = st.integers(0, 700).map(lambda n: ipaddress.IPv4Address(0x0A000000 + n))
+ADDRESSES = st.lists(V4 | V6 | NEAR | NEAR_V6 | PRIVATE, max_size=400, unique=True).map(
+    lambda found: [str(address) for address in found]
+)
+
+
+def networks(peers: tuple[BlockPeer, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(peer.cidr) for peer in peers]
+
+
+def test_few_addresses_are_listed_one_by_one() -> None:
+    assert [peer.cidr for peer in blocks(["2001:db8::1", "9.9.9.9", "10.0.0.1"])] == [
+        "9.9.9.9/32",
+        "10.0.0.1/32",
+        "2001:db8::1/128",
+    ]
+    assert len(blocks([f"8.8.8.{n}" for n in range(EXACT)])) == EXACT
+
+
+def test_many_neighbours_become_one_prefix() -> None:
+    assert [peer.cidr for peer in blocks([f"8.8.8.{n}" for n in range(64)])] == ["8.8.8.0/24"]
+
+
+@given(ADDRESSES)
+def test_every_address_is_covered_within_the_budget_and_private_ones_stay_exact(addresses: list[str]) -> None:
+    found = networks(blocks(addresses))
+    for address in map(ipaddress.ip_address, addresses):
+        assert sum(address in network for network in found) == 1
+    for network in found:
+        inside = sum(ipaddress.ip_address(address) in network for address in addresses)
+        assert network.num_addresses <= BUDGET * inside
+        if network.num_addresses > 1:
+            assert not any(network.overlaps(apart) for apart in NOT_INTERNET[network.version])
+    assert len(found) <= len(addresses)
+
+
+@given(ADDRESSES)
+def test_the_order_of_addresses_does_not_matter(addresses: list[str]) -> None:
+    assert blocks(reversed(addresses)) == blocks(addresses)
+
+
+def test_the_internet_leaves_out_every_range_that_is_not_it() -> None:
+    (v4,), (v6,) = internet([4]), internet([6])
+    assert (v4.cidr, v6.cidr) == ("0.0.0.0/0", "::/0")
+    assert v4.excepted == ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+    assert v6.excepted == ("fc00::/7", "fe80::/10")
+    assert [is_internet(a) for a in ("8.8.8.8", "172.32.0.1", "172.31.0.1", "fd00::1")] == [True, True, False, False]
+
+
+def test_the_range_that_holds_the_nodes_is_let_in_when_they_stand_for_outsiders() -> None:
+    (v4,) = internet([4], ["192.168.1.5", "fd00::5"])
+    assert "192.168.0.0/16" not in v4.excepted
+    assert "10.0.0.0/8" in v4.excepted
