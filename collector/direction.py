@@ -241,6 +241,7 @@ class _Settlement:
         told = Evidence()
         told.signal(f"{signal}:{INFERRED}", sum(evidence.signals.values()))
         told.span(evidence.first, evidence.last)
+        told.sockets(evidence.lowest, evidence.highest)
         told.hours.merge(evidence.hours)
         forward = signal is Signal.CARRIED
         told.sources.merge(evidence.sources if forward else evidence.destinations)

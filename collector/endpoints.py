@@ -87,7 +87,7 @@ _LABEL_KEY = re.compile(
 )
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
-_DNS_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+_DNS_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 # Deployment pods end in -<ReplicaSet hash>-<5 characters>, DaemonSet and Job pods in -<5>, StatefulSet pods in -<n>;
 # CronJob pods carry the schedule as minutes since the epoch. The alphabet is apimachinery's rand.SafeEncodeString.
 _SAFE = "bcdfghjklmnpqrstvwxz2456789"

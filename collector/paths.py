@@ -214,11 +214,14 @@ def _nameable(request: Request) -> str | None:
         return None
     if method == "CONNECT" and not path.startswith("/"):
         return ""  # its target is an authority
-    if not path:
-        return "" if method else None
+    if not method or not path:
+        return None  # a rule without a method or a path would admit all of them
     normal = normalise(path)
-    # Istio reads "*" at an end as a wildcard, and braces anywhere as a template.
-    return None if normal is None or any(mark in normal for mark in "*{}") else normal
+    # Istio reads "*" at an end as a wildcard, and braces anywhere as a template. Envoy answers 400 to a space or to
+    # anything outside ASCII, so what a lenient proxy logged is not what an enforcing one would compare.
+    if normal is None or not normal.isascii() or any(mark in normal for mark in "*{} "):
+        return None
+    return normal
 
 
 def _choose(

@@ -58,8 +58,10 @@ class Evidence:
         "asked",
         "destinations",
         "first",
+        "highest",
         "hours",
         "last",
+        "lowest",
         "mtls",
         "names",
         "plaintext",
@@ -75,6 +77,8 @@ class Evidence:
         self.signals: dict[str, int] = {}
         self.first: Seconds = 0
         self.last: Seconds = 0
+        self.lowest = ""  # of all sockets (opener and source port) or record ids; see `connections`
+        self.highest = ""
         self.hours: Tally[int] = Tally(HOURS)
         self.sources: Tally[str] = Tally(PARTIES)
         self.destinations: Tally[str] = Tally(PARTIES)
@@ -97,6 +101,12 @@ class Evidence:
         if flow_id and (known is None or flow_id < known):
             self.samples[name] = flow_id
 
+    def sockets(self, lowest: str, highest: str) -> None:
+        """Take in the lowest and highest name among the connections of some records."""
+        if lowest and (not self.lowest or lowest < self.lowest):
+            self.lowest = lowest
+        self.highest = max(self.highest, highest)
+
     def span(self, first: Seconds, last: Seconds) -> None:
         """Widen first and last seen; 0 means unknown."""
         if first and (not self.first or first < self.first):
@@ -108,6 +118,7 @@ class Evidence:
         for name, records in other.signals.items():
             self.signal(name, records)
         self.span(other.first, other.last)
+        self.sockets(other.lowest, other.highest)
         for name, flow_id in other.samples.items():
             self.sample(name, flow_id)
         for sketch in ("hours", "sources", "destinations", "asked", "requests", "rejected", "names"):
@@ -123,14 +134,20 @@ class Evidence:
 
     @property
     def connections(self) -> int:
-        """Distinct connections (or requests a proxy logged), at least: each observation point reports one once."""
+        """Distinct connections (or requests a proxy logged), at least.
+
+        One if all records name the same socket: retransmissions, duplicates and the points along the way are not more.
+        Otherwise as many as some observation point reported, for each reports a connection's opening once.
+        """
+        if self.lowest and self.lowest == self.highest:
+            return max(1, len(self.destinations))
         seen = [
             n
             for name, n in self.signals.items()
             for signal, _, point in [name.partition(":")]
             if signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
         ]
-        return max(seen, default=1 if self.signals else 0)
+        return max(seen, default=1 if self.signals else 0) if not self.lowest else max(2, 0, *seen)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Evidence) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
@@ -251,6 +268,7 @@ class Patterns:
         name = f"{flow.signal.value}:{detail}" if detail else flow.signal.value
         evidence.signal(name, records)
         evidence.sample(name, flow.flow_id or flow.time)
+        evidence.sockets(flow.socket, flow.socket)
         moment = seconds(flow.time)
         evidence.span(moment, moment)
         evidence.hours.add(moment // 3600, records)

@@ -6,14 +6,16 @@ the records in it.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -113,7 +115,7 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
     with contextlib.ExitStack() as stack:
         try:
             stream = _open(name, stack, progress)
-            lines = _records(enumerate(stream, 1))
+            lines = _records(enumerate(_without_mark(stream), 1))
             head: list[tuple[int, bytes]] = []
             size = 0
             found = None
@@ -153,13 +155,44 @@ def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> 
     buffered = io.BufferedReader(_Counted(raw, name, progress), 1 << 20)
     magic = buffered.peek(4)[:4]
     if magic[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.GzipFile(fileobj=buffered), 1 << 20)
+        return _unpacked(gzip.GzipFile(fileobj=buffered), zlib.error)
     if magic == b"\x28\xb5\x2f\xfd":
         import zstandard
 
         unpacked = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
-        return io.BufferedReader(unpacked, 1 << 20)
+        return _unpacked(unpacked, zstandard.ZstdError)
     return buffered
+
+
+def _unpacked(packed: Any, error: type[Exception]) -> IO[bytes]:
+    """A buffered stream over a decompressor (anything with `read1`) that raises `error` on corrupt data."""
+    return io.BufferedReader(_Unpacked(packed, error), 1 << 20)
+
+
+class _Unpacked(io.RawIOBase):
+    """Hands on what a decompressor has at once: waiting for a full buffer would lose all that comes before a break."""
+
+    def __init__(self, packed: Any, error: type[Exception]) -> None:
+        self.packed = packed
+        self.error = error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
+        try:
+            data = self.packed.read1(len(view))
+        except self.error as error:
+            raise OSError(str(error)) from error
+        view[: len(data)] = data
+        return len(data)
+
+
+def _without_mark(stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a stream without the byte order mark that some editors and shells put first."""
+    first = stream.readline()
+    return chain([first.removeprefix(codecs.BOM_UTF8)] if first else [], stream)
 
 
 class _Counted(io.RawIOBase):
@@ -200,42 +233,53 @@ def _records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
 def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
     """Records that begin on `line` and run over several lines, or share one.
 
-    A line that opens an object at column 0 while another is unfinished starts anew: the unfinished one was broken off.
+    The bracket of an array is dropped, its members are the records. A line that opens an object at column 0 while
+    another is unfinished starts anew (`_starts_anew`): the unfinished one was broken off.
     """
-    if line[:1] == b"[" and line[1:].lstrip()[:1] not in (b"{", b"", b"]"):
-        yield number, line  # a text log line: [2024-01-01T...]
-        return
+    if line[:1] == b"[":
+        inner = line[1:].lstrip()
+        if inner[:1] not in (b"{", b"", b"]"):
+            yield number, line  # a text log line: [2024-01-01T...]
+            return
+        line = inner
     parts = [line]
     depth = _Depth()
     depth.feed(line)
     size = len(line)
-    if line == b"[" or (line[:1] == b"[" and depth.open == 1):
-        return  # the array's own bracket: its members follow, a record each
-    while depth.open > 0:
+    indented = False
+    while depth.open > 0 and size <= RECORD:
         following = next(lines, None)
-        if following is None or size > RECORD:
-            yield number, b"".join(parts)
-            return
-        at, text = following
-        if text[:2] == b'{"' and text.rstrip()[-1:] == b"}":
-            yield number, b"".join(parts)
-            yield at, text.strip()
-            return
-        text = text.strip()
-        if text.startswith((b"#", b"//")):
+        if following is None:
+            break
+        at, raw = following
+        text = raw.strip()
+        if _starts_anew(raw, text, indented or len(parts) == 1):
+            yield number, b"\n".join(parts)
+            number, parts, depth, size = at, [], _Depth(), 0
+        elif text.startswith((b"#", b"//")):
             continue
+        indented = bool(parts) and (indented or raw[:1].isspace())
         parts.append(text)
         size += len(text)
         depth.feed(text)
-    whole = b"\n".join(parts).rstrip(b",").rstrip()
-    if whole[:1] == b"[":
-        try:
-            for value in msgspec.json.decode(whole, type=list[msgspec.Raw]):
-                yield number, bytes(value)
-            return
-        except msgspec.MsgspecError:
-            pass
-    yield number, whole
+    whole = b"\n".join(parts).rstrip(b", \t\n")
+    if depth.open < 0:
+        whole = whole.removesuffix(b"]")
+    try:
+        values = msgspec.json.decode(b"[%b]" % whole, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        yield number, whole
+        return
+    for value in values:
+        yield number, bytes(value)
+
+
+def _starts_anew(raw: bytes, text: bytes, indented: bool) -> bool:
+    """Whether this line begins a record although the one before it is unfinished.
+
+    Not so in a value that is printed without indentation, where the members of inner lists begin at column 0 as well.
+    """
+    return raw[:1] == b"{" and (indented or (text[:2] == b'{"' and text[-1:] == b"}"))
 
 
 class _Depth:

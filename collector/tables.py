@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 # The number that goes into every file. A change to the columns, or to a limit in collector.patterns (sets cut at
 # different limits do not merge exactly), needs the next one.
-VERSION = 1
+VERSION = 2
 LARGEST = (1 << 63) - 1
 
 CLASSES = ("spoken", "knocked", "open")
@@ -66,6 +66,8 @@ def schemas() -> Mapping[str, Any]:
         "source_port": number,
         "first": number,
         "last": number,
+        "lowest": text,
+        "highest": text,
         "mtls": number,
         "plaintext": number,
         "signals": counts,
@@ -162,6 +164,8 @@ def _edge_rows(key: EdgeKey, edge: Edge) -> Iterator[Row]:
                 "source_port": port[0] if name == "open" else 0,
                 "first": evidence.first,
                 "last": evidence.last,
+                "lowest": evidence.lowest,
+                "highest": evidence.highest,
                 "mtls": evidence.mtls,
                 "plaintext": evidence.plaintext,
                 "signals": sorted(evidence.signals.items()),
@@ -176,6 +180,7 @@ def _fold_edge(row: Row, patterns: Patterns) -> None:
         raise ValueError(f"unknown class of ports {row['class']!r}")
     evidence = Evidence()
     evidence.span(row["first"], row["last"])
+    evidence.sockets(row["lowest"], row["highest"])
     evidence.mtls, evidence.plaintext = row["mtls"], row["plaintext"]
     for signal, records in row["signals"]:
         evidence.signal(signal, records)

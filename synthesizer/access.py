@@ -193,7 +193,7 @@ def _http(workload: Workload, port: int, lines: list[Line], options: Options, re
             Cause.OBSERVED,
             callers(by_client[client], options),
             (port,),
-            (choice.method,),
+            (choice.method,) if choice.method else (),
             (choice.path,) if choice.path else (),
         )
         for client, choices in sorted(chosen.per_client.items())

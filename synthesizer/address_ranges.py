@@ -15,9 +15,10 @@ from synthesizer.kubernetes_objects import ServiceObject, addresses, mapping, nu
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Where clouds hand credentials to whoever asks: AWS, GCP, Azure, OpenStack (one address), AWS on IPv6, ECS and EKS pod
-# identity, Alibaba.
+# identity, Alibaba; and Azure's WireServer, which configures the node.
 METADATA = frozenset(
     {"169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "100.100.100.200"}
+    | {"168.63.129.16"}
 )
 ENOUGH_SERVICES = 3  # ClusterIPs from which a range may be inferred
 WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wider than 20 bits

@@ -14,10 +14,10 @@ from synthesizer.workloads import Workload
 
 
 def in_mesh(workload: Workload, options: Options) -> bool:
-    """Whether a workload has a proxy that enforces: the inventory says so, or its proxy was heard."""
-    if workload.mesh:
-        return workload.mesh == options.mesh
-    return bool(workload.observed - {"hubble"}) or (options.mesh != "none" and not workload.known)
+    """Whether a workload has a proxy that enforces: its proxy was heard, or the inventory says so."""
+    if options.mesh == "none" or workload.observed - {"hubble"}:
+        return options.mesh != "none"
+    return workload.mesh == options.mesh if workload.mesh else not workload.known
 
 
 def is_http(evidence: Evidence) -> bool:

@@ -232,7 +232,7 @@ class _Resolver:
         parsed = ipaddress.ip_address(address)
         if parsed.is_link_local:
             return Outside(Place.LINK_LOCAL, address)
-        if parsed.is_loopback or parsed.is_multicast or parsed.is_unspecified:
+        if parsed.is_loopback or parsed.is_multicast or parsed.is_unspecified or _broadcast(address):
             return Outside(Place.UNRESOLVED, address, "not an address that a policy can name")
         if _around(address, 24, 120) in self.pod_ranges:
             return Outside(Place.UNRESOLVED, address, "beside pod addresses, but no known pod has it")
@@ -280,6 +280,12 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return "%" not in text  # a zone is one node's own affair: no policy can name it
+
+
+def _broadcast(address: str) -> bool:
+    """255.255.255.255 and the rest of 240.0.0.0/4, which nobody routes (RFC 1112)."""
+    parsed = ipaddress.ip_address(address)
+    return parsed.version == 4 and parsed.is_reserved
 
 
 def _holds(party: Party, account: Workload) -> bool:

@@ -59,11 +59,14 @@ def checked(path: str, text: str, expected: dict[str, Any], template: str) -> Ma
 
 def _core(document: dict[str, Any]) -> dict[str, Any]:
     """A document without the metadata that a template may choose."""
-    metadata = dict(document.get("metadata") or {})
-    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k in _MEANINGFUL_ANNOTATIONS}
-    kept = {k: v for k, v in metadata.items() if k not in _FREE_METADATA}
-    if annotations:
-        kept["annotations"] = annotations
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict):
+        return document
+    kept = {k: v for k, v in metadata.items() if k not in _FREE_METADATA or not isinstance(v, dict | None)}
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict):
+        meaningful = {k: v for k, v in annotations.items() if k in _MEANINGFUL_ANNOTATIONS}
+        kept |= {"annotations": meaningful} if meaningful else {}
     return {**document, "metadata": kept} if kept else document
 
 

@@ -149,10 +149,11 @@ def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, 
 def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]:
     """Who may come in from outside: the internet on the published port, and each private network address seen."""
     addresses = {line.source.address for line in lines if isinstance(line.source, Outside) and line.source.address}
-    by_node = any(isinstance(line.source, Outside) and line.source.place is Place.NODE for line in lines)
+    through = [line for line in lines if isinstance(line.source, Outside) and line.source.place is Place.NODE]
     public = {a for a in addresses if external.is_internet(a)}
-    versions = {6 if ":" in a else 4 for a in public} or ({4} if by_node else set())
-    nodes = sorted(inventory.node_addresses) if by_node else []
+    masks = {a for line in through for a in line.evidence.sources if a in inventory.node_addresses}
+    versions = {6 if ":" in a else 4 for a in public | masks} or ({4} if through else set())
+    nodes = sorted(inventory.node_addresses) if through else []
     return external.internet(versions, nodes) + external.blocks(addresses - public)
 
 

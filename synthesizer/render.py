@@ -7,6 +7,7 @@ label, path or name can change the structure of the document. Undefined names ar
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +18,33 @@ import jinja2
 from collector.errors import RenderError
 from synthesizer.package_data import templates_root
 
+_OUTSIDE_ASCII = re.compile("[^ -~]")
+# A template is a small program of the user's: it can divide by zero, include itself, be in Latin-1.
+_FAULTS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
 
 def to_yaml(value: object) -> str:
     """A scalar or flat list as JSON, which every YAML parser reads as just that value.
 
-    Line separators and non-ASCII text are escaped, so that no reader can see a line break where there is none.
+    Line separators and non-ASCII text are escaped, so that no reader can see a line break where there is none; what is
+    beyond 16 bits in YAML's way, since its parsers refuse JSON's surrogate pairs.
     """
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=True)
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return _OUTSIDE_ASCII.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def to_comment(value: object) -> str:
@@ -55,7 +76,7 @@ class Renderer:
             raise RenderError(
                 str(error.message), where=f"{error.filename or template}:{error.lineno}", hint="mend the template"
             ) from error
-        except (jinja2.TemplateError, TypeError) as error:
+        except _FAULTS as error:
             raise RenderError(str(error), where=template, hint="mend the template") from error
 
 

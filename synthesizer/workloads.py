@@ -265,11 +265,11 @@ def _grouped(endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) 
         cluster = endpoint.cluster or _only(clusters[namespace])
         account = endpoint.service_account or _only(accounts[namespace, endpoint.labels])
         tokens: set[Hashable] = {(cluster, namespace, "labels", endpoint.labels, account)}
-        tokens |= {(cluster, namespace, "owner", owner.partition("/")[2]) for owner in sightings[endpoint].owners}
+        tokens |= {(cluster, namespace, "owner", owner) for owner in sightings[endpoint].owners}
         for seen in sightings[endpoint].pods:
             pod = seen.partition("|")[0]
             if _REPLICA_SET_POD.search(pod):
-                tokens.add((cluster, namespace, "owner", workload_of_pod(pod)))
+                tokens.add((cluster, namespace, "owner", f"Deployment/{workload_of_pod(pod)}"))
         for token in tokens:
             parent[root(token)] = root(endpoint)
     groups: dict[Hashable, list[Endpoint]] = {}

@@ -23,20 +23,21 @@ class FlowBatch:
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
-        # (hour, everything but time and id) → [flow, records, first, last, smallest id], times in unix seconds
+        # (hour, everything but time and id) → [flow, records, first, last, smallest id, lowest and highest socket], in unix seconds
         self.held: dict[tuple[Any, ...], list[Any]] = {}
 
     def add(self, flow: Flow) -> None:
         """Count one flow, which must not be used afterwards."""
         time = flow.time
         flow_id = flow.flow_id or time
+        socket = flow.socket or flow_id
         moment = seconds(time)
-        flow.time = flow.flow_id = ""
+        flow.time = flow.flow_id = flow.socket = ""
         key = (moment // 3600, *astuple(flow))
         known = self.held.get(key)
         if known is None:
             flow.time = time
-            self.held[key] = [flow, 1, moment, moment, flow_id]
+            self.held[key] = [flow, 1, moment, moment, flow_id, socket, socket]
             if len(self.held) >= LIMIT:
                 self.flush()
             return
@@ -47,16 +48,20 @@ class FlowBatch:
             known[3] = moment
         if flow_id and (flow_id < known[4] or not known[4]):
             known[4] = flow_id
+        known[5] = min(known[5], socket)
+        known[6] = max(known[6], socket)
 
     def flush(self) -> None:
         """Hand everything over to the patterns."""
         patterns = self.patterns
-        for flow, records, first, last, flow_id in self.held.values():
+        for flow, records, first, last, flow_id, lowest, highest in self.held.values():
             flow.flow_id = flow_id
             patterns.add(flow, records)
+            key = EdgeKey(flow.source, flow.destination, flow.protocol, flow.principal)
+            evidence = patterns.edge(key).evidence(flow.port, flow.signal, flow.source_port)
+            evidence.sockets(lowest, highest)
             if last != first:
-                key = EdgeKey(flow.source, flow.destination, flow.protocol, flow.principal)
-                patterns.edge(key).evidence(flow.port, flow.signal, flow.source_port).span(last, last)
+                evidence.span(last, last)
                 patterns.quality.saw(flow.origin, last, 0)
             if flow.signal is Signal.ANSWERED:
                 patterns.quality.replies += records

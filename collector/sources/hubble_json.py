@@ -9,6 +9,7 @@ Facts: the field names are Cilium's API in protojson form with proto names; enum
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -137,6 +138,7 @@ _BARE = {"verdict", "l4", "traffic_direction", "event_type", "trace_observation_
 
 def recognises(head: bytes) -> bool:
     """True if the first record of a file is a Hubble event, wrapped, bare or inside a log shipper's envelope."""
+    head = _RUNTIME_PREFIX.sub(b"", head, count=1)
     try:
         keys = set(_keys(head))
     except msgspec.MsgspecError:
@@ -156,11 +158,16 @@ def _unwrap(line: bytes) -> bytes | None:
     return text.strip().encode() if text and text.lstrip().startswith("{") else None
 
 
+# What the container runtime puts before a line of a pod's log: time, stream, and a mark for partial lines (CRI).
+_RUNTIME_PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d) (?:(?:stdout|stderr) [FP] )?(?=\{)")
+
+
 def decode(line: bytes) -> Line:
     """One record in any of the forms above.
 
     Raises msgspec.MsgspecError when it is none of them.
     """
+    line = _RUNTIME_PREFIX.sub(b"", line, count=1)
     record = _line(line)
     if record.flow is None and record.lost_events is None and record.node_status is None:
         keys = set(_keys(line))
@@ -185,7 +192,7 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
     for number, line in lines:
         try:
             try:
-                record = _line(line)
+                record = _line(line) if line[:1] == b"{" else decode(line)
                 flow = record.flow
                 if flow is None:
                     record = decode(line)
@@ -204,14 +211,15 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
 
 
 class _Count:
-    """Equal records, counted: how many, the first and last time, the smallest id."""
+    """Equal records, counted: how many, the first and last time, the smallest id, the opener's extreme ports."""
 
-    __slots__ = ("first", "flow_id", "last", "records")
+    __slots__ = ("first", "flow_id", "highest", "last", "lowest", "records")
 
-    def __init__(self, time: str, flow_id: str) -> None:
+    def __init__(self, time: str, flow_id: str, port: int) -> None:
         self.records = 1
         self.first = self.last = time
         self.flow_id = flow_id
+        self.lowest = self.highest = port
 
 
 # (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
@@ -273,7 +281,7 @@ class FlowCounter:
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
         known = self.counts.get(key)
         if known is None:
-            self.counts[key] = _Count(time, flow_id)
+            self.counts[key] = _Count(time, flow_id, sport)
             if len(self.counts) >= BATCH:
                 self.flush()
         else:
@@ -284,6 +292,10 @@ class FlowCounter:
                 known.last = time
             if flow_id and (flow_id < known.flow_id or not known.flow_id):
                 known.flow_id = flow_id
+            if sport < known.lowest:
+                known.lowest = sport
+            elif sport > known.highest:
+                known.highest = sport
         if flow.destination_names and not swapped:
             counted_as = name.partition(":")[0]
             self.names.setdefault((near, far, protocol, dport, counted_as, source_port), set()).update(
@@ -323,6 +335,7 @@ class FlowCounter:
             evidence.sample(name, count.flow_id)
             begin, end = seconds(count.first), seconds(count.last)
             evidence.span(begin, end)
+            evidence.sockets(_socket(near, count.lowest, port, sport), _socket(near, count.highest, port, sport))
             evidence.hours.add(begin // 3600, records)
             evidence.sources.add(near.party, records)
             evidence.destinations.add(far.party, records)
@@ -393,11 +406,19 @@ class FlowCounter:
                 far.pod,
                 near.address,
                 far.address,
+                socket=_socket(near, ports.source_port or 0, 0, 0),
                 reason=reason or "no reason given",
                 flow_id=flow.uuid or "",
                 origin=ORIGIN,
             )
         )
+
+
+def _socket(opener: Party, own: int, port: int, both: int) -> str:
+    """The connection's name, see `Flow.socket`; while it is open which end opened it, both ports make the name."""
+    if not own:
+        return ""
+    return f"{opener.party} {own:05d} {port:05d}" if both else f"{opener.party} {own:05d}"
 
 
 def _transport(l4: Layer4 | None) -> tuple[str, Ports | None]:

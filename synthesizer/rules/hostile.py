@@ -14,7 +14,11 @@ def cloud_metadata(line: Line, _view: View) -> Held | None:
 
 
 def scanning(line: Line, view: View) -> Held | None:
-    """A source that searches: what else it reached is suspect, unless others use it too or it is declared."""
-    if party_key(line.source) not in view.scanners or view.declared(line) or view.used_by_others(line):
+    """A source that searches: what else it reached is suspect, unless it came back and others vouch for the port.
+
+    That a search hit a port in use is no intent: for a scanner, a single connection is never vouched for.
+    """
+    vouched = view.declared(line) or view.used_by_others(line)
+    if party_key(line.source) not in view.scanners or (vouched and line.evidence.connections > 1):
         return None
     return Held("scan", "its source tried many destinations or ports and got few answers")

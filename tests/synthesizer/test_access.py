@@ -1,0 +1,217 @@
+"""Who may call a mesh workload, and how; when a namespace may refuse everyone else, or all plaintext."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthesizer import Options, Synthesis
+from synthesizer.access import _grouped
+from synthesizer.intent import Access, Cause
+from tests.synthesizer.objects import deployment
+from tests.synthesizer.traffic import Traffic, at, document, items, made, paths, place
+
+SIDECAR = Options(mesh="sidecar")
+WEB = "cluster.local/ns/shop/sa/web"
+API = "shop/authorizationpolicy-api.yaml"
+
+
+def rules(result: Synthesis, path: str = API) -> list[dict[str, Any]]:
+    """The rules, each as one flat operation with its principals under `from`."""
+    found = []
+    for rule in document(result, path).get("rules", ()):
+        (to,) = rule["to"]
+        principals = [p for source in rule.get("from", ()) for p in source["source"]["principals"]]
+        found.append({**to["operation"], "from": principals})
+    return found
+
+
+def called(*requests: str, **more: Any) -> Traffic:
+    """web calls api at 8080; both have a sidecar that logs."""
+    traffic = Traffic()
+    traffic.call(traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 8080, *requests, principal=WEB, **more)
+    return traffic
+
+
+# -- rules ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_caller_may_do_what_it_did_and_no_more() -> None:
+    assert rules(made(called("GET /items", "POST /orders"), options=SIDECAR)) == [
+        {"ports": ["8080"], "methods": ["GET"], "paths": ["/items"], "from": [WEB]},
+        {"ports": ["8080"], "methods": ["POST"], "paths": ["/orders"], "from": [WEB]},
+    ]
+
+
+def test_a_request_that_was_only_ever_rejected_is_a_question() -> None:
+    traffic = called("GET /items")
+    traffic.call(
+        traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 8080, "GET /admin", status=403, principal=WEB
+    )
+    result = made(traffic, options=SIDECAR)
+    assert [rule["paths"] for rule in rules(result)] == [["/items"]]
+    (asked,) = items(result, "rejected-requests")
+    assert "/admin" in asked.what
+
+
+def test_a_tcp_port_is_opened_by_principal_alone() -> None:
+    traffic = Traffic()
+    web, db = traffic.proxied("shop/web", "web"), traffic.pod("shop/api")
+    traffic.talk(web, db, 5432, origin="istio-json", mtls=True, principal=WEB)
+    assert rules(made(traffic, options=SIDECAR)) == [{"ports": ["5432"], "from": [WEB]}]
+
+
+def test_an_unknown_method_is_never_written_as_an_empty_one() -> None:
+    for rule in rules(made(called(" /items"), options=SIDECAR)):
+        assert "" not in rule.get("methods", ())
+
+
+def test_a_path_that_istio_would_read_as_a_pattern_is_a_question() -> None:
+    result = made(called("GET /items", "GET /a*b"), options=SIDECAR)
+    assert [rule["paths"] for rule in rules(result)] == [["/items"]]
+    assert "/a*b" in items(result, "inexpressible-path")[0].what
+
+
+@pytest.mark.parametrize("path", ["/\N{GRINNING FACE}", "/\u2028", "/ü", "/\ufeff", '/"}]}', "/{{ 7 * 7 }}", "/- a: b"])
+def test_a_hostile_path_never_stops_the_run(path: str) -> None:
+    result = made(called(f"GET {path}", "GET /items"), options=SIDECAR)
+    written = [p for rule in rules(result) for p in rule["paths"]]
+    assert "/items" in written
+    assert path in written or any(path in item.what for item in result.review)
+
+
+def test_the_proxys_own_ports_are_nobodys_policy() -> None:
+    traffic = called("GET /items")
+    traffic.call(traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 15020, "GET /stats", principal=WEB)
+    assert {port for rule in rules(made(traffic, options=SIDECAR)) for port in rule["ports"]} == {"8080"}
+
+
+def test_in_another_trust_domain_the_callers_are_named_by_it() -> None:
+    traffic = Traffic()
+    web, api = traffic.pod("shop/web", service_account="web"), traffic.pod("shop/api", service_account="api")
+    traffic.talk(web, api, 5432)
+    result = made(traffic, options=Options(mesh="sidecar", trust_domain="corp.example"))
+    assert rules(result) == [{"ports": ["5432"], "from": ["corp.example/ns/shop/sa/web"]}]
+
+
+def test_without_a_mesh_there_is_no_identity_layer() -> None:
+    assert not [p for p in paths(made(called("GET /"), options=Options())) if "networkpolicy" not in p]
+
+
+# -- plaintext ------------------------------------------------------------------------------------------------------
+
+
+def plaintext(**more: Any) -> Traffic:
+    traffic = called("GET /items")
+    traffic.talk(traffic.pod("shop/old"), traffic.pod("shop/api"), 9000, mtls=False, **more)
+    return traffic
+
+
+def test_a_plaintext_caller_of_a_tcp_port_is_a_question_since_no_rule_can_name_it() -> None:
+    result = made(plaintext(), options=SIDECAR)
+    assert {port for rule in rules(result) for port in rule["ports"]} == {"8080"}
+    (asked,) = items(result, "plaintext-caller")
+    assert asked.acceptable
+
+
+def test_accepted_the_port_is_open_to_any_caller() -> None:
+    (asked,) = items(made(plaintext(), options=SIDECAR), "plaintext-caller")
+    result = made(plaintext(), options=Options(mesh="sidecar", accepted=frozenset({asked.id})))
+    assert {"ports": ["9000"], "from": []} in rules(result)
+    assert items(result, "plaintext-caller") == []
+
+
+def test_a_plaintext_http_caller_is_let_in_by_method_and_path() -> None:
+    traffic = called("GET /items")
+    traffic.call(traffic.pod("shop/prometheus"), traffic.pod("shop/api"), 9102, "GET /metrics", mtls=False)
+    assert {"ports": ["9102"], "methods": ["GET"], "paths": ["/metrics"], "from": []} in rules(
+        made(traffic, options=SIDECAR)
+    )
+
+
+# -- whole namespaces -----------------------------------------------------------------------------------------------
+
+STRICT = "shop/peerauthentication-default.yaml"
+DENY = "shop/authorizationpolicy-default-deny.yaml"
+
+
+def test_mutual_tls_is_made_mandatory_where_all_inbound_traffic_used_it() -> None:
+    result = made(called("GET /"), options=SIDECAR)
+    assert document(result, STRICT) == {"mtls": {"mode": "STRICT"}}
+    assert items(result, "plaintext") == []
+
+
+def test_one_plaintext_caller_keeps_it_optional_and_is_named() -> None:
+    result = made(plaintext(), options=SIDECAR)
+    assert STRICT not in paths(result)
+    (told,) = items(result, "plaintext")
+    assert told.evidence == {"callers": ["shop/old"]}
+
+
+def test_flows_that_cannot_tell_are_no_mutual_tls() -> None:
+    traffic = Traffic()
+    traffic.talk(traffic.pod("shop/web", service_account="web"), traffic.pod("shop/api"), 8080)
+    assert STRICT not in paths(made(traffic, options=SIDECAR))
+
+
+def test_the_pods_own_node_probing_does_not_count_as_a_plaintext_caller() -> None:
+    traffic = called("GET /")
+    traffic.talk(place("host"), traffic.pod("shop/api"), 8080)
+    assert STRICT in paths(made(traffic, options=SIDECAR))
+
+
+def test_the_default_deny_is_empty_and_held_back_for_workloads_that_were_never_seen() -> None:
+    assert document(made(called("GET /"), options=SIDECAR), DENY) == {}
+    idle = deployment("idle", {"app": "idle"}, containers=[{"name": "istio-proxy"}])
+    result = made(called("GET /"), idle, options=SIDECAR)
+    assert DENY not in paths(result)
+    assert "idle" in items(result, "default-deny")[0].what
+
+
+def test_someone_from_outside_needs_no_name() -> None:
+    traffic = called("GET /items")
+    traffic.call(at("203.0.113.7"), traffic.pod("shop/api"), 8080, "GET /public", mtls=False)
+    assert {"ports": ["8080"], "methods": ["GET"], "paths": ["/public"], "from": []} in rules(
+        made(traffic, options=SIDECAR)
+    )
+
+
+# -- grouping -------------------------------------------------------------------------------------------------------
+
+ACCESSES = st.lists(
+    st.builds(
+        Access,
+        st.sampled_from([Cause.OBSERVED, Cause.DECLARED]),
+        st.lists(st.sampled_from(["a", "b"]), max_size=2, unique=True).map(lambda v: tuple(sorted(v))),
+        st.sampled_from([(80,), (443,)]),
+        st.sampled_from([(), ("GET",), ("POST",)]),
+        st.sampled_from([(), ("/x",), ("/y",)]),
+    ),
+    max_size=12,
+)
+
+
+def expanded(accesses: Any) -> set[tuple[Any, ...]]:
+    """Every (cause, principal, port, method, path); None = any."""
+    return {
+        (a.cause, *point)
+        for a in accesses
+        for point in product(a.principals or (None,), a.ports, a.methods or (None,), a.paths or (None,))
+    }
+
+
+@given(ACCESSES)
+def test_grouped_accesses_mean_what_the_single_ones_meant(accesses: list[Access]) -> None:
+    found = _grouped(accesses)
+    assert expanded(found) == expanded(accesses)
+    assert len(found) <= len(set(accesses))
+    assert _grouped(reversed(accesses)) == found
+
+
+def test_the_callers_of_one_path_share_a_rule() -> None:
+    single = [Access(Cause.OBSERVED, (name,), (80,), ("GET",), (path,)) for name in "ab" for path in ("/x", "/y")]
+    assert _grouped(single) == (Access(Cause.OBSERVED, ("a", "b"), (80,), ("GET",), ("/x", "/y")),)
