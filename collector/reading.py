@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import gzip
 import io
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
 from collector import sources, store
 from collector.errors import SourceError
 from collector.patterns import Patterns
+from collector.unpacking import BUFFER, unpacked
 
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
@@ -112,38 +111,42 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
         if len(reading.bad) < SHOWN:
             reading.bad.append(BadLine(name, line, reason))
 
+    def broken(error: Exception) -> None:
+        reading.patterns.quality.bad.add("file broken off or corrupt", 1)
+        reading.formats[name] = "broken"
+        bad(0, f"file broken off or corrupt: {error}")
+
     with contextlib.ExitStack() as stack:
         try:
             stream = _open(name, stack, progress)
-            lines = _records(enumerate(_without_mark(stream), 1))
-            head: list[tuple[int, bytes]] = []
-            size = 0
-            found = None
-            for number, record in lines:
-                head.append((number, record))
-                size += len(record)
-                found = sources.recognise(record)
-                if found or size > HEAD or len(head) > 1000:
-                    break
-            if not head:
-                reading.formats[name] = "empty"
-                return
-            if found is None:
-                reading.patterns.quality.bad.add("file in no known format", 1)
-                bad(0, "file in no known format")
-                reading.formats[name] = "unknown"
-                return
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check the path") from error
+        except (OSError, EOFError) as error:
+            broken(error)
+            return
+        lines = _records(enumerate(_lines(stream, broken), 1))
+        head: list[tuple[int, bytes]] = []
+        size = 0
+        found = None
+        for number, record in lines:
+            head.append((number, record))
+            size += len(record)
+            found = sources.recognise(record)
+            if found or size > HEAD or len(head) > 1000:
+                break
+        if found is not None:
             reading.formats[name] = found
             sources.source(found).fold(chain(head, lines), reading.patterns, bad)
-        except (OSError, EOFError) as error:
-            if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-                raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check the path") from error
-            reading.patterns.quality.bad.add("file broken off or corrupt", 1)
-            bad(0, f"file broken off or corrupt: {error}")
+        elif not head:
+            reading.formats.setdefault(name, "empty")
+        elif name not in reading.formats:
+            reading.patterns.quality.bad.add("file in no known format", 1)
+            bad(0, "file in no known format")
+            reading.formats[name] = "unknown"
 
 
 def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:
-    """The file's bytes, unpacked by content: gzip and zstandard are known by their magic numbers."""
+    """The file's bytes, unpacked."""
     if name == "-":
         raw: IO[bytes] = sys.stdin.buffer
     elif "://" in name:
@@ -152,47 +155,21 @@ def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> 
         raw = stack.enter_context(fsspec.open(name, "rb"))
     else:
         raw = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115  # the stack closes it
-    buffered = io.BufferedReader(_Counted(raw, name, progress), 1 << 20)
-    magic = buffered.peek(4)[:4]
-    if magic[:2] == b"\x1f\x8b":
-        return _unpacked(gzip.GzipFile(fileobj=buffered), zlib.error)
-    if magic == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        unpacked = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
-        return _unpacked(unpacked, zstandard.ZstdError)
-    return buffered
+    return unpacked(io.BufferedReader(_Counted(raw, name, progress), BUFFER))
 
 
-def _unpacked(packed: Any, error: type[Exception]) -> IO[bytes]:
-    """A buffered stream over a decompressor (anything with `read1`) that raises `error` on corrupt data."""
-    return io.BufferedReader(_Unpacked(packed, error), 1 << 20)
+def _lines(stream: IO[bytes], broken: Callable[[Exception], None]) -> Iterator[bytes]:
+    """The lines of a stream, without the byte order mark that some shells put first.
 
-
-class _Unpacked(io.RawIOBase):
-    """Hands on what a decompressor has at once: waiting for a full buffer would lose all that comes before a break."""
-
-    def __init__(self, packed: Any, error: type[Exception]) -> None:
-        self.packed = packed
-        self.error = error
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
-        try:
-            data = self.packed.read1(len(view))
-        except self.error as error:
-            raise OSError(str(error)) from error
-        view[: len(data)] = data
-        return len(data)
-
-
-def _without_mark(stream: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a stream without the byte order mark that some editors and shells put first."""
-    first = stream.readline()
-    return chain([first.removeprefix(codecs.BOM_UTF8)] if first else [], stream)
+    Where it cannot be read on, it ends and tells why: what was read before must still be counted.
+    """
+    try:
+        first = stream.readline()
+        if first:
+            yield first.removeprefix(codecs.BOM_UTF8)
+            yield from stream
+    except (OSError, EOFError) as error:
+        broken(error)
 
 
 class _Counted(io.RawIOBase):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from collector.direction import Standing
+from collector.paths import Request
 from leastway.verify.replay import Observed
 from leastway.verify.world import NamedPort, Subject, World
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
@@ -39,7 +40,7 @@ def world(inventory: Inventory, workloads: Workloads, options: Options) -> World
     for workload in workloads.all:
         found.add_namespace(workload.namespace)
         known = found.subjects.get(str(workload))
-        if not workload.known:
+        if known is None or not workload.known:  # two kinds of one name: the inventory's world knows one of them
             found.add_subject(_subject(workload, workloads, options))
         elif known is not None and known.meshed is None and options.mesh != "none" and in_mesh(workload, options):
             found.add_subject(msgspec.structs.replace(known, meshed=True))
@@ -70,6 +71,8 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
     line = decision.line
     if line.standing in (Standing.DENIED, Standing.OPEN) or decision.fate is Fate.NOT_ASKED:
         return
+    if isinstance(line.source, Outside) and line.source.place is Place.HEALTH:
+        return  # Cilium's own health checks are outside of any policy (Cilium, "Endpoint health")
     source, source_address = _end(line.source)
     destination, destination_address = _end(line.destination)
     if not source or not destination:
@@ -89,7 +92,7 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
                 path=path,
                 principal=principal,
                 mtls=bool(line.evidence.mtls) if line.evidence.mtls or line.evidence.plaintext else None,
-                held=decision.review or decision.access_review,
+                held=decision.review or decision.access_review or decision.held_requests.get(Request(method, path), ""),
                 declared=decision.cause is Cause.DECLARED,
                 weight=max(1, line.records),
             )

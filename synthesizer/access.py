@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from collector.paths import Request, templates
+from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise, templates
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http, via_waypoint
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
@@ -39,7 +39,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     if options.mesh == "none":
         return layer
     calls: dict[tuple[str, str, str], list[Decision]] = {}
-    behind: dict[tuple[str, tuple[str, str, str]], list[Line]] = {}  # by Service and workload, through a waypoint
+    behind: dict[tuple[str, tuple[str, str, str]], list[Decision]] = {}  # by Service and workload, through a waypoint
     members: dict[tuple[str, str, str], Workload] = {}
     for decision in decided.decisions:
         for party in (decision.line.source, decision.line.destination):
@@ -48,7 +48,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
         line = decision.line
         if decision.fate is Fate.POLICY and isinstance(line.destination, Workload):
             if options.mesh == "ambient" and via_waypoint(line) and _has_waypoint(line.via, inventory):
-                behind.setdefault((line.via, line.destination.key), []).append(line)
+                behind.setdefault((line.via, line.destination.key), []).append(decision)
             else:
                 calls.setdefault(line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
@@ -56,12 +56,12 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
             layer.review.append(_unselectable(workload))
             continue
         called = [d for d in calls.get(key, ()) if d.line.protocol == "TCP" and d.line.port not in PROXY_PORTS]
-        lines = [d.line for d in called if not _held_plaintext(workload, d, options, layer.review)]
+        named = [d for d in called if not _held_plaintext(workload, d, options, layer.review)]
         if called:
-            layer.intents.append(AccessIntent(_target(workload), _accesses(workload, lines, options, layer.review)))
-    for (service, key), lines in sorted(behind.items()):
+            layer.intents.append(AccessIntent(_target(workload), _accesses(workload, named, options, layer.review)))
+    for (service, key), called in sorted(behind.items()):
         if key in members:
-            layer.intents.append(_at_waypoint(service, members[key], lines, inventory, options, layer.review))
+            layer.intents.append(_at_waypoint(service, members[key], called, inventory, options, layer.review))
     _namespaces(layer, members, workloads, decided, options)
     return layer
 
@@ -80,7 +80,7 @@ def _has_waypoint(service: str, inventory: Inventory) -> bool:
 def _at_waypoint(
     service: str,
     workload: Workload,
-    lines: list[Line],
+    called: list[Decision],
     inventory: Inventory,
     options: Options,
     review: list[ReviewItem],
@@ -102,7 +102,7 @@ def _at_waypoint(
         msgspec.structs.replace(
             access, ports=tuple(sorted({p for number in access.ports for p in (number, ports.get(number, number))}))
         )
-        for access in _accesses(workload, lines, options, review)
+        for access in _accesses(workload, called, options, review)
     )
     return AccessIntent(Target(namespace, f"{name}-waypoint", service=name), accesses)
 
@@ -122,20 +122,19 @@ def _unselectable(workload: Workload) -> ReviewItem:
 # -- one workload -----------------------------------------------------------------------------------------------------
 
 
-def _accesses(workload: Workload, lines: list[Line], options: Options, review: list[ReviewItem]) -> tuple[Access, ...]:
+def _accesses(
+    workload: Workload, called: list[Decision], options: Options, review: list[ReviewItem]
+) -> tuple[Access, ...]:
     """The fewest accesses that let exactly these callers through."""
-    by_port: dict[int, list[Line]] = {}
-    for line in lines:
-        by_port.setdefault(line.port, []).append(line)
+    by_port: dict[int, list[Decision]] = {}
+    for decision in called:
+        by_port.setdefault(decision.line.port, []).append(decision)
     found: list[Access] = []
     for port, here in sorted(by_port.items()):
-        web = [line for line in here if reads_http(line, options)]
-        found += [
-            Access(cause, callers(line, options), (port,))
-            for line in here
-            if line not in web
-            for cause in [_cause(line)]
-        ]
+        web = [decision for decision in here if reads_http(decision.line, options)]
+        for decision in here:
+            if decision not in web:
+                found.append(Access(_cause(decision.line), callers(decision.line, options), (port,)))
         found += _http(workload, port, web, options, review)
     return _grouped(found)
 
@@ -173,27 +172,35 @@ def _held_plaintext(workload: Workload, decision: Decision, options: Options, re
     return True
 
 
-def _http(workload: Workload, port: int, lines: list[Line], options: Options, review: list[ReviewItem]) -> list[Access]:
+def _http(
+    workload: Workload, port: int, called: list[Decision], options: Options, review: list[ReviewItem]
+) -> list[Access]:
     usage: dict[str, dict[Request, int]] = {}
-    by_client: dict[str, Line] = {}
-    for line in lines:
-        client = party_key(line.source)
-        by_client[client] = line
-        usage[client] = legitimate_requests(line.evidence)
-        only_rejected = sorted(set(line.evidence.rejected) - {f"{r.method} {r.path}" for r in usage[client]})
+    by_client = {party_key(decision.line.source): decision for decision in called}
+    for client, decision in by_client.items():
+        line = decision.line
+        requests = legitimate_requests(line.evidence)
+        only_rejected = sorted(set(line.evidence.rejected) - {f"{r.method} {r.path}" for r in requests})
         if only_rejected:
-            review.append(_rejected(workload, port, line, only_rejected))
-    chosen = templates({client: requests for client, requests in usage.items() if requests})
-    for item in chosen.swallowed:
-        review.append(_swallowed(workload, port, by_client[item.client], item.method, item.template, item.path))
+            item = _rejected(workload, port, line, only_rejected)
+            review.append(item)
+            decision.access_review = "" if requests else item.id
+        if requests:
+            usage[client] = requests
+    chosen = templates(usage)
+    for swallowed in chosen.swallowed:
+        review.append(_swallowed(workload, port, by_client[swallowed.client].line, swallowed))
+    refused: dict[str, list[Request]] = {}
     for client, request in chosen.inexpressible:
-        review.append(_inexpressible(workload, port, by_client[client], request))
+        refused.setdefault(client, []).append(request)
+    for client, requests in refused.items():
+        review.append(_inexpressible(workload, port, by_client[client], requests, usage[client], chosen))
     return [
         Access(
-            Cause.OBSERVED,
-            callers(by_client[client], options),
+            _cause(by_client[client].line),
+            callers(by_client[client].line, options),
             (port,),
-            (choice.method,) if choice.method else (),
+            (choice.method,),
             (choice.path,) if choice.path else (),
         )
         for client, choices in sorted(chosen.per_client.items())
@@ -233,7 +240,8 @@ def _rejected(workload: Workload, port: int, line: Line, requests: list[str]) ->
     )
 
 
-def _swallowed(workload: Workload, port: int, line: Line, method: str, template: str, path: str) -> ReviewItem:
+def _swallowed(workload: Workload, port: int, line: Line, found: Swallowed) -> ReviewItem:
+    method, template, path = found.method, found.template, found.path
     return ReviewItem(
         item_id("template-sibling", party_key(line.source), party_key(workload), str(port), method, template, path),
         "template-sibling",
@@ -245,18 +253,40 @@ def _swallowed(workload: Workload, port: int, line: Line, method: str, template:
     )
 
 
-def _inexpressible(workload: Workload, port: int, line: Line, request: Request) -> ReviewItem:
+def _inexpressible(
+    workload: Workload,
+    port: int,
+    decision: Decision,
+    refused: list[Request],
+    used: dict[Request, int],
+    chosen: Templates,
+) -> ReviewItem:
+    """One item for all that a client asked and no rule can name; those requests are held, the others are not."""
+    line = decision.line
+    client = party_key(line.source)
+    if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
+        choices = chosen.per_client.get(client, ())
+        refused = [r for r in sorted(used) if not any(c.method == r.method and _covers(c.path, r.path) for c in choices)]
+    name = item_id("inexpressible-path", client, party_key(workload), str(port))
+    decision.held_requests = dict.fromkeys(refused, name)
+    if len(refused) == len(used):
+        decision.access_review = name
+    shown = ", ".join(f"{request.method or '(no method)'} {request.path}" for request in refused[:5])
+    more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
     return ReviewItem(
-        item_id(
-            "inexpressible-path", party_key(line.source), party_key(workload), str(port), request.method, request.path
-        ),
+        name,
         "inexpressible-path",
         str(workload),
-        f"{line.source} → {workload} at {port}: {request.method} {request.path}",
-        "Istio would read this path as a pattern, so no rule can name it exactly",
+        f"{line.source} → {workload} at {port}: {shown}{more}",
+        "no rule can name these requests: Istio would read them as patterns, or Envoy refuses or rewrites them",
         False,
-        {},
+        {"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
     )
+
+
+def _covers(choice: str, path: str) -> bool:
+    normal = normalise(path)
+    return normal is not None and (not choice or covers(choice, normal))
 
 
 # -- whole namespaces -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from collector.direction import Standing
+from collector.paths import Request
 from collector.patterns import Evidence
 from synthesizer import rules
 from synthesizer.intent import BlockPeer, Cause
@@ -35,7 +36,7 @@ class Decision(msgspec.Struct, eq=False):
     """A line and what becomes of it.
 
     `review` is the id of its item when it is held, or when it is policy that NetworkPolicy cannot express;
-    `access_review` likewise for AuthorizationPolicy.
+    `access_review` likewise for AuthorizationPolicy, `held_requests` for single HTTP requests.
     """
 
     line: Line
@@ -43,6 +44,7 @@ class Decision(msgspec.Struct, eq=False):
     cause: Cause = Cause.OBSERVED
     review: str = ""
     access_review: str = ""
+    held_requests: dict[Request, str] = {}
 
 
 class Decisions(msgspec.Struct):

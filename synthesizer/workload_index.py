@@ -53,6 +53,10 @@ class WorkloadIndex:
         """The workloads that run under a service account, sorted."""
         return list(self._by_account.get((namespace, account), ()))
 
+    def is_live_pod(self, namespace: str, pod: str) -> bool:
+        """Whether a pod object of that name was read."""
+        return (namespace, pod) in self._by_pod
+
     def workload_of_pod(self, namespace: str, pod: str) -> WorkloadObject | None:
         """The workload of a pod: a live one by its owner, any other by its name, which a known workload's kind must
         explain (the longest such name; None if two kinds explain it)."""

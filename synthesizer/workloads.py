@@ -7,6 +7,7 @@ carry. Adding a workload changes another one's selector only if that selector wo
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import combinations
@@ -127,8 +128,9 @@ class Workloads:
     def _from_sightings(self, sightings: Mapping[Endpoint, Sighting]) -> None:
         unnamed: list[Endpoint] = []
         labelled: list[Endpoint] = []
+        foreign = self._foreign_clusters(sightings)
         for endpoint in sorted(e for e in sightings if e.kind == "pod"):
-            item = self._in_inventory(endpoint, sightings[endpoint])
+            item = None if endpoint.cluster in foreign else self._in_inventory(endpoint, sightings[endpoint])
             if item is not None:
                 self._join(endpoint, sightings[endpoint], self._objects[item.namespace, item.kind, item.name])
             else:
@@ -138,6 +140,24 @@ class Workloads:
         _unique_names(self.all)
         for endpoint in unnamed:
             self._join_unlabelled(endpoint, sightings[endpoint])
+
+    def _foreign_clusters(self, sightings: Mapping[Endpoint, Sighting]) -> set[str]:
+        """Of several clusters in the flows, those whose workloads the inventory does not hold.
+
+        The inventory is of the cluster whose live pods it names; of manifests alone, of the one where most is known.
+        """
+        live: Counter[str] = Counter()
+        named: Counter[str] = Counter()
+        for endpoint, sighting in sightings.items():
+            if endpoint.kind == "pod" and endpoint.cluster:
+                pods = [seen.partition("|")[0] for seen in sighting.pods]
+                live[endpoint.cluster] += sum(self.inventory.is_live_pod(endpoint.namespace, pod) for pod in pods)
+                named[endpoint.cluster] += self._in_inventory(endpoint, sighting) is not None
+        if len(named) < 2:
+            return set()
+        known = live if any(live.values()) else named
+        home = min(known, key=lambda cluster: (-known[cluster], cluster))
+        return set(named) - {home}
 
     def _in_inventory(self, endpoint: Endpoint, sighting: Sighting) -> WorkloadObject | None:
         """The inventory's workload behind an endpoint: by pod, owner, name, labels; labels must not contradict."""

@@ -27,10 +27,13 @@ def other_cluster(line: Line, view: View) -> Held | None:
 
 
 def nodes(line: Line, view: View) -> Held | None:
-    """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word."""
+    """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word.
+
+    On Cilium no ipBlock matches a node, not even 0.0.0.0/0.
+    """
     source, destination = line.source, line.destination
     if isinstance(source, Outside) and source.place is Place.NODE and isinstance(destination, Workload):
-        if view.published(destination, line.protocol, line.port):
+        if view.cni != "cilium" and view.published(destination, line.protocol, line.port):
             return None
         return Held("node", "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes", False)
     if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):

@@ -118,6 +118,12 @@ def test_a_plaintext_caller_of_a_tcp_port_is_a_question_since_no_rule_can_name_i
     assert asked.acceptable
 
 
+def test_a_workload_whose_only_caller_is_a_question_lets_nobody_in_and_stops_no_run() -> None:
+    traffic = Traffic()
+    traffic.talk(traffic.pod("shop/old"), traffic.pod("shop/api"), 9000, mtls=False, origin="istio-json")
+    assert document(made(traffic, options=SIDECAR), API)["rules"] == []
+
+
 def test_accepted_the_port_is_open_to_any_caller() -> None:
     (asked,) = items(made(plaintext(), options=SIDECAR), "plaintext-caller")
     result = made(plaintext(), options=Options(mesh="sidecar", accepted=frozenset({asked.id})))

@@ -1,0 +1,76 @@
+"""From packed to plain bytes: gzip and zstandard, known by their magic numbers, as streams.
+
+Invariant: what comes before a break in a file is handed on before the break is told (OSError); an end in the middle of
+a frame is a break, and so is data that does not fit its check sum.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from typing import IO, Any
+
+STEP = 4096  # packed bytes unpacked at once: bounds what a frame of a thousand times its size can claim
+BUFFER = 1 << 20
+
+
+def unpacked(stream: io.BufferedReader) -> IO[bytes]:
+    """The plain bytes of a stream, which is packed with gzip or zstandard or not at all."""
+    magic = stream.peek(4)[:4]
+    if magic[:2] == b"\x1f\x8b":
+        return io.BufferedReader(_Frames(stream, lambda: zlib.decompressobj(wbits=31), zlib.error), BUFFER)
+    if magic == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        opener = zstandard.ZstdDecompressor().decompressobj
+        return io.BufferedReader(_Frames(stream, opener, zstandard.ZstdError), BUFFER)
+    return stream
+
+
+class _Frames(io.RawIOBase):
+    """The frames (gzip says members) of a packed stream, one after the other.
+
+    `frame` makes a decompressor of one frame, with `decompress`, `eof` and `unused_data`; it raises `error`.
+    """
+
+    def __init__(self, packed: IO[bytes], frame: Callable[[], Any], error: type[Exception]) -> None:
+        self.packed = packed
+        self.frame = frame
+        self.error = error
+        self.current: Any = None
+        self.ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
+        while not self.ready:
+            chunk = self.packed.read(STEP)
+            if not chunk:
+                if self.current is not None:
+                    raise OSError("it ends in the middle of packed data")
+                return 0
+            self.ready = memoryview(self._unpack(chunk))
+        size = min(len(view), len(self.ready))
+        view[:size] = self.ready[:size]
+        self.ready = self.ready[size:]
+        return size
+
+    def _unpack(self, chunk: bytes) -> bytes:
+        parts = []
+        while chunk:
+            if self.current is None:
+                chunk = chunk.lstrip(b"\x00")  # padding to full blocks
+                if not chunk:
+                    break
+                self.current = self.frame()
+            try:
+                parts.append(self.current.decompress(chunk))
+            except self.error as error:
+                raise OSError(str(error)) from error
+            chunk = b""
+            if self.current.eof:
+                chunk, self.current = self.current.unused_data, None
+        return b"".join(parts)
