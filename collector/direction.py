@@ -21,7 +21,7 @@ import msgspec
 
 from collector.endpoints import Endpoint
 from collector.flow import Signal
-from collector.patterns import INFERRED, Edge, EdgeKey, Evidence, Patterns
+from collector.patterns import INFERRED, Edge, EdgeKey, Evidence, Patterns, socket_name
 
 EPHEMERAL = 32768  # Linux' default net.ipv4.ip_local_port_range starts here
 PRIVILEGED = 1024  # no client picks a source port below
@@ -193,10 +193,10 @@ class _Settlement:
     def _settle_open(self, key: EdgeKey, edge: Edge, sport: int, dport: int, evidence: Evidence) -> None:
         """Choose between source→destination:dport and destination→source:sport."""
         there = self._knows(key.destination, key.protocol, dport)
-        back = bool(sport) and self._knows(key.source, key.protocol, sport)
+        here = bool(sport) and self._knows(key.source, key.protocol, sport)
         says_new = evidence.signals.get("open:new", 0) > 0
         says_reply = evidence.signals.get("open:reply", 0) > 0
-        if there != back:
+        if there != here:
             forward, because = there, "the port is known to listen"
         elif says_new and says_reply:
             forward, because = None, ""
@@ -210,11 +210,10 @@ class _Settlement:
                 return
             self._put(key, dport, Standing.OPEN, evidence, "nothing tells which end opened it")
         elif forward:
-            self._conclude(key, dport, evidence, because, Signal.CARRIED)
+            self._conclude(key, sport, dport, evidence, because, Signal.CARRIED)
         else:
-            self._conclude(
-                EdgeKey(key.destination, key.source, key.protocol), sport, evidence, because, Signal.ANSWERED
-            )
+            back = EdgeKey(key.destination, key.source, key.protocol)
+            self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
 
     def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
         """The other direction of this very conversation has been settled already."""
@@ -235,18 +234,21 @@ class _Settlement:
             return False, "this one port speaks to many"
         return None, ""
 
-    def _conclude(self, key: EdgeKey, port: int, evidence: Evidence, because: str, signal: Signal) -> None:
-        """Add the evidence of an open record to the pattern that it turned out to belong to."""
+    def _conclude(
+        self, key: EdgeKey, own: int, port: int, evidence: Evidence, because: str, signal: Signal
+    ) -> None:
+        """Add the evidence of an open record to the pattern that it turned out to belong to; `own` is the opener's port."""
         found = self.settled.get((key, port))
         told = Evidence()
         told.signal(f"{signal}:{INFERRED}", sum(evidence.signals.values()))
         told.span(evidence.first, evidence.last)
-        told.sockets(evidence.lowest, evidence.highest)
         told.hours.merge(evidence.hours)
         forward = signal is Signal.CARRIED
         told.sources.merge(evidence.sources if forward else evidence.destinations)
         told.destinations.merge(evidence.destinations if forward else evidence.sources)
         told.samples = dict(evidence.samples)
+        openers = list(told.sources)
+        told.sockets(socket_name(openers[0], own), socket_name(openers[-1], own))
         if found is None or found.standing is Standing.OPEN:
             self._put(key, port, Standing.INFERRED, told, because)
             return

@@ -323,6 +323,11 @@ class Patterns:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
+def socket_name(opener: str, port: int) -> str:
+    """How `Flow.socket` names a connection: the opener's pod or address, and its port."""
+    return f"{opener} {port:05d}"
+
+
 def seconds(time: str) -> Seconds:
     """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
     try:

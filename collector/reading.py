@@ -113,7 +113,7 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
 
     def broken(error: Exception) -> None:
         reading.patterns.quality.bad.add("file broken off or corrupt", 1)
-        reading.formats[name] = "broken"
+        reading.formats.setdefault(name, "broken")
         bad(0, f"file broken off or corrupt: {error}")
 
     with contextlib.ExitStack() as stack:

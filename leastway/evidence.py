@@ -169,6 +169,7 @@ _TITLES = {
     "one-off": "One-off connections",
     "rejected-requests": "Requests that were only ever rejected",
     "scan": "Scanning",
+    "selector-bleed": "Workloads that share a selector",
     "template-sibling": "Paths that a template admits besides",
     "unanswered": "Unanswered",
     "unresolved": "Unresolved ends",

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 import msgspec
 
 from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise, templates
-from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http, via_waypoint
+from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
-from synthesizer.lines import Line, party_key
+from synthesizer.lines import Line, party_key, via_waypoint
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.workloads import Workload, Workloads

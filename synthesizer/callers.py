@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collector.paths import Request
 from collector.patterns import Evidence
-from synthesizer.lines import Line
+from synthesizer.lines import Line, via_waypoint
 from synthesizer.options import Options
 from synthesizer.workloads import Workload
 
@@ -23,11 +23,6 @@ def in_mesh(workload: Workload, options: Options) -> bool:
 def is_http(evidence: Evidence) -> bool:
     """Whether a proxy read HTTP in this traffic."""
     return bool(evidence.requests or evidence.rejected or evidence.asked)
-
-
-def via_waypoint(line: Line) -> bool:
-    """Whether the connection went through a waypoint, whose proxy then stands between caller and workload."""
-    return any(name.endswith(":waypoint") for name in line.evidence.signals)
 
 
 def reads_http(line: Line, options: Options) -> bool:

@@ -98,12 +98,9 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
 
 
 def _implied(line: Line) -> bool:
-    source, destination = line.source, line.destination
     if line.standing is Standing.DENIED:
         return False
-    if isinstance(source, Outside) and source.place in (Place.OWN_NODE, Place.HEALTH):
-        return True
-    return isinstance(destination, Outside) and destination.place is Place.HEALTH
+    return isinstance(line.source, Outside) and line.source.place in (Place.OWN_NODE, Place.HEALTH)
 
 
 def _cause(line: Line) -> Cause:

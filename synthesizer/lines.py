@@ -74,6 +74,11 @@ def party_key(party: Party) -> str:
     return "/".join(("o", party.place.value, party.address))
 
 
+def via_waypoint(line: Line) -> bool:
+    """Whether the connection went through a waypoint, whose proxy then stands between caller and workload."""
+    return any(name.endswith(":waypoint") for name in line.evidence.signals)
+
+
 _NODE_LOCAL_DNS = "169.254.20.10"
 # Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE): with no
 # inventory a private address in one of them is a ClusterIP far more likely than a server outside.
@@ -208,6 +213,9 @@ class _Resolver:
         if name in places:
             if not opener and any(address == _NODE_LOCAL_DNS for address, _ in seen) and pattern.port == 53:
                 return [(Outside(Place.LINK_LOCAL, _NODE_LOCAL_DNS), records)]
+            if opener and places[name] is Place.NODE:  # by address: behind a published port each is a mask of outsiders
+                masks = [(Outside(Place.NODE, address), count) for address, count in seen if _is_address(address)]
+                return masks or [(Outside(Place.NODE), records)]
             return [(Outside(places[name]), records)]
         return [(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
 

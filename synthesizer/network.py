@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from synthesizer.callers import in_mesh
 from synthesizer.decisions import Decision, Decisions, Fate, block_of
 from synthesizer.intent import (
     BlockPeer,
@@ -69,6 +70,7 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
                     fewest_rules(granted.ingress.get(workload.key, {}), "ingress") + fewest_rules(out, "egress"),
                 )
             )
+        review += [_bleeding(workload) for workload in here if workload.also_selects]
         if held:
             review.append(_held_default_deny(name, namespace, unseen))
         else:
@@ -148,12 +150,13 @@ def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, 
 
 def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]:
     """Who may come in from outside: the internet on the published port, and each private network address seen."""
-    addresses = {line.source.address for line in lines if isinstance(line.source, Outside) and line.source.address}
-    through = [line for line in lines if isinstance(line.source, Outside) and line.source.place is Place.NODE]
+    sources = [line.source for line in lines if isinstance(line.source, Outside)]
+    addresses = {source.address for source in sources if source.place is Place.EXTERNAL and source.address}
+    through = [source for source in sources if source.place is Place.NODE]
     public = {a for a in addresses if external.is_internet(a)}
-    masks = {a for line in through for a in line.evidence.sources if a in inventory.node_addresses}
+    masks = {source.address for source in through if source.address}
     versions = {6 if ":" in a else 4 for a in public | masks} or ({4} if through else set())
-    nodes = sorted(inventory.node_addresses) if through else []
+    nodes = sorted(inventory.node_addresses | masks) if through else []
     return external.internet(versions, nodes) + external.blocks(addresses - public)
 
 
@@ -168,7 +171,7 @@ def _mesh_infrastructure(
         party.key: party
         for d in decided.decisions
         for party in (d.line.source, d.line.destination)
-        if isinstance(party, Workload) and party.mesh == options.mesh
+        if isinstance(party, Workload) and in_mesh(party, options)
     }
     for key, workload in members.items():
         if options.mesh == "sidecar":
@@ -182,6 +185,19 @@ def _mesh_infrastructure(
                     egress[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
             for _, number in sorted(workload.ports):
                 ingress.setdefault(key, {}).setdefault((_AMBIENT_PROBES, Port("TCP", number)), Cause.MESH)
+
+
+def _bleeding(workload: Workload) -> ReviewItem:
+    others = ", ".join(workload.also_selects[:8])
+    return ReviewItem(
+        item_id("selector-bleed", str(workload)),
+        "selector-bleed",
+        str(workload),
+        f"the selector of {workload} also picks {others}",
+        "their labels cannot be told apart, so each has the other's permissions too; give one a label of its own",
+        False,
+        {"also_selects": list(workload.also_selects)},
+    )
 
 
 def _held_default_deny(name: str, namespace: str, unseen: list[Workload]) -> ReviewItem:

@@ -104,6 +104,7 @@ def _request(record: AccessRecord, **rest: object) -> Flow:
         path=path_of(record.path),
         status=record.status,
         flow_id=flow_id,
+        socket=flow_id or record.time,
         origin=record.origin,
         **rest,  # type: ignore[arg-type]  # the named fields of Flow
     )

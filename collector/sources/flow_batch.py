@@ -30,7 +30,7 @@ class FlowBatch:
         """Count one flow, which must not be used afterwards."""
         time = flow.time
         flow_id = flow.flow_id or time
-        socket = flow.socket or flow_id
+        socket = flow.socket
         moment = seconds(time)
         flow.time = flow.flow_id = flow.socket = ""
         key = (moment // 3600, *astuple(flow))

@@ -16,7 +16,7 @@ import msgspec
 
 from collector.direction import first_look
 from collector.flow import Flow, Signal
-from collector.patterns import Edge, EdgeKey, Patterns, seconds
+from collector.patterns import Edge, EdgeKey, Patterns, seconds, socket_name
 from collector.sources.hubble_endpoints import Parties, Party
 from collector.urls import path_of
 
@@ -335,7 +335,8 @@ class FlowCounter:
             evidence.sample(name, count.flow_id)
             begin, end = seconds(count.first), seconds(count.last)
             evidence.span(begin, end)
-            evidence.sockets(_socket(near, count.lowest, port, sport), _socket(near, count.highest, port, sport))
+            if not sport:  # while it is open which end opened it, there is no opener to name
+                evidence.sockets(_socket(near, count.lowest), _socket(near, count.highest))
             evidence.hours.add(begin // 3600, records)
             evidence.sources.add(near.party, records)
             evidence.destinations.add(far.party, records)
@@ -406,7 +407,7 @@ class FlowCounter:
                 far.pod,
                 near.address,
                 far.address,
-                socket=_socket(near, ports.source_port or 0, 0, 0),
+                socket=_socket(near, ports.source_port or 0),
                 reason=reason or "no reason given",
                 flow_id=flow.uuid or "",
                 origin=ORIGIN,
@@ -414,11 +415,9 @@ class FlowCounter:
         )
 
 
-def _socket(opener: Party, own: int, port: int, both: int) -> str:
-    """The connection's name, see `Flow.socket`; while it is open which end opened it, both ports make the name."""
-    if not own:
-        return ""
-    return f"{opener.party} {own:05d} {port:05d}" if both else f"{opener.party} {own:05d}"
+def _socket(opener: Party, port: int) -> str:
+    """The connection's name, see `Flow.socket`."""
+    return socket_name(opener.party, port) if port else ""
 
 
 def _transport(l4: Layer4 | None) -> tuple[str, Ports | None]:

@@ -167,6 +167,7 @@ def outcome_of(fields: Mapping[str, object], message: str, time: str) -> Outcome
         principal=str(source.principal) if source.principal is not None and (tunnelled or inbound) else "",
         mtls=source.principal is not None if inbound else tunnelled,
         reason=reason,
+        socket=f"{source.address[0]} {source.address[1]:05d}" if source.address[1] else time[:64],
         point="waypoint" if waypoint else "inbound" if inbound else "outbound",
         side="destination" if inbound else "source",
         origin=ORIGIN,

@@ -27,6 +27,7 @@ RULES: tuple[_Rule, ...] = (
 # What is intent and yet has no word in NetworkPolicy, on this CNI or any; the identity layer may still name it.
 NETWORK_RULES: tuple[_Rule, ...] = (
     places.other_cluster,
+    places.through_waypoint,
     places.nodes,
     places.cilium_entities,
     places.unselectable,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synthesizer.lines import Line, Outside, Place
+from synthesizer.lines import Line, Outside, Place, via_waypoint
 from synthesizer.rules.view import Held, View
 from synthesizer.workloads import Workload
 
@@ -26,6 +26,14 @@ def other_cluster(line: Line, view: View) -> Held | None:
     return Held("other-cluster", f"it goes from {where}; NetworkPolicy ends at the cluster", acceptable=False)
 
 
+def through_waypoint(line: Line, _view: View) -> Held | None:
+    """Client and workload never meet: the network sees the client's leg to the waypoint, and the waypoint's own."""
+    if not via_waypoint(line):
+        return None
+    why = "it goes through a waypoint; the network layer is learned from Hubble flows of the two legs"
+    return Held("waypoint", why, acceptable=False)
+
+
 def nodes(line: Line, view: View) -> Held | None:
     """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word.
 
@@ -44,7 +52,7 @@ def nodes(line: Line, view: View) -> Held | None:
 
 
 def cilium_entities(line: Line, view: View) -> Held | None:
-    """Cilium's API server and ingress identities: not reachable by an ipBlock there."""
+    """Cilium's API server, ingress and health identities: not reachable by an ipBlock there."""
     for party in (line.source, line.destination):
         if not isinstance(party, Outside):
             continue
@@ -52,6 +60,8 @@ def cilium_entities(line: Line, view: View) -> Held | None:
             return Held(
                 "cilium-ingress", "Cilium's ingress needs a CiliumNetworkPolicy with fromEntities: [ingress]", False
             )
+        if party.place is Place.HEALTH:
+            return Held("cilium-health", "Cilium's health endpoint is no address that an ipBlock reaches", False)
         if party.place is Place.API_SERVER and (view.cni == "cilium" or not party.address):
             return Held(
                 "kube-apiserver",

@@ -62,7 +62,7 @@ class View:
         """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""
         if isinstance(line.destination, Workload) and line.destination.ports:
             return False
-        return self._served.get(_place_key(line.destination), set()) <= {(line.protocol, line.port)}
+        return {port for _, port in self._served.get(_place_key(line.destination), ())} <= {line.port}
 
     def published(self, workload: Workload, protocol: str, port: int) -> bool:
         """Whether a port is reachable from outside: by a Service, or because outsiders were seen there."""

@@ -101,7 +101,7 @@ def count_flow(flow: Json, patterns: Patterns) -> None:
         status=(http.get("code") or 0) if swapped else 0,
         names=() if swapped or dropped else tuple(name[:253].rstrip(".") for name in names[:8]),
         reason=point,
-        socket=" ".join([near.party, f"{sport:05d}", *([f"{dport:05d}"] if signal == "open" else [])]) if sport else "",
+        socket=f"{near.party} {sport:05d}" if sport and signal != "open" else "",
         flow_id=flow.get("uuid") or "",
         point=point,
         origin="hubble",

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
 import fsspec
@@ -78,6 +79,8 @@ FORMS = {
     "gzip of several members": b"".join(gzip.compress(line + b"\n") for line in LINES),
     "zstd": squeezed(PLAIN),
     "zstd of several frames": b"".join(squeezed(line + b"\n") for line in LINES),
+    "gzip with padding": gzip.compress(PLAIN) + bytes(700),
+    "records across gzip members": gzip.compress(PLAIN[:300]) + gzip.compress(b"") + gzip.compress(PLAIN[300:]),
     "records across zstd frames": squeezed(PLAIN[:300]) + squeezed(PLAIN[300:]),
     "CRLF": PLAIN.replace(b"\n", b"\r\n"),
     "byte order mark": BOM + PLAIN,
@@ -157,15 +160,22 @@ def test_an_array_that_was_broken_off_keeps_its_records(tmp_path: Path) -> None:
     assert (flows(found), found.bad_lines) == (3, 1)
 
 
-def test_a_gzip_file_that_was_broken_off_keeps_what_came_before(tmp_path: Path) -> None:
-    noise = b"".join(b'{"agent_event":{"n":"%d"}}\n' % (number * 7919 % 100_003) for number in range(30_000))
-    packed = gzip.compress(PLAIN + noise)
+@pytest.mark.parametrize("pack", [gzip.compress, squeezed], ids=["gzip", "zstd"])
+def test_a_packed_file_that_was_broken_off_keeps_what_came_before(
+    pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    """The break is told, in a small file as in one of many blocks."""
+    numbers = Random(1)
+    noise = b"".join(b'{"agent_event":{"n":"%x"}}\n' % numbers.getrandbits(200) for _ in range(30_000))
+    packed = pack(PLAIN + noise)
     found = read([name := capture(tmp_path, packed[: len(packed) // 2])])
     assert flows(found) == 4
+    assert sum(count for _, count in found.patterns.quality.skipped.items()) > 10_000
     (bad,) = (bad for bad in found.bad if bad.line == 0)
     assert bad.file == name
     assert bad.reason.startswith("file broken off or corrupt")
     assert "file broken off or corrupt" in list(found.patterns.quality.bad)
+    assert found.formats == {name: "hubble_json"}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +186,9 @@ def test_a_gzip_file_that_was_broken_off_keeps_what_came_before(tmp_path: Path) 
         FORMS["gzip"][:20],
         FORMS["gzip"][:12] + b"\xff" * 40,
         FORMS["gzip"][:-8] + bytes(8),
+        FORMS["gzip"] + b"garbage",
         b"\x28\xb5\x2f\xfdbroken",
+        FORMS["zstd"][:20],
         FORMS["zstd"][:12] + b"\xff" * 40,
     ],
 )

@@ -112,7 +112,7 @@ def test_an_address_that_a_node_was_seen_with_is_a_node() -> None:
     traffic.talk(web, at("172.18.0.3"), 9100)
     traffic.talk(web, at("172.18.0.4"), 9100)
     assert shown(drawn(traffic)) == [
-        ("node", "shop/web", 8080),
+        ("node 172.18.0.3", "shop/web", 8080),
         ("shop/web", "node", 9100),
         ("shop/web", "unresolved 172.18.0.4", 9100),
     ]

@@ -95,9 +95,7 @@ def test_what_only_people_see_may_change(render: Callable[[str], Manifest], text
         ("? [a]\n: b\n", ""),
     ],
 )
-def test_what_would_change_what_is_allowed_is_refused(
-    render: Callable[[str], Manifest], text: str, told: str
-) -> None:
+def test_what_would_change_what_is_allowed_is_refused(render: Callable[[str], Manifest], text: str, told: str) -> None:
     with pytest.raises(RenderError) as refused:
         render(text)
     assert told in str(refused.value)

@@ -181,6 +181,12 @@ def test_ambient_pods_are_reached_through_the_tunnel_by_the_same_peers_and_probe
     ]
 
 
+@pytest.mark.parametrize(("mesh", "port"), [("sidecar", 15012), ("ambient", 15008)])
+def test_without_an_inventory_the_users_word_for_the_mesh_is_enough(mesh: Mesh, port: int) -> None:
+    result = made(pair(), options=Options(mesh=mesh))
+    assert port in {number for _, number in allowed(result, "shop/networkpolicy-web.yaml", "egress")}
+
+
 def test_without_a_mesh_there_is_none_of_it() -> None:
     for name in ("web", "db"):
         for direction in ("ingress", "egress"):

@@ -8,7 +8,9 @@ import pytest
 from synthesizer.options import SYSTEM_NAMESPACES, Declared, Options
 
 
-@pytest.mark.parametrize("namespace", [*sorted(SYSTEM_NAMESPACES), "openshift-monitoring", "gke-connect", "aks-command"])
+@pytest.mark.parametrize(
+    "namespace", [*sorted(SYSTEM_NAMESPACES), "openshift-monitoring", "gke-connect", "aks-command"]
+)
 def test_the_clusters_own_namespaces_are_wanted_only_by_name(namespace: str) -> None:
     assert not Options().wants(namespace)
     assert Options(namespaces=(namespace,)).wants(namespace)

@@ -15,9 +15,7 @@ from synthesizer.render import Renderer
 
 # Written bare, since they are our own words: the section of a NetworkPolicy and the name of its ends.
 OUR_OWN = {"direction", "ends"}
-USED = {
-    template.TEMPLATE for template in (authorizationpolicy, kustomization, networkpolicy, peerauthentication)
-}
+USED = {template.TEMPLATE for template in (authorizationpolicy, kustomization, networkpolicy, peerauthentication)}
 
 
 def templates() -> dict[str, str]:

@@ -178,7 +178,8 @@ def test_the_inventory_names_a_workload_by_pod_owner_name_or_labels() -> None:
     traffic.talk(traffic.proxied("shop/gamma"), db, 3)
     traffic.talk(traffic.pod("shop/x", {"app": "d"}, pod=""), db, 4)
     objects = [
-        deployment(name, {"app": label}) for name, label in zip(("alpha", "beta", "gamma", "delta"), "abcd", strict=True)
+        deployment(name, {"app": label})
+        for name, label in zip(("alpha", "beta", "gamma", "delta"), "abcd", strict=True)
     ]
     assert shown(drawn(traffic, *objects)) == [
         ("shop/alpha", "shop/db", 1),

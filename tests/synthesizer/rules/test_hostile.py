@@ -66,6 +66,6 @@ def test_a_scan_is_one_question_however_much_was_tried() -> None:
         traffic.add(scanner, traffic.pod(f"shop/w{number:02}"), 1000 + number, records=1)
     result = made(traffic)
     assert [item.kind for item in result.review if "scanner" in item.subject].count("scan") == 1
-    assert not any(
-        m.document["spec"].get("ingress") for m in result.manifests if m.kind == "NetworkPolicy"
-    ), "a scan opened something"
+    assert not any(m.document["spec"].get("ingress") for m in result.manifests if m.kind == "NetworkPolicy"), (
+        "a scan opened something"
+    )

@@ -43,7 +43,9 @@ def test_a_resolved_end_passes() -> None:
     assert places.unresolved(line, view(traffic)) is None
 
 
-@pytest.mark.parametrize(("cni", "expected"), [("generic", "other-cluster"), ("calico", "other-cluster"), ("cilium", "")])
+@pytest.mark.parametrize(
+    ("cni", "expected"), [("generic", "other-cluster"), ("calico", "other-cluster"), ("cilium", "")]
+)
 def test_only_cilium_policies_reach_into_another_cluster(cni: str, expected: str) -> None:
     traffic = Traffic()
     east, west = (traffic.pod(f"shop/{name}", cluster=name) for name in ("east", "west"))
@@ -73,6 +75,7 @@ def test_behind_a_published_port_a_node_stands_for_the_internet() -> None:
         (place("kube-apiserver", "172.18.0.2"), 6443, "cilium", "kube-apiserver"),
         (place("kube-apiserver"), 6443, "generic", "kube-apiserver"),
         (place("ingress"), 80, "cilium", "cilium-ingress"),
+        (place("health"), 4240, "cilium", "cilium-health"),
         (at("169.254.20.10"), 53, "generic", ""),
         (at("169.254.20.10"), 8080, "generic", "link-local"),
     ],
