@@ -98,6 +98,11 @@ def settle(patterns: Patterns, identify: Identify, declared: Declared) -> list[P
     return _Settlement(patterns, identify, declared).run()
 
 
+def _arrived(evidence: Evidence) -> bool:
+    """Whether an opening was seen where it came in: at the destination's end, behind its policy."""
+    return not evidence.signals.keys().isdisjoint({"opened:TO_ENDPOINT", "opened:verdict INGRESS"})
+
+
 class _Settlement:
     def __init__(self, patterns: Patterns, identify: Identify, declared: Declared) -> None:
         self.patterns = patterns
@@ -181,6 +186,8 @@ class _Settlement:
         if evidence.count(Signal.AUDITED):
             return Standing.AUDITED, "let through by a policy in audit mode"
         if opened and not (carried or answered):
+            if evidence.count(Signal.DENIED) and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence)):
+                return Standing.DENIED, "it left the source, and a policy stopped it"
             if self.talking & {(self.identify(end), key.protocol) for end in (key.source, key.destination)}:
                 return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
             return Standing.INITIATED, "opened; this capture shows no replies"
@@ -234,10 +241,8 @@ class _Settlement:
             return False, "this one port speaks to many"
         return None, ""
 
-    def _conclude(
-        self, key: EdgeKey, own: int, port: int, evidence: Evidence, because: str, signal: Signal
-    ) -> None:
-        """Add the evidence of an open record to the pattern that it turned out to belong to; `own` is the opener's port."""
+    def _conclude(self, key: EdgeKey, own: int, port: int, evidence: Evidence, because: str, signal: Signal) -> None:
+        """Add an open record's evidence to the pattern that it belongs to after all; `own` is the opener's port."""
         found = self.settled.get((key, port))
         told = Evidence()
         told.signal(f"{signal}:{INFERRED}", sum(evidence.signals.values()))
@@ -253,8 +258,12 @@ class _Settlement:
             self._put(key, port, Standing.INFERRED, told, because)
             return
         found.evidence = Evidence().merge(found.evidence).merge(told)
-        if found.standing is Standing.UNANSWERED and not found.evidence.count(Signal.REFUSED):
-            found.standing, found.because = Standing.INITIATED, "opened and answered"
+        # On its way a packet may still be stopped, and an unmarked datagram may be the attempt itself, seen elsewhere.
+        if found.standing is Standing.DENIED and not forward:
+            found.standing, found.because = Standing.INFERRED, because
+        elif found.standing is Standing.UNANSWERED and not (forward and key.protocol != "TCP"):
+            if not found.evidence.count(Signal.REFUSED):
+                found.standing, found.because = Standing.INITIATED, "opened and answered"
 
     def _put(self, key: EdgeKey, port: int, standing: Standing, evidence: Evidence, because: str) -> None:
         known = self.settled.get((key, port))

@@ -36,14 +36,14 @@ class Signal(StrEnum):
 class Flow(msgspec.Struct):
     """One record of traffic.
 
-    `port` is the port at the destination POD; `source_port` matters only with `Signal.OPEN`. `time` is RFC 3339, UTC.
-    `source_pod` and `destination_pod` are pod names, `*_address` IP addresses ("" when unknown). `method` and `path`
-    (no query string, as sent) are set for HTTP and gRPC; `status` is the HTTP status, 0 when unknown. `principal` is
-    the peer's SPIFFE identity as the receiving proxy saw it, without scheme. `mtls` is None when the record cannot
-    tell. `names` are host names of the destination. `reason` explains DENIED. `socket` names the connection (the opener's pod and
-    port) or, where that is unknown, the record; "" when it cannot be told from others. `flow_id` finds the record again in its
-    capture. `point` tells observation points apart: one connection is reported once at each. `side` is the end whose
-    node or proxy reported.
+    `port` is the port at the destination POD; `source_port` matters only with `Signal.OPEN`. `time` is RFC 3339,
+    UTC. `source_pod` and `destination_pod` are pod names, `*_address` IP addresses ("" when unknown). `method` and
+    `path` (no query string, as sent) are set for HTTP and gRPC; `status` is the HTTP status, 0 when unknown.
+    `principal` is the peer's SPIFFE identity as the receiving proxy saw it, without scheme. `mtls` is None when
+    the record cannot tell. `names` are host names of the destination. `reason` explains DENIED. `socket` names the
+    connection (the opener's pod and port) or, where that is unknown, the record; "" when it cannot be told from
+    others. `flow_id` finds the record again in its capture. `point` tells observation points apart: one connection
+    is reported once at each. `side` is the end whose node or proxy reported.
     """
 
     source: Endpoint = ADDRESS

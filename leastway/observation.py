@@ -42,7 +42,7 @@ def world(inventory: Inventory, workloads: Workloads, options: Options) -> World
         known = found.subjects.get(str(workload))
         if known is None or not workload.known:  # two kinds of one name: the inventory's world knows one of them
             found.add_subject(_subject(workload, workloads, options))
-        elif known is not None and known.meshed is None and options.mesh != "none" and in_mesh(workload, options):
+        elif known.meshed is None and options.mesh != "none" and in_mesh(workload, options):
             found.add_subject(msgspec.structs.replace(known, meshed=True))
     return found
 

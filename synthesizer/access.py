@@ -71,7 +71,7 @@ def _target(workload: Workload) -> Target:
 
 
 def _has_waypoint(service: str, inventory: Inventory) -> bool:
-    """Whether the inventory says that a Service's traffic goes through a waypoint, so that a policy may attach there."""
+    """Whether the inventory names a waypoint for a Service, so that a policy may attach there."""
     namespace, _, name = service.partition("/")
     known = inventory.service(namespace, name)
     return known is not None and bool(known.waypoint)
@@ -87,8 +87,8 @@ def _at_waypoint(
 ) -> AccessIntent:
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
-    Its listeners are those of the Service; whether `ports` means the Service's port or the pod's there is not documented
-    (Istio's own tests cover selector policies only), so both are named.
+    Its listeners are those of the Service; whether `ports` means the Service's port or the pod's there is not
+    documented (Istio's own tests cover selector policies only), so both are named.
     """
     namespace, _, name = service.partition("/")
     known = inventory.service(namespace, name)
@@ -193,8 +193,8 @@ def _http(
     refused: dict[str, list[Request]] = {}
     for client, request in chosen.inexpressible:
         refused.setdefault(client, []).append(request)
-    for client, requests in refused.items():
-        review.append(_inexpressible(workload, port, by_client[client], requests, usage[client], chosen))
+    for client, unnamed in refused.items():
+        review.append(_inexpressible(workload, port, by_client[client], unnamed, usage[client], chosen))
     return [
         Access(
             _cause(by_client[client].line),
@@ -266,7 +266,11 @@ def _inexpressible(
     client = party_key(line.source)
     if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
         choices = chosen.per_client.get(client, ())
-        refused = [r for r in sorted(used) if not any(c.method == r.method and _covers(c.path, r.path) for c in choices)]
+        refused = [
+            request
+            for request in sorted(used)
+            if not any(c.method == request.method and _covers(c.path, request.path) for c in choices)
+        ]
     name = item_id("inexpressible-path", client, party_key(workload), str(port))
     decision.held_requests = dict.fromkeys(refused, name)
     if len(refused) == len(used):

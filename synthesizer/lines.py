@@ -214,7 +214,9 @@ class _Resolver:
             if not opener and any(address == _NODE_LOCAL_DNS for address, _ in seen) and pattern.port == 53:
                 return [(Outside(Place.LINK_LOCAL, _NODE_LOCAL_DNS), records)]
             if opener and places[name] is Place.NODE:  # by address: behind a published port each is a mask of outsiders
-                masks = [(Outside(Place.NODE, address), count) for address, count in seen if _is_address(address)]
+                masks: list[tuple[Party, int]] = [
+                    (Outside(Place.NODE, address), count) for address, count in seen if _is_address(address)
+                ]
                 return masks or [(Outside(Place.NODE), records)]
             return [(Outside(places[name]), records)]
         return [(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]

@@ -23,7 +23,8 @@ class FlowBatch:
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
-        # (hour, everything but time and id) → [flow, records, first, last, smallest id, lowest and highest socket], in unix seconds
+        # (hour, everything that tells no record from another) → [flow, records, first and last time in unix seconds,
+        # smallest id, lowest and highest socket]
         self.held: dict[tuple[Any, ...], list[Any]] = {}
 
     def add(self, flow: Flow) -> None:

@@ -8,7 +8,7 @@ from synthesizer.rules.view import Held, View
 
 def cloud_metadata(line: Line, _view: View) -> Held | None:
     """The instance metadata service hands out the node's credentials; never allowed by observation alone."""
-    if isinstance(line.destination, Outside) and line.destination.place is Place.METADATA:
+    if any(isinstance(end, Outside) and end.place is Place.METADATA for end in (line.source, line.destination)):
         return Held("cloud-metadata", "this address hands out the node's cloud credentials; allow it only knowingly")
     return None
 

@@ -68,7 +68,7 @@ def cilium_entities(line: Line, view: View) -> Held | None:
                 "on Cilium no ipBlock matches the API server; a CiliumNetworkPolicy with its entity does",
                 False,
             )
-        if party.place is Place.LINK_LOCAL and line.port != 53:
+        if party.place is Place.LINK_LOCAL and (line.port != 53 or party is line.source):
             return Held("link-local", "link-local addresses belong to the node")
     return None
 

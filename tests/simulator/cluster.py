@@ -17,7 +17,7 @@ REMOTE_NODE = 6
 
 @dataclass(frozen=True)
 class Service:
-    """A Service in front of a workload: its own `port`, the pod port `target` behind it, its waypoint in ambient mode."""
+    """A Service in front of a workload: its own `port`, the pod port `target` behind it, its waypoint if ambient."""
 
     name: str
     port: int

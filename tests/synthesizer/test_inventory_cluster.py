@@ -1,4 +1,4 @@
-"""What Kubernetes objects tell of the cluster itself: addresses, webhooks, the mesh, policies that are there already."""
+"""What Kubernetes objects tell of the cluster itself: addresses, webhooks, the mesh, existing policies."""
 
 from __future__ import annotations
 

@@ -14,8 +14,7 @@ OLD = {key: "-" if value is None else str(value) for key, value in OUTBOUND.item
 
 
 def test_both_ends_logs_of_one_connection_name_the_same_pods_and_port() -> None:
-    """The peer's address is evidence, the reporter's own is kept in the key, so that its counterparts are not mixed up.
-    """
+    """The peer's address is evidence; the reporter's own is in the key, so that its counterparts stay apart."""
     sni = {"requested_server_name": "outbound_.80_._.cart.shop.svc.cluster.local"}
     patterns, bad = folded(istio_json, json.dumps(INBOUND | sni), json.dumps(OUTBOUND))
     seen = []

@@ -101,14 +101,10 @@ class Scene:
             ends = (source, destination, client, port, protocol)
             if source.namespace:
                 point = "TO_OVERLAY" if destination.namespace else "TO_STACK"
-                told: dict[str, Any] = (
-                    {"reply": None} if destination.namespace else {"reply": False, "reason": "NEW"}
-                )
+                told: dict[str, Any] = {"reply": None} if destination.namespace else {"reply": False, "reason": "NEW"}
                 made.append(self.packet(*ends, flags="SYN", point=point, node=source.node, **told, **how))
             if destination.namespace:
-                made.append(
-                    self.packet(*ends, flags="SYN", reply=False, reason="NEW", node=destination.node, **how)
-                )
+                made.append(self.packet(*ends, flags="SYN", reply=False, reason="NEW", node=destination.node, **how))
             if replies:
                 back = (destination, source, port, client, protocol)
                 told = {"flags": "SYN ACK", "reply": True, "reason": "REPLY"}
@@ -309,9 +305,7 @@ class Outcome:
         wanted = {_full(ask) for ask in allowed}
         unwanted = {_full(ask) for ask in denied}
         found = [f"legitimate, but {self._because(ask)}" for ask in sorted(wanted) if self.ask(*ask) != "allow"]
-        found += [
-            f"not legitimate, but {self._because(ask)}" for ask in sorted(unwanted) if self.ask(*ask) == "allow"
-        ]
+        found += [f"not legitimate, but {self._because(ask)}" for ask in sorted(unwanted) if self.ask(*ask) == "allow"]
         if closed:
             found += self._beyond(wanted, unwanted)
         found += problems(self.result.synthesis.manifests, self.scene)
@@ -319,9 +313,7 @@ class Outcome:
             found.append(f"the product itself calls it unsound: {self.result.proof.get('denied')}")
         return found
 
-    def _beyond(
-        self, wanted: set[tuple[str, str, int, str]], unwanted: set[tuple[str, str, int, str]]
-    ) -> list[str]:
+    def _beyond(self, wanted: set[tuple[str, str, int, str]], unwanted: set[tuple[str, str, int, str]]) -> list[str]:
         refs = sorted({end.ref for end in self.scene.ends if not end.host_network})
         ports = sorted({(port, protocol) for _, _, port, protocol in wanted | unwanted} | {(9, "TCP")})
         isolated = {(d["metadata"]["namespace"], "NetworkPolicy") for d in self.documents if _is_default_deny(d)}
@@ -403,9 +395,7 @@ def _stable(end: End) -> dict[str, str]:
         "statefulset.kubernetes.io/",
         "apps.kubernetes.io/pod-",
     )
-    return {
-        key: value for key, value in end.labels if not key.startswith((*added, "batch.kubernetes.io/", "job-name"))
-    }
+    return {key: value for key, value in end.labels if not key.startswith((*added, "batch.kubernetes.io/", "job-name"))}
 
 
 def _spec(end: End) -> Record:

@@ -142,9 +142,7 @@ def _authorization(document: Document, _scene: Scene) -> Iterator[str]:
         if not rule.get("to"):
             yield f"a rule without ports: {rule}"
         for operation in (to["operation"] for to in rule.get("to", ())):
-            if not operation.get("ports") or not all(
-                isinstance(p, str) and p.isdigit() for p in operation["ports"]
-            ):
+            if not operation.get("ports") or not all(isinstance(p, str) and p.isdigit() for p in operation["ports"]):
                 yield f"ports {operation.get('ports')}"
             for path in operation.get("paths", ()):
                 middle = path.replace("{**}", "").replace("{*}", "").rstrip("*")

@@ -99,9 +99,7 @@ def _wrappings(records: list[Record]) -> dict[str, bytes]:
         "fluent-bit": "".join(
             json.dumps({"log": json.dumps(r) + "\n", "stream": "stdout"}) + "\n" for r in records
         ).encode(),
-        "loki-line": "".join(
-            json.dumps({"line": json.dumps(r), "timestamp": "1"}) + "\n" for r in records
-        ).encode(),
+        "loki-line": "".join(json.dumps({"line": json.dumps(r), "timestamp": "1"}) + "\n" for r in records).encode(),
         "spaces": "".join(json.dumps(r, separators=(" , ", " : ")) + "\n" for r in records).encode(),
         "kubelet-prefix": "".join(f"2026-03-02T08:00:00.0Z stdout F {json.dumps(r)}\n" for r in records).encode(),
     }

@@ -343,9 +343,7 @@ def test_forged_identities(tmp_path: Path) -> None:
         "spiffe://cluster.local/ns/shop/sa/" + "a" * 5000,
     ]
     lines = [envoy(web, api, 8080, "GET", "/items")] * 4
-    lines += [
-        envoy(replace(web, ip=""), api, 8080, "GET", "/admin", downstream_peer_uri_san=name) for name in forged
-    ]
+    lines += [envoy(replace(web, ip=""), api, 8080, "GET", "/admin", downstream_peer_uri_san=name) for name in forged]
     out = _log_run(s, tmp_path, [(web, api, 8080)], lines)
     assert [p for p in out.wrong([], closed=False) if "unsound" not in p] == []
     names = {p for rule in _rules(out) for entry in rule.get("from", ()) for p in entry["source"]["principals"]}
@@ -432,8 +430,6 @@ def test_options_asterisk_does_not_open_every_path(tmp_path: Path) -> None:
 def test_unspecified_method_does_not_stop_the_run(tmp_path: Path) -> None:
     """ALS has no name for PROPFIND or REPORT: the entry comes without a method."""
     s, web, _, api = _shop()
-    out = _run(
-        s, tmp_path, [(web, api, 8080, "GET", "/items")] * 4 + [(web, api, 8080, "PROPFIND", "/dav")] * 4, "als"
-    )
+    out = _run(s, tmp_path, [(web, api, 8080, "GET", "/items")] * 4 + [(web, api, 8080, "PROPFIND", "/dav")] * 4, "als")
     assert out.wrong([], closed=False) == []
     assert _asks(out, "shop/web", "GET /items", "DELETE /dav") == {"GET /items": "allow", "DELETE /dav": "deny"}

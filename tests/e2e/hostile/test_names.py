@@ -105,8 +105,7 @@ def test_very_long_names(tmp_path: Path, inventory: bool, length: int) -> None:
     api = s.pod("shop/api")
     stem = "a" * 62 if length == 63 else ".".join(["a" * 49] * 5)[: length - 1].rstrip(".")
     ones = [
-        s.pod(f"shop/{stem}{letter}", {"app": f"x{letter}"}, kind="StatefulSet", pod=f"p{letter}-0")
-        for letter in "bc"
+        s.pod(f"shop/{stem}{letter}", {"app": f"x{letter}"}, kind="StatefulSet", pod=f"p{letter}-0") for letter in "bc"
     ]
     for number, end in enumerate(ones):
         s.talk(end, api, 8080 + number)
@@ -203,9 +202,7 @@ def test_jobs_with_generated_names(tmp_path: Path, inventory: bool) -> None:
         run = s.pod(f"shop/report-{number}", labels, kind="Job", pod=f"report-{number}-zq8wv")
         s.talk(run, db, 5432, times=1)
     out = s.run(tmp_path, inventory=inventory)
-    wanted = [("shop/web", "shop/db", 5432)] + [
-        (f"shop/report-{n}", "shop/db", 5432) for n in (29_170_000, 29_170_120)
-    ]
+    wanted = [("shop/web", "shop/db", 5432)] + [(f"shop/report-{n}", "shop/db", 5432) for n in (29_170_000, 29_170_120)]
     assert out.wrong(wanted, closed=False) == []
     assert {"app": "report"} in _selectors(out, "shop").values()
 
@@ -293,9 +290,7 @@ def test_label_values_that_kubernetes_would_refuse(tmp_path: Path, inventory: bo
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "value", ["yes", "no", "on", "true", "null", "1.0", "0x1f", "1e3", "012", "2026-03-02", ""]
-)
+@pytest.mark.parametrize("value", ["yes", "no", "on", "true", "null", "1.0", "0x1f", "1e3", "012", "2026-03-02", ""])
 def test_label_values_that_yaml_would_read_as_something_else(tmp_path: Path, inventory: bool, value: str) -> None:
     """Legal labels which a careless template turns into booleans, numbers, dates and nulls."""
     s = Scene()
@@ -436,7 +431,5 @@ def test_hostile_host_names(tmp_path: Path, inventory: bool) -> None:
         s.packet(api, dns, 45_000, 53, "UDP", Type="L7", l7=query, event_type={"type": 129})
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("shop/web", "shop/api", 8080), ("shop/api", "203.0.113.7", 443)]
-    assert (
-        out.wrong([*wanted, ("shop/api", "kube-system/coredns", 53, "UDP")], [("shop/api", "8.8.8.8", 443)]) == []
-    )
+    assert out.wrong([*wanted, ("shop/api", "kube-system/coredns", 53, "UDP")], [("shop/api", "8.8.8.8", 443)]) == []
     assert not any(name in out.yaml for name in HOSTILE_NAMES if name)

@@ -117,9 +117,7 @@ def test_remote_node_behind_a_load_balancer(tmp_path: Path, inventory: bool, cni
     s.talk(web, api, 9000)
     s.talk(s.place("172.18.0.11", "remote-node", identity=6), web, 8080, times=5)
     out = s.run(tmp_path, inventory=inventory, cni=cni)
-    problems = [
-        p for p in out.wrong([("shop/web", "shop/api", 9000)]) if "which is a pod, node or Service" not in p
-    ]
+    problems = [p for p in out.wrong([("shop/web", "shop/api", 9000)]) if "which is a pod, node or Service" not in p]
     assert problems == []
     if inventory and cni != "cilium":
         assert out.ask("203.0.113.9", "shop/web", 8080) == "allow"
@@ -356,9 +354,7 @@ def test_loopback_multicast_and_unspecified(tmp_path: Path, inventory: bool) -> 
     assert out.wrong([("shop/web", "shop/api", 8080)]) == []
     blocks = _blocks(out) + _blocks(out, "ingress")
     assert not [
-        b
-        for b in blocks
-        if b.split("/")[0] in ("127.0.0.1", "224.0.0.251", "ff02::2", "0.0.0.0", "255.255.255.255")
+        b for b in blocks if b.split("/")[0] in ("127.0.0.1", "224.0.0.251", "ff02::2", "0.0.0.0", "255.255.255.255")
     ]
 
 

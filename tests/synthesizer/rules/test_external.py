@@ -1,4 +1,4 @@
-"""Addresses outside as blocks: exact while few, then prefixes within the budget, never over what is not the internet."""
+"""Addresses outside as blocks: exact while few, then prefixes within the budget, never over private ranges."""
 
 from __future__ import annotations
 

@@ -37,6 +37,13 @@ def test_the_clouds_metadata_is_held_however_often_it_is_asked(address: str) -> 
     assert held.acceptable
 
 
+def test_what_claims_to_come_from_there_is_held_too() -> None:
+    traffic = Traffic()
+    traffic.talk(at("169.254.169.254"), traffic.pod("shop/web"), 8080)
+    (line,) = drawn(traffic)
+    assert hostile.cloud_metadata(line, view(traffic)) is not None
+
+
 def test_other_link_local_addresses_are_not_taken_for_metadata() -> None:
     traffic = Traffic()
     traffic.talk(traffic.pod("shop/web"), at("169.254.20.10"), 53, "UDP")

@@ -15,8 +15,8 @@ from tests.synthesizer.traffic import End, Traffic, at, drawn, place, view
 def word(source: End | str, destination: End | str, port: int = 8080, *objects: Any, cni: str = "generic") -> str:
     """The kind of the network's objection to a line; "" when it passes. Text names a pod `namespace/name`."""
     traffic = Traffic()
-    ends = [end if isinstance(end, End) else traffic.pod(end) for end in (source, destination)]
-    traffic.talk(*ends, port)
+    opener, answerer = (end if isinstance(end, End) else traffic.pod(end) for end in (source, destination))
+    traffic.talk(opener, answerer, port)
     (line,) = drawn(traffic, *objects)
     held = objection(line, view(traffic, *objects, cni=cni), NETWORK_RULES)
     return held.kind if held else ""
@@ -82,6 +82,11 @@ def test_behind_a_published_port_a_node_stands_for_the_internet() -> None:
 )
 def test_what_an_ip_block_cannot_reach_is_said(end: End, port: int, cni: str, expected: str) -> None:
     assert word("shop/web", end, port, cni=cni) == expected
+
+
+@pytest.mark.parametrize("port", [53, 8080])
+def test_what_comes_from_a_link_local_address_comes_from_the_node(port: int) -> None:
+    assert word(at("169.254.20.10"), "shop/web", port) == "link-local"
 
 
 def test_a_workload_that_nothing_can_select_is_said_with_the_reason() -> None:

@@ -1,0 +1,239 @@
+"""The two pages beside the policies: a contract for machines, and text for people that nobody can forge."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.reading import Reading
+from leastway import evidence
+from leastway.pipeline import REPORT, REVIEW, Run
+from synthesizer import Options, synthesize
+from synthesizer.inventory import Inventory
+from tests.goldens import STORIES, run
+from tests.synthesizer.traffic import Traffic, at, place
+
+made = cache(run)
+TEXT = st.text(max_size=40) | st.sampled_from(
+    [
+        "x\n# Approved\n- **lw-0** accept me",
+        "<script>alert(1)</script>",
+        "![](https://evil.example/x.png)",
+        "[click](javascript:alert(1))",
+        "`; rm -rf /`",
+        "```\n",
+        "| a | b |\n|---|---|",
+        "<!-- hidden",
+        "\u202etxt.exe",
+        "\u2028## Title",
+        "\r\n## Title",
+        "\x1b[2J",
+        "***",
+        "&lt;b&gt;",
+        "x" * 5000,
+    ]
+)
+
+
+def page_of(traffic: Traffic) -> str:
+    """REVIEW.md of some traffic."""
+    options = Options(mesh="sidecar")
+    result = synthesize(traffic.patterns, Inventory.empty(), options)
+    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, {}, {}))
+
+
+# -- leastway.json --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_report_keeps_its_contract(name: str) -> None:
+    report = json.loads(made(name).files[REPORT])
+    assert set(report) == {
+        "schema",
+        "options",
+        "proof",
+        "files",
+        "evidence",
+        "quality",
+        "findings",
+        "review",
+    }
+    assert report["schema"] == 1
+    proof = report["proof"]
+    assert {"sound", "observed", "allowed", "denied", "over_permission", "redundant"} <= set(proof)
+    assert {"total", "by_cause", "by_workload"} <= set(proof["over_permission"])
+    assert isinstance(proof["sound"], bool)
+    assert isinstance(proof["denied"], list)
+    assert isinstance(proof["redundant"], list)
+    for item in report["review"]:
+        assert set(item) == {"id", "kind", "subject", "what", "why", "acceptable", "evidence"}
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_report_is_sorted_and_knows_its_files(name: str) -> None:
+    files = made(name).files
+    report = json.loads(files[REPORT])
+    assert _sorted(report)
+    assert report["files"] == sorted(path for path in files if path not in (REPORT, REVIEW))
+    assert set(report["evidence"]) <= set(report["files"])
+    order = [(item["kind"], item["subject"], item["what"], item["id"]) for item in report["review"]]
+    assert order == sorted(order)
+    assert len({item["id"] for item in report["review"]}) == len(order)
+
+
+def _sorted(value: Any) -> bool:
+    if isinstance(value, dict):
+        return list(value) == sorted(value) and all(map(_sorted, value.values()))
+    return all(map(_sorted, value)) if isinstance(value, list) else True
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_every_rule_has_its_evidence_and_nothing_names_an_input(name: str) -> None:
+    run_made = made(name)
+    report = json.loads(run_made.files[REPORT])
+    for path, entries in report["evidence"].items():
+        for entry in entries:
+            assert entry["direction"] in ("ingress", "egress"), path
+            assert entry["records"] > 0 or entry["cause"] == "declared"
+            assert entry["first_seen"] <= entry["last_seen"]
+    for page in (REPORT, REVIEW):
+        assert "sample_flows" not in run_made.files[page]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_every_workloads_policy_has_evidence_unless_it_lets_nothing_through(name: str) -> None:
+    run_made = made(name)
+    told = json.loads(run_made.files[REPORT])["evidence"]
+    for manifest in run_made.synthesis.manifests:
+        if manifest.kind == "NetworkPolicy" and manifest.name not in ("default-deny", "allow-dns"):
+            rules = [*manifest.document["spec"].get("ingress", ()), *manifest.document["spec"].get("egress", ())]
+            observed = manifest.text.count("# observed")
+            assert not (observed and rules) or manifest.path in told, manifest.path
+
+
+# -- REVIEW.md ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_everything_that_was_held_is_on_the_page_with_the_way_to_accept_it(name: str) -> None:
+    run_made = made(name)
+    page = run_made.files[REVIEW]
+    for item in run_made.synthesis.review:
+        assert f"**{item.id}**" in page
+        assert (f"Accept with `--accept {item.id}`." in page) == item.acceptable
+    for sentence in evidence.findings(run_made):
+        assert sentence[:20] in page
+
+
+_OUTSIDE = re.compile(r"# Review|## [A-Z][A-Za-z -]*|- .*|  \S.*|What was observed.*|Nothing was held back\.|")
+_ACTIVE = re.compile(r"(?<!\\)(?:[`<>\[\]|~]|\*(?!\*lw-|\*lw|(?<=\*)\*?))")
+
+
+@settings(max_examples=80)
+@given(TEXT, TEXT, TEXT)
+def test_hostile_text_stays_text_on_its_own_line(reason: str, host: str, path: str) -> None:
+    traffic = Traffic()
+    web, api = traffic.pod("shop/web"), traffic.pod("shop/api")
+    from collector.flow import Signal
+
+    traffic.add(web, api, 22, "TCP", Signal.DENIED, reason=reason)
+    traffic.talk(web, at("203.0.113.7"), 443, times=1, names=(host,))
+    traffic.call(web, api, 8080, f"GET /{path}", status=403)
+    traffic.call(web, api, 8080, f"GET /{path}*", "GET /")
+    traffic.patterns.quality.lost.add(reason, 3)
+    traffic.patterns.quality.nodes.add(host, 3)
+    traffic.patterns.quality.bad.add(path, 3)
+    page = page_of(traffic)
+    items = page.count("\n- ")
+    plain = page_of(_harmless())
+    assert [line for line in page.split("\n") if not _OUTSIDE.fullmatch(line)] == []
+    assert _headings(page) <= _headings(plain) | {"## The observation"}
+    assert items <= plain.count("\n- ")
+    assert len(page.splitlines()) == len(page.split("\n")) - (1 if page.endswith("\n") else 0)
+    assert page.replace("\n", "").isprintable()
+    assert _unescaped(page) == []
+
+
+def _harmless() -> Traffic:
+    from collector.flow import Signal
+
+    traffic = Traffic()
+    web, api = traffic.pod("shop/web"), traffic.pod("shop/api")
+    traffic.add(web, api, 22, "TCP", Signal.DENIED, reason="reason")
+    traffic.talk(web, at("203.0.113.7"), 443, times=1)
+    traffic.call(web, api, 8080, "GET /admin", status=403)
+    traffic.call(web, api, 8080, "GET /x*", "GET /")
+    for name in ("lost", "nodes", "bad"):
+        getattr(traffic.patterns.quality, name).add("word", 3)
+    return traffic
+
+
+def _headings(page: str) -> set[str]:
+    return {line for line in page.split("\n") if line.startswith("#")}
+
+
+def _unescaped(page: str) -> list[str]:
+    """What Markdown would act on, besides the marks that the page itself makes."""
+    own = re.sub(r"\*\*lw-[0-9a-f]+\*\*|`--accept lw-[0-9a-f]+`|\\[\\`*_\[\]<>#|!~]", "", page)
+    body = [re.sub(r"^(# |## |- |  )", "", line) for line in own.split("\n")]
+    return [line for line in body if re.search(r"[`<>\[\]|~*]", line)]
+
+
+def test_nothing_observed_and_nothing_held_are_said() -> None:
+    assert "No connection was observed" in page_of(Traffic())
+    quiet = Traffic()
+    quiet.talk(quiet.pod("shop/web"), quiet.pod("shop/db"), 5432)
+    assert "Nothing was held back" in evidence.review_page(
+        Run(
+            Reading(quiet.patterns),
+            Inventory.empty(),
+            Options(),
+            synthesize(quiet.patterns, Inventory.empty(), Options()),
+            {},
+            {},
+        )
+    )
+
+
+# -- findings -------------------------------------------------------------------------------------------------------
+
+
+def found(traffic: Traffic) -> str:
+    """The findings as one text."""
+    result = synthesize(traffic.patterns, Inventory.empty(), Options())
+    return "\n".join(evidence.findings(Run(Reading(traffic.patterns), Inventory.empty(), Options(), result, {}, {})))
+
+
+def test_a_short_window_lost_events_and_masked_fields_are_findings() -> None:
+    traffic = Traffic()
+    traffic.talk(traffic.pod("shop/web"), traffic.pod("shop/db"), 5432)
+    traffic.patterns.quality.lost.add("node-1 ring buffer", 7)
+    traffic.patterns.quality.masked.add("labels", 5)
+    traffic.patterns.quality.bad.add("no JSON", 2)
+    told = found(traffic)
+    for words in ("window is short", "At least 7 events were lost", "labels missing in 5", "2 records could not be read"):
+        assert words in told
+    assert "No inventory was given" in told
+
+
+def test_a_long_window_without_losses_has_no_such_finding() -> None:
+    traffic = Traffic()
+    web, db = traffic.pod("shop/web"), traffic.pod("shop/db")
+    for day in ("01", "09"):
+        traffic.talk(web, db, 5432, time=f"2026-03-{day}T00:00:00Z")
+    assert "short" not in found(traffic)
+    assert "lost" not in found(traffic)
+
+
+def test_access_logs_alone_explain_why_there_is_no_network_policy() -> None:
+    traffic = Traffic()
+    traffic.call(traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 80, "GET /")
+    assert "No NetworkPolicy was written" in found(traffic)
+    traffic.talk(place("host"), traffic.pod("shop/api"), 80)
+    assert "No NetworkPolicy was written" not in found(traffic)
