@@ -259,11 +259,11 @@ class _Settlement:
             return
         found.evidence = Evidence().merge(found.evidence).merge(told)
         # On its way a packet may still be stopped, and an unmarked datagram may be the attempt itself, seen elsewhere.
+        alive = not (forward and key.protocol != "TCP") and not found.evidence.count(Signal.REFUSED)
         if found.standing is Standing.DENIED and not forward:
             found.standing, found.because = Standing.INFERRED, because
-        elif found.standing is Standing.UNANSWERED and not (forward and key.protocol != "TCP"):
-            if not found.evidence.count(Signal.REFUSED):
-                found.standing, found.because = Standing.INITIATED, "opened and answered"
+        elif found.standing is Standing.UNANSWERED and alive:
+            found.standing, found.because = Standing.INITIATED, "opened and answered"
 
     def _put(self, key: EdgeKey, port: int, standing: Standing, evidence: Evidence, because: str) -> None:
         known = self.settled.get((key, port))

@@ -92,7 +92,7 @@ def _at_waypoint(
     """
     namespace, _, name = service.partition("/")
     known = inventory.service(namespace, name)
-    item = inventory.workload((workload.namespace, workload.kind, workload.name)) if workload.known else None
+    item = inventory.workload(workload.object_key)
     ports: dict[int, int] = {}
     for port in known.ports if known is not None else ():
         for target, number in inventory.target_ports(known, port.protocol, port.port) if known is not None else ():

@@ -266,16 +266,12 @@ class _Resolver:
             services = [service] if service is not None else []
         for service in services:
             for item, number in self.inventory.target_ports(service, pattern.protocol, pattern.port):
-                workload = self.workloads.named(item.namespace, item.name)
-                if workload is not None:
-                    found.append((workload, number, f"{service.namespace}/{service.name}"))
+                found.append((self.workloads.of_object(item), number, f"{service.namespace}/{service.name}"))
             if (
                 endpoint.kind == "service" and not found
             ):  # an upstream address is a pod's: the port is the pod's already
                 for item in self.inventory.backends(service):
-                    workload = self.workloads.named(item.namespace, item.name)
-                    if workload is not None:
-                        found.append((workload, pattern.port, f"{service.namespace}/{service.name}"))
+                    found.append((self.workloads.of_object(item), pattern.port, f"{service.namespace}/{service.name}"))
         if not found and endpoint.kind == "service":
             workload = self.workloads.named(endpoint.namespace, endpoint.workload)
             if workload is not None:

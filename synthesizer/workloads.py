@@ -16,7 +16,7 @@ import msgspec
 
 from collector.endpoints import Endpoint, Labels, valid_object_name, workload_of_pod
 from collector.patterns import Patterns, Sighting
-from synthesizer.inventory import Inventory, WorkloadObject
+from synthesizer.inventory import Inventory, Key, WorkloadObject
 
 # Labels that say what something is, best first; any other stable label comes after, by key.
 PREFERRED_KEYS = (
@@ -53,6 +53,7 @@ class Workload(msgspec.Struct, eq=False):
     also_selects: tuple[str, ...] = ()
     observed: frozenset[str] = frozenset()
     known: bool = False  # from the inventory
+    object_key: Key = ("", "", "")  # of the inventory's object, whose name another kind may share
     policy_name: str = ""  # what its policies are called, unique in the namespace
     pods: tuple[str, ...] = ()
 
@@ -89,6 +90,10 @@ class Workloads:
         """The workload of that name; the first cluster's when there are several."""
         return next((w for w in self.all if w.namespace == namespace and w.name == name), None)
 
+    def of_object(self, item: WorkloadObject) -> Workload:
+        """The workload of an inventory's object."""
+        return self._objects[item.key]
+
     def of_account(self, namespace: str, account: str) -> list[Workload]:
         """The workloads that run under a service account."""
         return [w for w in self.all if w.namespace == namespace and w.service_account == account]
@@ -99,7 +104,7 @@ class Workloads:
 
     def published(self, workload: Workload) -> frozenset[tuple[str, int]]:
         """The (protocol, pod port) pairs at which a LoadBalancer, NodePort or external address reaches a workload."""
-        item = self.inventory.workload((workload.namespace, workload.kind, workload.name)) if workload.known else None
+        item = self.inventory.workload(workload.object_key)
         return self.inventory.published_ports(item) if item is not None else frozenset()
 
     # -- who is there ---------------------------------------------------------------------------------------------
@@ -118,6 +123,7 @@ class Workloads:
                 mesh=self.inventory.mesh_of(item.namespace, item),
                 ports=frozenset(ports | set(self.inventory.service_target_ports(item))),
                 known=True,
+                object_key=item.key,
                 pods=item.pods,
             )
             self._objects[item.namespace, item.kind, item.name] = workload
@@ -376,7 +382,7 @@ def _choose(here: list[Workload], cluster: str, inventory: Inventory) -> None:
     for position, workload in enumerate(here):
         if workload.cluster != cluster or not workload.labels or workload.host_network:
             continue
-        own = inventory.selector_of(workload.namespace, workload.kind, workload.name) if workload.known else ()
+        own = inventory.selector_of(*workload.object_key)
         selector = own or smallest_selector(workload.labels, index)
         workload.selector, workload.selectable = selector, True
         picked = _picked(selector, index) & ~(1 << position)

@@ -312,7 +312,7 @@ def churn_free(outcome: Outcome) -> None:
                 assert is_stable(key) or key == "kubernetes.io/metadata.name"
                 assert valid_label(key, value)
     for workload in outcome.result.workloads:
-        own = outcome.inventory.selector_of(workload.namespace, workload.kind, workload.name) if workload.known else ()
+        own = outcome.inventory.selector_of(*workload.object_key)
         if own and workload.selectable:
             assert workload.selector == own
         assert set(workload.selector) <= set(workload.labels) or own

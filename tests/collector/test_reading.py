@@ -210,6 +210,8 @@ def test_sixteen_mebibytes_of_garbage_cost_one_record(ends: bytes, tmp_path: Pat
 
 def test_a_record_over_endless_lines_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "RECORD", 1000)
+    records = reading._records(iter([(1, b"{"), *((number, b'  "a": {') for number in range(2, 5000))]))
+    assert len(next(records)[1]) < 1200
     found = read([capture(tmp_path, LINES[0] + b"\n{\n" + b' "a":\n' * 500 + LINES[1] + b"\n" + LINES[2])])
     assert flows(found) == 3
     assert found.bad_lines > 0

@@ -6,6 +6,7 @@ import pytest
 
 from collector.direction import Standing
 from collector.flow import Signal
+from synthesizer.workloads import Workload
 from tests.synthesizer.objects import deployment, node, service
 from tests.synthesizer.traffic import End, Traffic, at, drawn, place, shown
 
@@ -55,6 +56,19 @@ def test_before_and_after_translation_are_one_line() -> None:
 def test_a_service_address_whose_backends_are_unknown_is_unresolved_never_outside(port: int) -> None:
     bare = service("api", {"app": "gone"}, {"port": 80}, clusterIP="10.96.0.9")
     assert to(at("10.96.0.9"), port, bare) == [("shop/web", "unresolved 10.96.0.9", port)]
+
+
+def test_a_service_leads_to_the_kind_that_it_selects_where_two_kinds_share_a_name() -> None:
+    objects = [
+        deployment("api", {"app": "api", "role": "web"}),
+        deployment("api", {"app": "api", "role": "store"}, kind="StatefulSet"),
+        service("store", {"role": "store"}, {"port": 80, "targetPort": 8080}, clusterIP="10.96.0.9"),
+    ]
+    traffic = Traffic()
+    traffic.talk(traffic.pod("shop/web"), at("10.96.0.9"), 80)
+    (line,) = drawn(traffic, *objects)
+    assert isinstance(line.destination, Workload)
+    assert (line.destination.kind, line.port) == ("StatefulSet", 8080)
 
 
 # -- addresses ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.endpoints import UNSTABLE_KEYS, Labels, is_stable
-from synthesizer.workloads import PREFERRED_KEYS, smallest_selector
+from synthesizer.inventory import parse
+from synthesizer.workloads import PREFERRED_KEYS, Workloads, smallest_selector
 from tests.synthesizer.objects import deployment, pod, service
 from tests.synthesizer.traffic import Traffic, at, drawn, shown, workloads
 
@@ -211,6 +212,19 @@ def test_pods_of_a_name_with_nothing_in_common_are_not_one_workload() -> None:
     found = workloads(traffic)
     assert len(found) == 2
     assert {w.selector for w in found.values()} == {(("app", "one"),), (("app", "two"),)}
+
+
+def test_kinds_that_share_a_name_keep_their_own_selectors_and_published_ports() -> None:
+    web = deployment("api", {"app": "api", "role": "web"}, selector={"role": "web"})
+    store = deployment(
+        "api", {"app": "api", "role": "store"}, selector={"app": "api", "role": "store"}, kind="StatefulSet"
+    )
+    balanced = service("api", {"role": "store"}, {"port": 80, "targetPort": 8080}, type="LoadBalancer")
+    found = Workloads(Traffic().patterns, parse([web, store, balanced]))
+    assert {(w.kind, w.selector, found.published(w)) for w in found} == {
+        ("Deployment", (("role", "web"),), frozenset()),
+        ("StatefulSet", (("app", "api"), ("role", "store")), frozenset({("TCP", 8080)})),
+    }
 
 
 # -- names ----------------------------------------------------------------------------------------------------------
