@@ -131,6 +131,15 @@ def test_accepted_the_port_is_open_to_any_caller() -> None:
     assert items(result, "plaintext-caller") == []
 
 
+def test_a_plaintext_caller_is_not_named_by_its_service_account_which_no_proxy_could_see() -> None:
+    traffic = called("GET /items")
+    old = traffic.pod("shop/old", service_account="old")
+    traffic.talk(old, traffic.pod("shop/api"), 9000, mtls=False, origin="istio-json")
+    result = made(traffic, options=SIDECAR)
+    assert not any("old" in principal for rule in rules(result) for principal in rule["from"])
+    assert items(result, "plaintext-caller")
+
+
 def test_a_plaintext_http_caller_is_let_in_by_method_and_path() -> None:
     traffic = called("GET /items")
     traffic.call(traffic.pod("shop/prometheus"), traffic.pod("shop/api"), 9102, "GET /metrics", mtls=False)
@@ -156,6 +165,12 @@ def test_one_plaintext_caller_keeps_it_optional_and_is_named() -> None:
     assert STRICT not in paths(result)
     (told,) = items(result, "plaintext")
     assert told.evidence == {"callers": ["shop/old"]}
+
+
+def test_a_caller_that_used_both_keeps_it_optional() -> None:
+    traffic = called("GET /")
+    traffic.call(traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 8080, "GET /", mtls=False)
+    assert STRICT not in paths(made(traffic, options=SIDECAR))
 
 
 def test_flows_that_cannot_tell_are_no_mutual_tls() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,14 +11,21 @@ from hypothesis import strategies as st
 from synthesizer.intent import BlockPeer
 from synthesizer.rules.external import BUDGET, EXACT, NOT_INTERNET, blocks, internet, is_internet
 
-V4 = st.ip_addresses(v=4)
-V6 = st.ip_addresses(v=6)
-# Clustered as those of one cloud service are, so that prefixes are worth it.
-NEAR = st.integers(0, 700).map(lambda n: ipaddress.IPv4Address(0x08080000 + n))
-NEAR_V6 = st.integers(0, 700).map(lambda n: ipaddress.IPv6Address((0x20010DB8 << 96) + n))
-PRIVATE = st.integers(0, 700).map(lambda n: ipaddress.IPv4Address(0x0A000000 + n))
-ADDRESSES = st.lists(V4 | V6 | NEAR | NEAR_V6 | PRIVATE, max_size=400, unique=True).map(
-    lambda found: [str(address) for address in found]
+
+def crowd(seed: int, count: int, span: int) -> list[str]:
+    """Addresses of a few services: some dense, some scattered, some private, in both families."""
+    random = Random(seed)
+    bases = (0x08080000, 0x2E000000, 0x0A000000, 0xC0A80000, 0xA9FE0000)
+    v4 = [ipaddress.IPv4Address(random.choice(bases) + random.randrange(span)) for _ in range(count)]
+    v6 = [
+        ipaddress.IPv6Address((random.choice((0x20010DB8, 0xFD000000)) << 96) + random.randrange(span))
+        for _ in range(count // 2)
+    ]
+    return sorted({str(address) for address in (*v4, *v6)})
+
+
+ADDRESSES = st.builds(
+    crowd, st.integers(0, 1 << 30), st.integers(0, 300), st.sampled_from((64, 256, 1024, 4096, 65_536))
 )
 
 
