@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from collector.direction import Standing
 from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise, templates
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
@@ -329,7 +330,9 @@ def _namespaces(
         inbound = [
             d.line
             for d in decided.decisions
-            if d.fate is Fate.POLICY
+            # A caller that is held for review counts too: nobody decided yet that it may be cut off.
+            if d.fate in (Fate.POLICY, Fate.HELD)
+            and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
             and isinstance(d.line.destination, Workload)
             and d.line.destination.namespace == namespace
             and d.line.protocol == "TCP"

@@ -167,7 +167,8 @@ def decode(line: bytes) -> Line:
 
     Raises msgspec.MsgspecError when it is none of them.
     """
-    line = _RUNTIME_PREFIX.sub(b"", line, count=1)
+    if line[:1] != b"{":
+        line = _RUNTIME_PREFIX.sub(b"", line, count=1)
     record = _line(line)
     if record.flow is None and record.lost_events is None and record.node_status is None:
         keys = set(_keys(line))

@@ -167,6 +167,15 @@ def test_one_plaintext_caller_keeps_it_optional_and_is_named() -> None:
     assert told.evidence == {"callers": ["shop/old"]}
 
 
+def test_a_plaintext_caller_that_is_held_for_review_keeps_it_optional_too() -> None:
+    """Nobody decided yet that it may be cut off, and STRICT would do just that."""
+    traffic = called("GET /")
+    traffic.talk(at(""), traffic.pod("shop/api"), 9000, mtls=False, origin="istio-json")
+    result = made(traffic, options=SIDECAR)
+    assert items(result, "unresolved"), "the case needs a caller that is held"
+    assert STRICT not in paths(result)
+
+
 def test_a_caller_that_used_both_keeps_it_optional() -> None:
     traffic = called("GET /")
     traffic.call(traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 8080, "GET /", mtls=False)
