@@ -4,8 +4,9 @@ Two phases. `first_look` decides from one record alone, in the fold. What it lea
 `settle` decides it at the end, when all listening ports are known: declared ones, ports at which certain connections
 were answered, the same conversation seen the other way round, and last the ephemeral range.
 
-Invariant: a record never yields a pattern at an ephemeral destination port unless that port is known to listen, or the
-initiator's own SYN names it; what cannot be settled keeps `Standing.OPEN` and never becomes a rule.
+Invariant: a record never yields a pattern at an ephemeral destination port unless that port is known to listen, the
+initiator's own SYN names it, or several openers' ports meet there; what cannot be settled keeps `Standing.OPEN` and
+never becomes a rule.
 
 Real captures need this: replies are marked as new connections (cilium#47913, #35535), marked as requests at a
 connection's end (retina#1417), or not marked at all (drops and traces without conntrack information).
@@ -208,7 +209,7 @@ class _Settlement:
         elif says_new and says_reply:
             forward, because = None, ""
         else:
-            forward, because = self._by_ports(edge, sport, dport)
+            forward, because = self._by_ports(key, edge, sport, dport)
             if forward is not None and ((says_new and not forward) or (says_reply and forward)):
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
@@ -226,7 +227,7 @@ class _Settlement:
         """The other direction of this very conversation has been settled already."""
         return (EdgeKey(key.destination, key.source, key.protocol), sport) in self.settled and dport >= EPHEMERAL
 
-    def _by_ports(self, edge: Edge, sport: int, dport: int) -> tuple[bool | None, str]:
+    def _by_ports(self, key: EdgeKey, edge: Edge, sport: int, dport: int) -> tuple[bool | None, str]:
         if not sport:
             return None, ""
         if (sport >= EPHEMERAL) != (dport >= EPHEMERAL):
@@ -237,9 +238,14 @@ class _Settlement:
         dports = {d for s, d in edge.open.kept if s == sport}
         if len(sports) >= SPREAD and len(dports) == 1:
             return True, "many source ports speak to this one"
-        if len(dports) >= SPREAD and len(sports) == 1:
-            return False, "this one port speaks to many"
+        if len(dports) >= SPREAD and len(sports) == 1 and self._spoken_to(key, sport, dport):
+            return False, "this one port speaks to many, and they to it"
         return None, ""
+
+    def _spoken_to(self, key: EdgeKey, sport: int, dport: int) -> bool:
+        """Whether packets came the other way too: a server is asked, a search from one port (traceroute) is not."""
+        other = self.patterns.edges.get(EdgeKey(key.destination, key.source, key.protocol))
+        return other is not None and (dport, sport) in other.open.kept
 
     def _conclude(self, key: EdgeKey, own: int, port: int, evidence: Evidence, because: str, signal: Signal) -> None:
         """Add an open record's evidence to the pattern that it belongs to after all; `own` is the opener's port."""

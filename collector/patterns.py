@@ -147,7 +147,9 @@ class Evidence:
             for signal, _, point in [name.partition(":")]
             if signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
         ]
-        return max(seen, default=1 if self.signals else 0) if not self.lowest else max(2, 0, *seen)
+        if self.lowest:
+            return max([2, *seen])
+        return max(seen, default=1 if self.signals else 0)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Evidence) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)

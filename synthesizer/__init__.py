@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from collector.errors import RenderError
 from collector.patterns import Patterns
 from synthesizer import outputs
 from synthesizer.access import access_intents
@@ -53,6 +54,8 @@ def synthesize(
     manifests += [
         kustomization.manifest(namespace, manifests, renderer) for namespace in sorted({m.namespace for m in manifests})
     ]
+    if len({manifest.path for manifest in manifests}) < len(manifests):
+        raise RenderError("two policies would be written to one file", where="synthesis", hint="report this as a bug")
     review = {item.id: item for item in (*decided.review, *network.review, *access.review)}
     return Synthesis(
         sorted(manifests, key=lambda m: m.path),

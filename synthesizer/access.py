@@ -59,16 +59,28 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
         called = [d for d in calls.get(key, ()) if d.line.protocol == "TCP" and d.line.port not in PROXY_PORTS]
         named = [d for d in called if not _held_plaintext(workload, d, options, layer.review)]
         if called:
-            layer.intents.append(AccessIntent(_target(workload), _accesses(workload, named, options, layer.review)))
+            layer.intents += _dealt(_target(workload), _accesses(workload, named, options, layer.review))
     for (service, key), called in sorted(behind.items()):
         if key in members:
-            layer.intents.append(_at_waypoint(service, members[key], called, inventory, options, layer.review))
+            layer.intents += _at_waypoint(service, members[key], called, inventory, options, layer.review)
     _namespaces(layer, members, workloads, decided, options)
     return layer
 
 
 def _target(workload: Workload) -> Target:
     return Target(workload.namespace, workload.policy_name, workload.selector)
+
+
+def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
+    """One intent, or several where Istio takes no more rules in one: ALLOW policies of a target add up.
+
+    The further ones are named `<name>.2` and so on: a workload may well be called `<name>-2`.
+    """
+    parts = [accesses[start : start + MAX_RULES] for start in range(0, len(accesses), MAX_RULES)] or [accesses]
+    names = [target.name, *(f"{target.name}.{number}" for number in range(2, len(parts) + 1))]
+    return [
+        AccessIntent(msgspec.structs.replace(target, name=name), part) for name, part in zip(names, parts, strict=True)
+    ]
 
 
 def _has_waypoint(service: str, inventory: Inventory) -> bool:
@@ -85,7 +97,7 @@ def _at_waypoint(
     inventory: Inventory,
     options: Options,
     review: list[ReviewItem],
-) -> AccessIntent:
+) -> list[AccessIntent]:
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
     Its listeners are those of the Service; whether `ports` means the Service's port or the pod's there is not
@@ -105,7 +117,7 @@ def _at_waypoint(
         )
         for access in _accesses(workload, called, options, review)
     )
-    return AccessIntent(Target(namespace, f"{name}-waypoint", service=name), accesses)
+    return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
 
 
 def _unselectable(workload: Workload) -> ReviewItem:
@@ -134,7 +146,7 @@ def _accesses(
     for port, here in sorted(by_port.items()):
         web = [decision for decision in here if reads_http(decision.line, options)]
         for decision in here:
-            if decision not in web:
+            if not reads_http(decision.line, options):
                 found.append(Access(_cause(decision.line), callers(decision.line, options), (port,)))
         found += _http(workload, port, web, options, review)
     return _grouped(found)

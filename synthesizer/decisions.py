@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from collector.direction import Standing
+from collector.errors import SourceError
 from collector.paths import Request
 from collector.patterns import Evidence
 from synthesizer import rules
@@ -128,25 +129,21 @@ def _subject(line: Line, kind: str) -> tuple[str, ...]:
 
 def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
     line, held = members[0]
-    ends = sorted({_name(member.destination) for member, _ in members})
+    ends = sorted({str(member.destination) for member, _ in members})
     ports = sorted({(member.protocol, member.port) for member, _ in members})
     shown = ", ".join(f"{protocol} {port}" for protocol, port in ports[:8]) + (
         f" and {len(ports) - 8} more" if len(ports) > 8 else ""
     )
     targets = ", ".join(ends[:5]) + (f" and {len(ends) - 5} more" if len(ends) > 5 else "")
-    sources = sorted({_name(member.source) for member, _ in members})
+    sources = sorted({str(member.source) for member, _ in members})
     who = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
     evidence = Evidence()
     for joined in {id(member.evidence): member.evidence for member, _ in members}.values():
         evidence.merge(joined)
-    subject = _name(line.source) if isinstance(line.source, Workload) else _name(line.destination)
+    subject = str(line.source) if isinstance(line.source, Workload) else str(line.destination)
     return ReviewItem(
         name, held.kind, subject, f"{who} → {targets} at {shown}", held.why, held.acceptable, summary(evidence)
     )
-
-
-def _name(party: Party) -> str:
-    return str(party)
 
 
 def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:
@@ -154,8 +151,10 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
     found: dict[tuple[str, str, int], list[Decision]] = {}
     for decision in decisions:
         line = decision.line
-        outside = isinstance(line.destination, Outside) and line.destination.place is Place.EXTERNAL
-        if decision.fate is Fate.POLICY and outside and line.evidence.destinations.saturated:
+        if decision.fate is not Fate.POLICY or not isinstance(line.destination, Outside):
+            continue
+        outside = line.destination.place is Place.EXTERNAL and external.is_internet(line.destination.address)
+        if outside and line.evidence.destinations.saturated:
             found.setdefault((party_key(line.source), line.protocol, line.port), []).append(decision)
     added: list[Decision] = []
     for (source, protocol, port), group in sorted(found.items()):
@@ -164,22 +163,19 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
         for decision in group:
             decision.fate, decision.review = Fate.HELD, name
         if name in options.accepted:
-            everywhere = Outside(Place.EXTERNAL, "", "the internet at large")
-            added.append(
-                Decision(
-                    Line(line.source, everywhere, protocol, port, line.standing, line.evidence, line.records),
-                    Fate.POLICY,
-                    Cause.ACCEPTED,
-                )
-            )
+            families = {":" in d.line.destination.address for d in group if isinstance(d.line.destination, Outside)}
+            for network in ("::/0" if six else "0.0.0.0/0" for six in sorted(families)):
+                everywhere = Outside(Place.EXTERNAL, network, "the internet at large")
+                whole = Line(line.source, everywhere, protocol, port, line.standing, line.evidence, line.records)
+                added.append(Decision(whole, Fate.POLICY, Cause.ACCEPTED))
             continue
         count = line.evidence.destinations.estimate()
         review.append(
             ReviewItem(
                 name,
                 "internet-egress",
-                _name(line.source),
-                f"{_name(line.source)} talks to the internet at large on {protocol} {port}: about {count} addresses",
+                str(line.source),
+                f"{line.source!s} talks to the internet at large on {protocol} {port}: about {count} addresses",
                 "too many addresses to list; accepting allows every internet address on this port",
                 True,
                 summary(line.evidence),
@@ -189,8 +185,6 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
 
 
 def _declared_line(source: str, destination: str, protocol: str, port: int, number: int, workloads: Workloads) -> Line:
-    from collector.errors import SourceError
-
     def party(text: str) -> Party:
         namespace, slash, name = text.partition("/")
         workload = workloads.named(namespace, name) if slash else None
@@ -213,8 +207,11 @@ def _declared_line(source: str, destination: str, protocol: str, port: int, numb
     return Line(*ends, protocol, port, Standing.INITIATED, Evidence(), 0, "declared")
 
 
-def block_of(address: str) -> tuple[BlockPeer, ...]:
-    """The block of one outside address or declared CIDR; the internet for ""."""
-    if not address:
-        return external.internet((4,))
+def blocks_of(address: str, cause: Cause) -> tuple[BlockPeer, ...]:
+    """The blocks of one outside address or declared CIDR.
+
+    A whole family accepted after an observation is the internet, without what is not; declared, it is all of it.
+    """
+    if cause is Cause.ACCEPTED and address in ("0.0.0.0/0", "::/0"):
+        return external.internet((6 if ":" in address else 4,))
     return (BlockPeer(str(ipaddress.ip_network(address, strict=False))),)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from synthesizer.callers import in_mesh
-from synthesizer.decisions import Decision, Decisions, Fate, block_of
+from synthesizer.decisions import Decision, Decisions, Fate, blocks_of
 from synthesizer.intent import (
     BlockPeer,
     Cause,
@@ -118,13 +118,13 @@ class _Permissions:
             if destination.place is Place.EXTERNAL and destination.address and cause is Cause.OBSERVED:
                 self._outside.setdefault((source.key, port), set()).add(destination.address)
             elif not self._asks_resolver(decision):
-                for block in block_of(destination.address):
+                for block in blocks_of(destination.address, cause):
                     _grant(self.egress, source, block, port, cause)
         elif isinstance(destination, Workload) and isinstance(source, Outside):
             if cause is Cause.INTERNET:
                 self._internet.setdefault((destination.key, port), []).append(line)
             else:
-                for block in block_of(source.address):
+                for block in blocks_of(source.address, cause):
                     _grant(self.ingress, destination, block, port, cause)
 
     def _asks_resolver(self, decision: Decision) -> bool:

@@ -94,10 +94,6 @@ class Workloads:
         """The workload of an inventory's object."""
         return self._objects[item.key]
 
-    def of_account(self, namespace: str, account: str) -> list[Workload]:
-        """The workloads that run under a service account."""
-        return [w for w in self.all if w.namespace == namespace and w.service_account == account]
-
     def declares(self, workload: Workload, protocol: str, port: int) -> bool:
         """Whether the inventory, a Service, or Hubble's named ports declare this port at a workload."""
         return (protocol, port) in workload.ports

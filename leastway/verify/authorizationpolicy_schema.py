@@ -26,7 +26,6 @@ SOURCE_FIELDS = (
     "trustDomains",
 )
 OPERATION_FIELDS = ("hosts", "ports", "methods", "paths")
-HTTP_FIELDS = frozenset({"requestPrincipals", "remoteIpBlocks", "hosts", "methods", "paths"})
 KEYS = frozenset(
     {
         "source.ip",

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from leastway.verify.networkpolicy_schema import Block
 
-SPACE = {4: 1 << 32, 6: 1 << 128}
 Span = tuple[int, int]  # first and last address
 
 

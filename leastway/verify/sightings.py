@@ -15,7 +15,6 @@ from leastway.verify.replay import Observed
 from leastway.verify.world import address
 
 PortKey = tuple[str, int]
-FAMILIES = ("", "v4", "v6")
 
 
 class Sightings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 
 from synthesizer.intent import BlockPeer, Peer, PodPeer, Port
-from synthesizer.lines import Line, Outside, Place
+from synthesizer.lines import Line, Place
 from synthesizer.workloads import Workload
 
 _RESOLVER_LABELS = frozenset(
@@ -52,8 +52,3 @@ def permissions(resolvers: set[Resolver]) -> set[tuple[Peer, Port]]:
     """What a namespace needs so that names resolve; kube-dns when nobody was seen asking."""
     chosen = resolvers or {(KUBE_DNS, 53)}
     return {(peer, Port(protocol, port)) for peer, port in chosen for protocol in ("TCP", "UDP")}
-
-
-def is_local_cache(party: Workload | Outside) -> bool:
-    """Whether a party is NodeLocal DNSCache on its link-local address."""
-    return isinstance(party, Outside) and party.place is Place.LINK_LOCAL

@@ -283,6 +283,14 @@ def test_both_ports_ephemeral_and_one_is_where_many_meet(s: Scene, web: End, api
     assert told(s) == {"web → api:50051 TCP": INFERRED}
 
 
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_a_search_from_one_ephemeral_port_is_no_server_there(s: Scene, web: End, api: End, protocol: str) -> None:
+    """A traceroute or a scan with a fixed source port speaks to many ports, and nobody speaks back."""
+    for port in range(33434, 33440):
+        s.packet(api, web, 45000, port, protocol=protocol, flags="ACK" if protocol == "TCP" else None, reply=None)
+    assert set(told(s).values()) == {OPEN}
+
+
 def test_both_ports_ephemeral_and_few_connections(s: Scene, web: End, api: End) -> None:
     unmarked(s, web, api, 50051, [41000, 41001])
     assert set(told(s).values()) == {OPEN}

@@ -148,6 +148,23 @@ def test_a_plaintext_http_caller_is_let_in_by_method_and_path() -> None:
     )
 
 
+def test_more_rules_than_istio_takes_are_dealt_into_several_policies() -> None:
+    """AuthorizationPolicy takes 512 rules; ALLOW policies of one workload add up."""
+    traffic = Traffic()
+    for number in range(600):
+        caller = traffic.proxied(f"shop/w{number}", f"a{number}")
+        traffic.call(caller, traffic.pod("shop/api"), 8080, f"GET /of-{'abcdefghij'[number % 10]}{number // 10}")
+    traffic.call(traffic.proxied("shop/w0", "a0"), traffic.pod("shop/api-2"), 8080, "GET /")
+    result = made(traffic, options=SIDECAR)
+    ours = [path for path in paths(result) if path.startswith("shop/authorizationpolicy-api")]
+    assert len(set(ours)) == len(ours), "two policies in one file"
+    ours.remove("shop/authorizationpolicy-api-2.yaml")  # a workload of that name
+    sizes = [len(document(result, path)["rules"]) for path in ours]
+    assert len(ours) == 2
+    assert max(sizes) <= 512
+    assert sum(sizes) == 600
+
+
 # -- whole namespaces -----------------------------------------------------------------------------------------------
 
 STRICT = "shop/peerauthentication-default.yaml"

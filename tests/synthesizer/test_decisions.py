@@ -139,11 +139,45 @@ def test_accepted_the_internet_is_allowed_without_the_private_ranges() -> None:
     assert rule["ports"] == [{"protocol": "TCP", "port": 443}]
 
 
+def test_accepted_the_internet_is_that_of_the_families_seen() -> None:
+    traffic = Traffic()
+    web = traffic.pod("shop/web")
+    for number in range(PARTIES + 100):
+        traffic.talk(web, at(f"2600:9000::{number:x}"), 443)
+    (asked,) = items(made(traffic), "internet-egress")
+    result = made(traffic, options=Options(accepted=frozenset({asked.id})))
+    (rule,) = document(result, "shop/networkpolicy-web.yaml")["egress"]
+    assert [peer["ipBlock"]["cidr"] for peer in rule["to"]] == ["::/0"]
+
+
+def test_a_private_address_beside_the_internet_keeps_its_own_rule() -> None:
+    """The database on premises is one address, and has nothing to do with the question."""
+    traffic = crawler()
+    kept = [f"10.77.{n}.5" for n in range(40)]
+    for address in kept:
+        traffic.talk(traffic.pod("shop/web"), at(address), 443)
+    (rule,) = document(made(traffic), "shop/networkpolicy-web.yaml")["egress"]
+    blocks = {peer["ipBlock"]["cidr"] for peer in rule["to"]}
+    assert blocks
+    assert blocks <= {f"{address}/32" for address in kept}
+
+
 # -- declaring ------------------------------------------------------------------------------------------------------
 
 
 def declare(*wanted: Declared) -> Options:
     return Options(declared=wanted)
+
+
+def test_what_is_declared_is_taken_literally() -> None:
+    """Whoever writes 0.0.0.0/0 means all of it; only an accepted observation is narrowed to the internet."""
+    wanted = Declared(source="shop/web", destination="0.0.0.0/0", port=8443)
+    (rule,) = [
+        r
+        for r in document(made(talking(), options=declare(wanted)), "shop/networkpolicy-web.yaml")["egress"]
+        if r["ports"] == [{"protocol": "TCP", "port": 8443}]
+    ]
+    assert rule["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0"}}]
 
 
 def talking() -> Traffic:
