@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from collector.patterns import Patterns
-from collector.sources import hubble_json
+from collector.sources import hubble_json, hubble_records
 from tests.simulator.bench import flows
 
 REPEATS = 3
@@ -75,7 +75,7 @@ def _fold(capture: Path) -> None:
 
 
 def _typed(capture: Path) -> None:
-    decode = msgspec.json.Decoder(hubble_json.Line).decode  # the fold's own types and nothing else
+    decode = msgspec.json.Decoder(hubble_records.Line).decode  # the fold's own types and nothing else
     with capture.open("rb") as lines:
         for line in lines:
             decode(line)

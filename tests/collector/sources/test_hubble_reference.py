@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.sketch import Tally
-from collector.sources import hubble_json
+from collector.sources import hubble_counter, hubble_json
 from tests.collector import reference
 from tests.collector.sources.entries import folded
 from tests.collector.sources.flows import ACK, API, FORMS, REQUEST, RESPONSE, SYN, SYN_ACK, WEB, Json, back, flow
@@ -169,7 +169,7 @@ def test_agrees_with_the_reference_on_changed_records(lines: list[bytes]) -> Non
 def test_splitting_a_capture_and_flushing_early_change_nothing(lines: list[bytes], cut: int, batch: int) -> None:
     whole, _ = folded(hubble_json, *lines)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hubble_json, "BATCH", batch)
+        patch.setattr(hubble_counter, "BATCH", batch)
         later, _ = folded(hubble_json, *reversed(lines[cut:]))
         earlier, _ = folded(hubble_json, *lines[:cut])
     later.merge(earlier)

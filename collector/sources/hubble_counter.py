@@ -1,0 +1,287 @@
+"""Hubble flows → patterns, for the file reader and the live client alike.
+
+Invariant: nothing is counted twice over. A flow that was met before in the same hour costs one dictionary update; the
+counts are handed to `Patterns` in batches, which changes nothing in the result (see `Patterns.merge`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from collector.direction import first_look
+from collector.flow import Flow, Signal
+from collector.patterns import Edge, EdgeKey, Patterns, seconds, socket_name
+from collector.sources.hubble_endpoints import Parties, Party
+from collector.sources.hubble_records import Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
+from collector.urls import path_of
+
+ORIGIN = "hubble"
+BATCH = 1 << 16  # distinct counters held before they are handed over
+_POLICY_DROPS = {"POLICY_DENIED", "POLICY_DENY", "AUTH_REQUIRED"}
+_POLICY_DROP_NUMBERS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQUIRED"}
+POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)
+_PASSED = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
+_NOWHERE = Addresses()
+# flow.TraceObservationPoint and the two sides of a policy verdict; anything else is no point.
+_POINTS = frozenset(
+    {"TO_PROXY", "TO_HOST", "TO_STACK", "TO_OVERLAY", "TO_ENDPOINT", "TO_NETWORK", "TO_CRYPTO"}
+    | {"FROM_ENDPOINT", "FROM_PROXY", "FROM_HOST", "FROM_STACK", "FROM_OVERLAY", "FROM_NETWORK", "FROM_CRYPTO"}
+    | {"verdict EGRESS", "verdict INGRESS"}
+)
+_VERDICTS = {"ERROR", "TRACED", "TRANSLATED", "VERDICT_UNKNOWN"}
+
+_layer7 = msgspec.json.Decoder(Layer7 | None).decode
+
+
+class _Count:
+    """Equal records, counted: how many, the first and last time, the smallest id, the opener's extreme ports."""
+
+    __slots__ = ("first", "flow_id", "highest", "last", "lowest", "records")
+
+    def __init__(self, time: str, flow_id: str, port: int) -> None:
+        self.records = 1
+        self.first = self.last = time
+        self.flow_id = flow_id
+        self.lowest = self.highest = port
+
+
+# (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
+_Key = tuple[Party, Party, str, int, str, int, str, str, str]
+
+
+class FlowCounter:
+    """Counts Hubble flows; `flush` must be called before the patterns are read.
+
+    Used by the file reader and by the live gRPC client alike.
+    """
+
+    def __init__(self, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self.parties = Parties(patterns)
+        self.counts: dict[_Key, _Count] = {}
+        self.names: dict[tuple[Party, Party, str, int, str, int], set[str]] = {}
+        self.replies = 0
+
+    def count(self, flow: HubbleFlow) -> None:
+        """Count one flow."""
+        l4 = flow.l4
+        protocol, ports = ("TCP", l4.TCP) if l4 is not None and l4.TCP is not None else _transport(l4)
+        if ports is None:
+            self._skip(protocol)
+            return
+        sport, dport = ports.source_port or 0, ports.destination_port or 0
+        if not (0 < dport < 65536 and 0 <= sport < 65536):
+            self._skip("no port")
+            return
+        if flow.verdict not in _PASSED or flow.Type == "SOCK":
+            self._not_passed(flow, protocol, ports)
+            return
+        reply = flow.is_reply if flow.is_reply is not None else (True if flow.reply else None)
+        first_packet = flow.event_type is not None and flow.event_type.type == POLICY_VERDICT
+        swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, first_packet)
+        message = _message(flow.l7) if len(flow.l7) else None
+        if message is not None:  # the proxy knows best whether it passed on a request or a response
+            swapped = message.type == "RESPONSE"
+        if swapped and not sport:
+            self._skip("no port")
+            return
+        ip = flow.IP or _NOWHERE
+        near = self.parties.of(flow.source, ip.source or "", not swapped)
+        far = self.parties.of(flow.destination, ip.destination or "", swapped)
+        if swapped:
+            near, far, sport, dport = far, near, dport, sport
+            self.replies += 1
+        outcome = request = ""
+        if message is not None:
+            signal, outcome, request = _request(message)
+            name = f"{signal}:l7"
+        else:
+            name = _signal_name(flow, signal, reply, first_packet)
+        source_port = sport if signal == "open" else 0
+        time = flow.time or ""
+        flow_id = flow.uuid or time
+        hour = time[:13] if time[-1:] == "Z" else time  # only UTC times are in order as text
+        key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
+        known = self.counts.get(key)
+        if known is None:
+            self.counts[key] = _Count(time, flow_id, sport)
+            if len(self.counts) >= BATCH:
+                self.flush()
+        else:
+            known.records += 1
+            if time < known.first:
+                known.first = time
+            elif time > known.last:
+                known.last = time
+            if flow_id and (flow_id < known.flow_id or not known.flow_id):
+                known.flow_id = flow_id
+            if sport < known.lowest:
+                known.lowest = sport
+            elif sport > known.highest:
+                known.highest = sport
+        if flow.destination_names and not swapped:
+            counted_as = name.partition(":")[0]
+            self.names.setdefault((near, far, protocol, dport, counted_as, source_port), set()).update(
+                flow.destination_names[:8]
+            )
+
+    def event(self, record: Line) -> None:
+        """Count an event that is no flow: lost events, node status, agent and debug events."""
+        quality = self.patterns.quality
+        if record.lost_events is not None:
+            try:
+                lost = max(1, int(record.lost_events.num_events_lost))
+            except ValueError:
+                lost = 1
+            quality.lost.add(f"{record.node_name or 'unknown node'} {record.lost_events.source}", lost)
+        elif record.node_status is not None:
+            for node in record.node_status.node_names or [record.node_name or "unknown node"]:
+                quality.nodes.add(f"{record.node_status.state_change} {node}", 1)
+        else:
+            quality.skipped.add("agent or debug event", 1)
+
+    def flush(self) -> None:
+        """Hand the counts over to the patterns."""
+        patterns = self.patterns
+        edges: dict[tuple[int, int, str], Edge] = {}
+        seen: dict[Party, int] = {}
+        total, earliest, latest = 0, 0, 0
+        for (near, far, protocol, port, name, sport, _, outcome, request), count in self.counts.items():
+            ends = (id(near.endpoint), id(far.endpoint), protocol)
+            edge = edges.get(ends)
+            if edge is None:
+                edge = edges[ends] = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
+            records = count.records
+            evidence = edge.evidence(port, name.partition(":")[0], sport)
+            name = name.removesuffix(":")
+            evidence.signal(name, records)
+            evidence.sample(name, count.flow_id)
+            begin, end = seconds(count.first), seconds(count.last)
+            evidence.span(begin, end)
+            if not sport:  # while it is open which end opened it, there is no opener to name
+                evidence.sockets(_socket(near, count.lowest), _socket(near, count.highest))
+            evidence.hours.add(begin // 3600, records)
+            evidence.sources.add(near.party, records)
+            evidence.destinations.add(far.party, records)
+            if request:
+                getattr(evidence, outcome).add(request, records)
+            if near.local:
+                evidence.sides.add("source")
+            if far.local:
+                evidence.sides.add("destination")
+            seen[near] = seen.get(near, 0) + records
+            seen[far] = seen.get(far, 0) + records
+            total += records
+            if begin and (begin < earliest or not earliest):
+                earliest = begin
+            if end > latest:
+                latest = end
+        for (near, far, protocol, port, signal, sport), names in self.names.items():
+            edge = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
+            evidence = edge.evidence(port, signal, sport)
+            for host in names:
+                evidence.names.add(host[:253].rstrip("."), 1)
+        for party, records in seen.items():
+            self.parties.sight(party, records)
+        if total:
+            patterns.quality.saw(ORIGIN, earliest, total)
+            patterns.quality.saw(ORIGIN, latest, 0)
+        patterns.quality.replies += self.replies
+        self.replies = 0
+        self.counts.clear()
+        self.names.clear()
+        self.parties.forget()
+
+    def _skip(self, reason: str) -> None:
+        self.patterns.quality.skipped.add(reason, 1)
+
+    def _not_passed(self, flow: HubbleFlow, protocol: str, ports: Ports) -> None:
+        if flow.verdict == "DROPPED":
+            self._dropped(flow, protocol, ports)
+        elif flow.verdict in _PASSED:
+            self._skip("socket translation")
+        else:
+            self._skip(f"verdict {flow.verdict}" if flow.verdict in _VERDICTS else "no verdict")
+
+    def _dropped(self, flow: HubbleFlow, protocol: str, ports: Ports) -> None:
+        """A drop by policy is a denied connection; any other drop says nothing about intent."""
+        number = flow.drop_reason or (flow.event_type.sub_type if flow.event_type is not None else 0) or 0
+        reason = flow.drop_reason_desc or _POLICY_DROP_NUMBERS.get(number, "")
+        if reason not in _POLICY_DROPS and (reason or number):
+            self._skip("dropped, not by policy")
+            return
+        port = ports.destination_port or 0
+        swapped, _ = first_look(protocol, ports.flags, ports.source_port or 0, port, flow.is_reply, False)
+        if swapped:
+            self._skip("dropped reply")
+            return
+        ip = flow.IP or _NOWHERE
+        near = self.parties.of(flow.source, ip.source or "", True)
+        far = self.parties.of(flow.destination, ip.destination or "", False)
+        self.patterns.add(
+            Flow(
+                near.endpoint,
+                far.endpoint,
+                protocol,
+                port,
+                Signal.DENIED,
+                flow.time or "",
+                near.pod,
+                far.pod,
+                near.address,
+                far.address,
+                socket=_socket(near, ports.source_port or 0),
+                reason=reason or "no reason given",
+                flow_id=flow.uuid or "",
+                origin=ORIGIN,
+            )
+        )
+
+
+def _socket(opener: Party, port: int) -> str:
+    """The connection's name, see `Flow.socket`."""
+    return socket_name(opener.party, port) if port else ""
+
+
+def _transport(l4: Layer4 | None) -> tuple[str, Ports | None]:
+    """The transport protocol and its ports; without ports, why this is no connection."""
+    if l4 is None:
+        return "no layer 4", None
+    if l4.TCP is not None:
+        return "TCP", l4.TCP
+    if l4.UDP is not None:
+        return "UDP", l4.UDP
+    if l4.SCTP is not None:
+        return "SCTP", l4.SCTP
+    return ("ICMP" if len(l4.ICMPv4) or len(l4.ICMPv6) else "no layer 4"), None
+
+
+def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet: bool) -> str:
+    """A signal's name in `Evidence.signals`: with the observation point, or what the record claims to be."""
+    if signal == "open":
+        return "open:unknown" if reply is None else "open:reply" if reply else "open:new"
+    if flow.verdict == "AUDIT":
+        return "audited"
+    if signal in ("opened", "carried"):
+        # Each side gives a verdict of its own on the first packet.
+        point = f"verdict {flow.traffic_direction}" if first_packet else flow.trace_observation_point
+        return f"{signal}:{point if point in _POINTS else ''}"
+    return signal
+
+
+def _message(raw: msgspec.Raw) -> Layer7 | None:
+    """The request or response in a proxy's record; None when it is neither, or null."""
+    message = _layer7(raw)
+    return message if message is not None and message.type in ("REQUEST", "RESPONSE") else None
+
+
+def _request(message: Layer7) -> tuple[str, str, str]:
+    """A proxy's record: the signal that it gives, the `Evidence` field that counts its request, and the request."""
+    answered = message.type == "RESPONSE"
+    signal = "answered" if answered else "opened"
+    http = message.http or Http()
+    path = path_of(http.url or "")
+    if not (http.method or path):
+        return signal, "", ""
+    outcome = "asked" if not answered else "rejected" if (http.code or 0) >= 400 else "requests"
+    return signal, outcome, f"{http.method or ''} {path}"

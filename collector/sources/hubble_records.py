@@ -1,0 +1,104 @@
+"""The part of Hubble's flow records that is read, as the decoder fills it.
+
+Invariant: only the fields declared here cost anything; a record's two endpoints stay raw bytes, for whoever knows them
+already need not parse them again.
+
+Facts: the field names are Cilium's API (api/v1/flow, api/v1/observer) in protojson form with proto names; enums are
+names, zero values are absent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class TCPFlags(msgspec.Struct):
+    SYN: bool | None = False
+    ACK: bool | None = False
+    RST: bool | None = False
+
+
+class Ports(msgspec.Struct):
+    source_port: int | None = 0
+    destination_port: int | None = 0
+    flags: TCPFlags | None = None
+
+
+class Layer4(msgspec.Struct):
+    TCP: Ports | None = None
+    UDP: Ports | None = None
+    SCTP: Ports | None = None
+    ICMPv4: msgspec.Raw = msgspec.Raw(b"")
+    ICMPv6: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Addresses(msgspec.Struct):
+    source: str | None = ""
+    destination: str | None = ""
+
+
+class EventType(msgspec.Struct):
+    type: int | None = 0
+    sub_type: int | None = 0
+
+
+class HubbleFlow(msgspec.Struct):
+    """The fields of flow.Flow that are read; everything else is skipped by the decoder.
+
+    A null stands for the default, as protojson has it.
+    """
+
+    time: str | None = ""
+    verdict: str | None = ""
+    drop_reason: int | None = 0
+    drop_reason_desc: str | None = ""
+    IP: Addresses | None = None
+    l4: Layer4 | None = None
+    source: msgspec.Raw = msgspec.Raw(b"")
+    destination: msgspec.Raw = msgspec.Raw(b"")
+    Type: str | None = ""
+    traffic_direction: str | None = ""
+    destination_names: list[str] | None = None
+    l7: msgspec.Raw = msgspec.Raw(b"")  # Raw takes no None: absent is empty, null is b"null"
+    reply: bool | None = None
+    is_reply: bool | None = None
+    event_type: EventType | None = None
+    trace_observation_point: str | None = ""
+    uuid: str | None = ""
+
+
+class LostEvents(msgspec.Struct):
+    source: str = "UNKNOWN_LOST_EVENT_SOURCE"
+    num_events_lost: str | int = 0
+
+
+class NodeStatus(msgspec.Struct):
+    state_change: str = "UNKNOWN_NODE_STATE"
+    node_names: list[str] | None = None
+
+
+class Line(msgspec.Struct):
+    """observer.GetFlowsResponse or ExportEvent."""
+
+    flow: HubbleFlow | None = None
+    lost_events: LostEvents | None = None
+    node_status: NodeStatus | None = None
+    agent_event: msgspec.Raw = msgspec.Raw(b"")
+    debug_event: msgspec.Raw = msgspec.Raw(b"")
+    node_name: str | None = ""
+
+
+class Http(msgspec.Struct):
+    code: int | None = 0
+    method: str | None = ""
+    url: str | None = ""
+
+
+class Dns(msgspec.Struct):
+    query: str = ""
+
+
+class Layer7(msgspec.Struct):
+    type: str | None = ""
+    http: Http | None = None
+    dns: Dns | None = None
