@@ -7,8 +7,9 @@ part stays if some connection has no other way left.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import product
+from typing import NamedTuple
 
 from leastway.verify.authorizationpolicy import Place, compiled
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Fields
@@ -17,36 +18,54 @@ from leastway.verify.identity import Request, field_matches, value_matches
 from leastway.verify.judge import Judge
 from leastway.verify.mesh import HBONE
 from leastway.verify.networkpolicy import port_matches
-from leastway.verify.networkpolicy_schema import NetworkPolicy, Rule
 from leastway.verify.replay import Observed, question
+from leastway.verify.rule_index import Candidate, RuleIndex
 from leastway.verify.verdict import End, all_of
 from leastway.verify.world import Subject
 
-Part = tuple[str, str, int, str]  # policy title, direction, rule index, what of the rule ("" = the rule itself)
-Way = frozenset[Part]  # parts that together let one connection through one gate
 WAYS = 64  # ways through one gate that are followed for one connection
 VALUES = ("principals", "namespaces", "serviceAccounts", "ports", "methods", "paths", "hosts")
+
+
+class Part(NamedTuple):
+    """A rule of a policy, or one value in it. `kind` is "" for the rule itself, "peer", "port" or the field's name."""
+
+    policy: str  # its title
+    side: str  # ingress, egress or allow
+    rule: int
+    kind: str = ""
+    entry: int = 0  # of a rule's sources or operations
+    position: int = 0  # of the value among its likes
+
+
+Way = frozenset[Part]  # parts that together let one connection through one gate
 
 
 def redundant_parts(judge: Judge, observed: Iterable[Observed]) -> list[dict[str, str]]:
     """Parts that can be removed: `policy`, `rule` (`egress rule 0`), `part` (text) and `kind` (rule, peer, port,
     principal, method, path, ...), sorted. Existing policies are not questioned."""
-    gates = _gates(judge, observed)
     parts = _all_parts(judge)
+    needed: set[Part] = set()
+    choices: list[set[Way]] = []  # gates with several ways through
+    for gate in _gates(judge, observed):
+        if len(gate) == 1:
+            needed.update(*gate)
+        else:
+            choices.append(gate)
     using: dict[Part, list[int]] = defaultdict(list)
-    for number, gate in enumerate(gates):
+    for number, gate in enumerate(choices):
         for part in {part for way in gate for part in way}:
             using[part].append(number)
     gone: set[Part] = set()
-    for part in sorted(parts, key=lambda p: (p in using, p[3] != "", _order(p))):
-        rule = (*part[:3], "")
-        if rule in gone:
+    for part in sorted(parts.keys() - needed, key=lambda p: (p in using, p.kind != "", p)):
+        if Part(*part[:3]) in gone:
             continue
-        if all(any(part not in way for way in gates[number]) for number in using.get(part, ())):
+        if all(any(part not in way for way in choices[number]) for number in using.get(part, ())):
             gone.add(part)
             for number in using.get(part, ()):
-                gates[number] = {way for way in gates[number] if part not in way}
-    kept = [part for part in gone if part[3] == "" or (*part[:3], "") not in gone]
+                choices[number] = {way for way in choices[number] if part not in way}
+    kept = [part for part in gone if not part.kind or Part(*part[:3]) not in gone]
+    found = [(part.policy, part.side, part.rule, _shown(part, parts[part])) for part in kept]
     return [
         {
             "policy": title,
@@ -54,24 +73,25 @@ def redundant_parts(judge: Judge, observed: Iterable[Observed]) -> list[dict[str
             "part": text or f"{side} rule {i}",
             "kind": text.partition(" ")[0] or "rule",
         }
-        for title, side, i, text in sorted(kept, key=_order)
+        for title, side, i, text in sorted(found)
     ]
 
 
-def _order(part: Part) -> tuple[str, str, int, str]:
-    return part
+def _shown(part: Part, value: object) -> str:
+    return f"{part.kind} {value}" + (f" (entry {part.entry})" if part.entry else "") if part.kind else ""
 
 
-def _all_parts(judge: Judge) -> set[Part]:
-    parts: set[Part] = set()
+def _all_parts(judge: Judge) -> dict[Part, object]:
+    """Every part that may be questioned, and what it says."""
+    parts: dict[Part, object] = {}
     for policy in judge.policies.network:
+        title = policy.title
         for side in ("ingress", "egress"):
             for i, rule in enumerate(policy.rules(side) or ()) if not policy.existing else ():
-                parts.add((policy.title, side, i, ""))
-                if rule.peers is not None and len(rule.peers) > 1:
-                    parts |= {(policy.title, side, i, f"peer {peer}") for peer in rule.peers}
-                if rule.ports is not None and len(rule.ports) > 1:
-                    parts |= {(policy.title, side, i, f"port {port}") for port in rule.ports}
+                parts[Part(title, side, i)] = ""
+                for kind, values in (("peer", rule.peers), ("port", rule.ports)):
+                    if values is not None and len(values) > 1:
+                        parts.update((Part(title, side, i, kind, 0, at), value) for at, value in enumerate(values))
     if judge.mesh.mode == "none":
         return parts
     for access in judge.policies.authorization:
@@ -81,89 +101,91 @@ def _all_parts(judge: Judge) -> set[Part]:
     return parts
 
 
-def _granted_parts(policy: AuthorizationPolicy, i: int, rule: AuthorizationRule) -> set[Part]:
-    parts = {(policy.title, "allow", i, "")}
+def _granted_parts(policy: AuthorizationPolicy, i: int, rule: AuthorizationRule) -> dict[Part, object]:
+    parts: dict[Part, object] = {Part(policy.title, "allow", i): ""}
     for entries in (rule.sources, rule.operations):
         for e, entry in enumerate(entries or ()):
             for field in entry:
                 if not field.negated and field.name in VALUES and (len(field.values) > 1 or len(entries or ()) > 1):
-                    parts |= {(policy.title, "allow", i, _value(field.name, e, value)) for value in field.values}
+                    kind = field.name.removesuffix("s")
+                    parts.update((Part(policy.title, "allow", i, kind, e, at), v) for at, v in enumerate(field.values))
     return parts
 
 
-def _value(name: str, entry: int, value: str) -> str:
-    return f"{name.removesuffix('s')} {value}" + (f" (entry {entry})" if entry else "")
-
-
-def _gates(judge: Judge, observed: Iterable[Observed]) -> list[set[Way]]:
+def _gates(judge: Judge, observed: Iterable[Observed]) -> Iterator[set[Way]]:
     """For every distinct connection and every side that restricts it, the ways through."""
-    gates: list[set[Way]] = []
-    seen: set[Observed] = set()
+    connections: set[tuple[object, ...]] = set()
+    requests: set[Observed] = set()
     for item in observed:
-        if item.held or item in seen:
+        if item.held:
             continue
-        seen.add(item)
         try:
             source = judge.end(item.source, item.source_address)
             destination = judge.end(item.destination, item.destination_address)
         except PolicyError:
             continue
-        port = item.port
-        if (
-            judge.mesh.mode == "ambient"
-            and judge.mesh.meshed(source.subject)
-            and judge.mesh.meshed(destination.subject)
-        ):
-            port = HBONE if item.protocol == "TCP" else port
-        for side, own, peer in (("egress", source, destination), ("ingress", destination, source)):
-            if own.subject is not None and not own.subject.host_network:
-                policies = judge.network.isolating(own.subject, side)
-                ways = {
-                    way
-                    for policy in policies
-                    for way in _network_ways(judge, policy, side, peer, destination, item.protocol, port)
-                }
-                if ways:
-                    gates.append(ways)
         subject = destination.subject
-        if item.protocol == "TCP" and subject is not None and judge.mesh.meshed(subject):
+        connection = (source, destination, item.protocol, item.port)
+        if connection not in connections:
+            connections.add(connection)
+            yield from _network_gates(judge, *connection)
+        if item.protocol == "TCP" and subject is not None and judge.mesh.meshed(subject) and item not in requests:
+            requests.add(item)
             ways = _granted_ways(judge, item, source, destination, subject)
             if ways:
-                gates.append(ways)
-    return gates
+                yield ways
 
 
-def _network_ways(
-    judge: Judge, policy: NetworkPolicy, side: str, peer: End, destination: End, protocol: str, port: int
-) -> set[Way]:
-    ways: set[Way] = set()
-    for i, rule in enumerate(policy.rules(side) or ()):
-        ways |= _rule_ways(judge, policy, side, i, rule, peer, destination, protocol, port)
-    return ways
+def _network_gates(judge: Judge, source: End, destination: End, protocol: str, port: int) -> Iterator[set[Way]]:
+    if (
+        protocol == "TCP"
+        and judge.mesh.mode == "ambient"
+        and judge.mesh.meshed(source.subject)
+        and judge.mesh.meshed(destination.subject)
+    ):
+        port = HBONE
+    for side, own, peer in (("egress", source, destination), ("ingress", destination, source)):
+        if own.subject is None or own.subject.host_network:
+            continue
+        ways = {
+            way
+            for index in judge.network.isolating(own.subject, side)
+            for candidate in index.near(peer)
+            for way in _rule_ways(judge, index, side, candidate, peer, destination, protocol, port)
+        }
+        if ways:
+            yield ways
 
 
 def _rule_ways(
     judge: Judge,
-    policy: NetworkPolicy,
+    index: RuleIndex,
     side: str,
-    i: int,
-    rule: Rule,
+    candidate: Candidate,
     peer: End,
     destination: End,
     protocol: str,
     port: int,
-) -> set[Way]:
-    whole = (policy.title, side, i, "")
-    peers: list[Part | None] = [None]
-    if rule.peers is not None:
-        found = [p for p in rule.peers if judge.network.peer_matches(p, policy.namespace, peer)]
-        peers = [(policy.title, side, i, f"peer {p}") for p in found]
+) -> list[Way]:
+    title, i, rule = index.title, candidate.number, candidate.rule
     ports: list[Part | None] = [None]
     if rule.ports is not None:
         ports = [
-            (policy.title, side, i, f"port {p}") for p in rule.ports if port_matches(p, destination, protocol, port)
+            Part(title, side, i, "port", 0, at)
+            for at, entry in enumerate(rule.ports)
+            if port_matches(entry, destination, protocol, port)
         ]
-    return {frozenset(part for part in (whole, a, b) if part is not None) for a, b in product(peers, ports)}
+        if not ports:
+            return []
+    peers: list[Part | None] = [None]
+    if rule.peers is not None and candidate.peers is not None:
+        peers = [
+            Part(title, side, i, "peer", 0, at)
+            for at in candidate.peers
+            if judge.network.peer_matches(rule.peers[at], index.policy.namespace, peer)
+        ]
+    whole = Part(title, side, i)
+    return [frozenset(part for part in (whole, a, b) if part is not None) for a, b in product(peers, ports)]
 
 
 def _granted_ways(judge: Judge, item: Observed, source: End, destination: End, subject: Subject) -> set[Way]:
@@ -183,7 +205,7 @@ def _granted_ways(judge: Judge, item: Observed, source: End, destination: End, s
                 continue
             sources = _entry_ways(effective.sources, request, policy, i)
             operations = _entry_ways(effective.operations, request, policy, i)
-            whole: Part = (policy.title, "allow", i, "")
+            whole = Part(policy.title, "allow", i)
             ways |= {a | b | {whole} for a, b in list(product(sources, operations))[:WAYS]}
     return ways
 
@@ -199,10 +221,13 @@ def _entry_ways(entries: tuple[Fields, ...] | None, request: Request, policy: Au
         choices = []
         for field in entry:
             if not field.negated and field.name in VALUES:
+                kind = field.name.removesuffix("s")
                 fitting = [
-                    v for v in field.values if value_matches(field.name, v, request, policy.namespace) is not False
+                    Part(policy.title, "allow", i, kind, e, at)
+                    for at, value in enumerate(field.values)
+                    if value_matches(field.name, value, request, policy.namespace) is not False
                 ]
-                choices.append([(policy.title, "allow", i, _value(field.name, e, v)) for v in fitting[:WAYS]])
+                choices.append(fitting[:WAYS])
         for chosen in product(*choices):
             ways.append(frozenset(chosen))
             if len(ways) >= WAYS:

@@ -21,6 +21,7 @@ from leastway.verify.networkpolicy_schema import (
     is_network_policy,
     read_network_policy,
 )
+from leastway.verify.rule_index import UNRESOLVED, Candidate, RuleIndex, known_addresses
 from leastway.verify.verdict import End, Tri, Verdict, all_of, any_of
 from leastway.verify.world import Subject, World, address
 
@@ -29,8 +30,6 @@ __all__ = ["CNIS", "NetworkPolicies", "NetworkPolicy", "is_network_policy", "rea
 Cni = Literal["generic", "cilium", "calico"]
 CNIS: tuple[Cni, ...] = ("generic", "cilium", "calico")
 LAYER = "networkpolicy"
-# Entities whose pods exist but are not known by label yet: a selector may or may not match them.
-_UNRESOLVED = frozenset({"init", "unmanaged", "unknown", "health"})
 
 
 class NetworkPolicies:
@@ -48,18 +47,26 @@ class NetworkPolicies:
                 self._by_label[(policy.namespace, *policy.selector.pairs[0])].append(policy)
             else:
                 self._by_namespace[policy.namespace].append(policy)
-        self._isolating: dict[tuple[Subject, str], tuple[NetworkPolicy, ...]] = {}
+        self._isolating: dict[tuple[Subject, str], tuple[RuleIndex, ...]] = {}
+        self._indexed: dict[tuple[int, str], RuleIndex] = {}
 
-    def isolating(self, subject: Subject, direction: str) -> tuple[NetworkPolicy, ...]:
-        """The policies that select a subject and isolate it for `ingress` or `egress`, sorted."""
+    def isolating(self, subject: Subject, direction: str) -> tuple[RuleIndex, ...]:
+        """The policies that select a subject and isolate it for `ingress` or `egress`, sorted, with their rules."""
         known = self._isolating.get((subject, direction))
         if known is None:
             near = list(self._by_namespace.get(subject.namespace, ()))
             for pair in subject.labels.items():
                 near += self._by_label.get((subject.namespace, *pair), ())
             found = [p for p in near if p.rules(direction) is not None and p.selector.matches(subject.labels)]
-            known = tuple(sorted(found, key=lambda p: p.name))
+            known = tuple(self._index(policy, direction) for policy in sorted(found, key=lambda p: p.name))
             self._isolating[subject, direction] = known
+        return known
+
+    def _index(self, policy: NetworkPolicy, direction: str) -> RuleIndex:
+        key = (id(policy), direction)  # `policies` keeps them alive; comparing whole policies would cost more
+        known = self._indexed.get(key)
+        if known is None:
+            known = self._indexed[key] = RuleIndex(policy, direction)
         return known
 
     def verdict(self, source: End, destination: End, protocol: str, port: int) -> Verdict:
@@ -106,21 +113,25 @@ class NetworkPolicies:
         policies = self.isolating(own, direction)
         if not policies:
             return Verdict("allow", f"no policy isolates {own.ref} for {direction}")
-        names = tuple(policy.title for policy in policies)
+        names = tuple(index.title for index in policies)
         if direction == "ingress" and _own_node(own, peer):
             return Verdict("allow", f"{peer.shown} is the own node of {own.ref}, which is always let in", LAYER)
         if protocol not in PROTOCOLS:
             why = f"NetworkPolicy does not define what happens to {protocol} of a pod isolated for {direction}"
             return Verdict("undefined", f"{why} (by {_list(names)})", LAYER, direction, names)
         unknown = ""
-        for policy in policies:
-            for i, rule in enumerate(policy.rules(direction) or ()):
-                matched = self.matches(rule, policy.namespace, peer, destination, protocol, port, pods_only)
+        for index in policies:
+            namespace = index.policy.namespace
+            for candidate in index.near(peer):
+                matched = self.matches(candidate, namespace, peer, destination, protocol, port, pods_only)
+                if matched is False:
+                    continue
+                shown = f"{index.title} {direction} rule {candidate.number}"
                 if matched:
-                    return Verdict("allow", f"{policy.title} {direction} rule {i}", LAYER, direction)
-                if matched is None and not unknown:
-                    unknown = f"whether {policy.title} {direction} rule {i} matches depends on what is not known of "
-                    unknown += self._unknown(rule, policy.namespace, peer, destination, pods_only)
+                    return Verdict("allow", shown, LAYER, direction)
+                if not unknown:
+                    unknown = f"whether {shown} matches depends on what is not known of "
+                    unknown += self._unknown(candidate.rule, namespace, peer, destination, pods_only)
         if not unknown and self._maybe_own_node(direction, own, peer):
             unknown = f"{peer.shown} may be the own node of {own.ref}, whose traffic no policy is sure to stop"
         if unknown:
@@ -131,15 +142,22 @@ class NetworkPolicies:
         return Verdict("deny", because, LAYER, direction, names)
 
     def matches(
-        self, rule: Rule, namespace: str, peer: End, destination: End, protocol: str, port: int, pods_only: bool = True
+        self,
+        candidate: Candidate,
+        namespace: str,
+        peer: End,
+        destination: End,
+        protocol: str,
+        port: int,
+        pods_only: bool = True,
     ) -> Tri:
         """Does a rule of a policy in `namespace` match this peer and port?"""
-        return all_of(
-            (
-                self.admits_port(rule, destination, protocol, port, pods_only),
-                self.admits_peer(rule, namespace, peer, pods_only),
-            )
-        )
+        rule = candidate.rule
+        ports = self.admits_port(rule, destination, protocol, port, pods_only)
+        if ports is False or rule.peers is None or candidate.peers is None:
+            return ports
+        named = any_of(self.peer_matches(rule.peers[at], namespace, peer, pods_only) for at in candidate.peers)
+        return all_of((ports, named))
 
     def admits_peer(self, rule: Rule, namespace: str, peer: End, pods_only: bool = True) -> Tri:
         """The peer half of `matches`."""
@@ -159,7 +177,7 @@ class NetworkPolicies:
         if isinstance(candidate, Block):
             return self._in_block(candidate, peer)
         if subject is None:
-            return None if peer.entity in _UNRESOLVED else False
+            return None if peer.entity in UNRESOLVED else False
         if subject.host_network and pods_only:
             return False
         if candidate.namespaces is None:
@@ -177,8 +195,7 @@ class NetworkPolicies:
             return block_contains(block, peer.address)
         if peer.subject is None:
             return None
-        ips = peer.subject.ips or ((peer.subject.node_ip,) if peer.subject.host_network else ())
-        found = {block_contains(block, ip) for text in ips if (ip := address(text)) is not None}
+        found = {block_contains(block, ip) for ip in known_addresses(peer)}
         return found.pop() if len(found) == 1 else None
 
     def _maybe_own_node(self, direction: str, own: Subject, peer: End) -> bool:

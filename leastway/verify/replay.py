@@ -172,8 +172,8 @@ def nearest_rule(judge: Judge, verdict: Verdict, source: End, destination: End, 
     own, peer = (source, destination) if verdict.direction == "egress" else (destination, source)
     if verdict.layer != "networkpolicy" or own.subject is None:
         return ""
-    for policy in judge.network.isolating(own.subject, verdict.direction):
-        found = _half_matching(judge, policy, verdict.direction, peer, destination, item)
+    for index in judge.network.isolating(own.subject, verdict.direction):
+        found = _half_matching(judge, index.policy, verdict.direction, peer, destination, item)
         if found:
             return found
     return ""

@@ -1,0 +1,100 @@
+"""The rules of one policy and direction, found by the peer that they may name.
+
+Invariant: a peer entry that `near` leaves out certainly does not match, whatever is unknown; so whoever asks only what
+it returns decides as if every entry had been asked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from leastway.verify.networkpolicy_schema import Block, NetworkPolicy, Peer, Rule
+from leastway.verify.verdict import End
+from leastway.verify.world import Address, address
+
+# Entities whose pods exist but are not known by label yet: a selector may or may not match them.
+UNRESOLVED = frozenset({"init", "unmanaged", "unknown", "health"})
+
+
+class Candidate(NamedTuple):
+    """A rule and those of its peer entries, as positions in it, that may name the peer; None if it names no peers and
+    so admits everyone."""
+
+    number: int
+    rule: Rule
+    peers: tuple[int, ...] | None
+
+
+Place = tuple[int, int]  # of a peer entry: the rule's number, the entry's position in it
+
+
+class RuleIndex:
+    """One policy's `ingress` or `egress` rules."""
+
+    def __init__(self, policy: NetworkPolicy, direction: str) -> None:
+        self.policy = policy
+        self.title = policy.title
+        self.rules = policy.rules(direction) or ()
+        self._open: list[int] = []  # rules without a peer list
+        self._labelled: dict[tuple[str, str], list[Place]] = defaultdict(list)  # by one pair of the pod selector
+        self._unlabelled: list[Place] = []
+        self._single: dict[Address, list[Place]] = defaultdict(list)  # blocks of one address
+        self._ranges: list[Place] = []
+        for number, rule in enumerate(self.rules):
+            if rule.peers is None:
+                self._open.append(number)
+            for position, peer in enumerate(rule.peers or ()):
+                self._list(peer, (number, position))
+
+    def _list(self, peer: Peer, place: Place) -> None:
+        if isinstance(peer, Block):
+            network = peer.network
+            if network.prefixlen == network.max_prefixlen:
+                self._single[network.network_address].append(place)
+            else:
+                self._ranges.append(place)
+        elif peer.pods.pairs:
+            self._labelled[peer.pods.pairs[0]].append(place)
+        else:
+            self._unlabelled.append(place)
+
+    def near(self, peer: End) -> list[Candidate]:
+        """The rules that may name this peer, in their order."""
+        by_rule: dict[int, list[int]] = {}
+        for number, position in sorted({*self._pods(peer), *self._blocks(peer)}):
+            by_rule.setdefault(number, []).append(position)
+        found = [Candidate(number, self.rules[number], tuple(at)) for number, at in by_rule.items()]
+        if self._open:
+            found += [Candidate(number, self.rules[number], None) for number in self._open]
+            found.sort(key=lambda candidate: candidate.number)
+        return found
+
+    def _pods(self, peer: End) -> Iterable[Place]:
+        if peer.subject is None:
+            if peer.entity not in UNRESOLVED:
+                return []
+            return [place for places in self._labelled.values() for place in places] + self._unlabelled
+        found = list(self._unlabelled)
+        for pair in peer.subject.labels.items():
+            found += self._labelled.get(pair, ())
+        return found
+
+    def _blocks(self, peer: End) -> Iterable[Place]:
+        addresses = [peer.address] if peer.address is not None else known_addresses(peer)
+        if not addresses:
+            return [place for places in self._single.values() for place in places] + self._ranges
+        found = list(self._ranges)
+        for one in addresses:
+            found += self._single.get(one, ())
+        return found
+
+
+def known_addresses(peer: End) -> list[Address]:
+    """Every address that a peer without a particular one may have; none if that is not known."""
+    subject = peer.subject
+    if subject is None:
+        return []
+    texts = subject.ips or ((subject.node_ip,) if subject.host_network else ())
+    return [found for text in texts if (found := address(text)) is not None]
