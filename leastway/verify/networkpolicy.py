@@ -7,7 +7,7 @@ every reading gives the same answer.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
@@ -37,7 +37,11 @@ class NetworkPolicies:
     remembered."""
 
     def __init__(self, policies: Iterable[NetworkPolicy], world: World, cni: Cni = "generic") -> None:
-        self.policies = sorted(set(policies), key=lambda p: (p.namespace, p.name, str(p)))
+        found = list(policies)
+        names = Counter((p.namespace, p.name) for p in found)  # of two kinds with one name, the text decides
+        self.policies = sorted(
+            found, key=lambda p: (p.namespace, p.name, str(p) if names[p.namespace, p.name] > 1 else "")
+        )
         self.world = world
         self.cni: Cni = cni
         self._by_label: dict[tuple[str, str, str], list[NetworkPolicy]] = defaultdict(list)

@@ -7,7 +7,6 @@ it returns decides as if every entry had been asked.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from leastway.verify.networkpolicy_schema import Block, NetworkPolicy, Peer, Rule
@@ -63,7 +62,7 @@ class RuleIndex:
     def near(self, peer: End) -> list[Candidate]:
         """The rules that may name this peer, in their order."""
         by_rule: dict[int, list[int]] = {}
-        for number, position in sorted({*self._pods(peer), *self._blocks(peer)}):
+        for number, position in sorted({*self._pods(peer), *self._blocks(peer)}) if self.rules else ():
             by_rule.setdefault(number, []).append(position)
         found = [Candidate(number, self.rules[number], tuple(at)) for number, at in by_rule.items()]
         if self._open:
@@ -71,23 +70,27 @@ class RuleIndex:
             found.sort(key=lambda candidate: candidate.number)
         return found
 
-    def _pods(self, peer: End) -> Iterable[Place]:
+    def _pods(self, peer: End) -> list[Place]:
         if peer.subject is None:
             if peer.entity not in UNRESOLVED:
                 return []
             return [place for places in self._labelled.values() for place in places] + self._unlabelled
         found = list(self._unlabelled)
-        for pair in peer.subject.labels.items():
-            found += self._labelled.get(pair, ())
+        if self._labelled:
+            for pair in peer.subject.labels.items():
+                found += self._labelled.get(pair, ())
         return found
 
-    def _blocks(self, peer: End) -> Iterable[Place]:
+    def _blocks(self, peer: End) -> list[Place]:
+        if not self._single and not self._ranges:
+            return []
         addresses = [peer.address] if peer.address is not None else known_addresses(peer)
         if not addresses:
             return [place for places in self._single.values() for place in places] + self._ranges
         found = list(self._ranges)
-        for one in addresses:
-            found += self._single.get(one, ())
+        if self._single:
+            for one in addresses:
+                found += self._single.get(one, ())
         return found
 
 
