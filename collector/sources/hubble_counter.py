@@ -22,12 +22,20 @@ _POLICY_DROP_NUMBERS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQ
 POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)
 _PASSED = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
 _NOWHERE = Addresses()
-# flow.TraceObservationPoint and the two sides of a policy verdict; anything else is no point.
-_POINTS = frozenset(
-    {"TO_PROXY", "TO_HOST", "TO_STACK", "TO_OVERLAY", "TO_ENDPOINT", "TO_NETWORK", "TO_CRYPTO"}
-    | {"FROM_ENDPOINT", "FROM_PROXY", "FROM_HOST", "FROM_STACK", "FROM_OVERLAY", "FROM_NETWORK", "FROM_CRYPTO"}
-    | {"verdict EGRESS", "verdict INGRESS"}
-)
+# A signal's name in `Evidence.signals`: with the observation point (flow.TraceObservationPoint), or with the side whose
+# policy verdict it is. Anything else is no point.
+_POINTS = {
+    *("TO_PROXY", "TO_HOST", "TO_STACK", "TO_OVERLAY", "TO_ENDPOINT", "TO_NETWORK", "TO_CRYPTO"),
+    *("FROM_ENDPOINT", "FROM_PROXY", "FROM_HOST", "FROM_STACK", "FROM_OVERLAY", "FROM_NETWORK", "FROM_CRYPTO"),
+}
+_NAMES: dict[tuple[str, bool, str | None], str] = {
+    **{(signal, False, point): f"{signal}:{point}" for signal in ("opened", "carried") for point in _POINTS},
+    **{
+        (signal, True, side): f"{signal}:verdict {side}"
+        for signal in ("opened", "carried")
+        for side in ("EGRESS", "INGRESS")
+    },
+}
 _VERDICTS = {"ERROR", "TRACED", "TRANSLATED", "VERDICT_UNKNOWN"}
 
 _layer7 = msgspec.json.Decoder(Layer7 | None).decode
@@ -86,8 +94,8 @@ class FlowCounter:
             self._skip("no port")
             return
         ip = flow.IP or _NOWHERE
-        near = self.parties.of(flow.source, ip.source or "", not swapped)
-        far = self.parties.of(flow.destination, ip.destination or "", swapped)
+        near = self.parties[bytes(flow.source), ip.source][not swapped]
+        far = self.parties[bytes(flow.destination), ip.destination][swapped]
         if swapped:
             near, far, sport, dport = far, near, dport, sport
             self.replies += 1
@@ -153,10 +161,10 @@ class FlowCounter:
                 edge = edges[ends] = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
             records = count.records
             evidence = edge.evidence(port, name.partition(":")[0], sport)
-            name = name.removesuffix(":")
             evidence.signal(name, records)
             evidence.sample(name, count.flow_id)
-            begin, end = seconds(count.first), seconds(count.last)
+            begin = seconds(count.first)
+            end = begin if count.last is count.first else seconds(count.last)
             evidence.span(begin, end)
             if not sport:  # while it is open which end opened it, there is no opener to name
                 evidence.sockets(_socket(near, count.lowest), _socket(near, count.highest))
@@ -216,8 +224,8 @@ class FlowCounter:
             self._skip("dropped reply")
             return
         ip = flow.IP or _NOWHERE
-        near = self.parties.of(flow.source, ip.source or "", True)
-        far = self.parties.of(flow.destination, ip.destination or "", False)
+        near = self.parties[bytes(flow.source), ip.source][True]
+        far = self.parties[bytes(flow.destination), ip.destination][False]
         self.patterns.add(
             Flow(
                 near.endpoint,
@@ -262,11 +270,9 @@ def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet
         return "open:unknown" if reply is None else "open:reply" if reply else "open:new"
     if flow.verdict == "AUDIT":
         return "audited"
-    if signal in ("opened", "carried"):
-        # Each side gives a verdict of its own on the first packet.
-        point = f"verdict {flow.traffic_direction}" if first_packet else flow.trace_observation_point
-        return f"{signal}:{point if point in _POINTS else ''}"
-    return signal
+    # Each side gives a verdict of its own on the first packet.
+    point = flow.traffic_direction if first_packet else flow.trace_observation_point
+    return _NAMES.get((signal, first_packet, point), signal)
 
 
 def _message(raw: msgspec.Raw) -> Layer7 | None:

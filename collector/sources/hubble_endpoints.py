@@ -73,38 +73,32 @@ class Party:
         self.masked: tuple[str, ...] = ()
 
 
-class Parties:
-    """The ends met so far, by their raw bytes, address and role."""
+class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
+    """The ends met so far, by their raw bytes and address: as the responder, and as the opener of a connection (they
+    differ for reserved entities only).
+
+    Looking up one that was not met before parses it; raises msgspec.MsgspecError when its bytes are no endpoint.
+    """
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
-        # By bytes and address: the party as the responder, and as the opener (they differ for reserved entities only).
-        self.known: dict[tuple[bytes, str], tuple[Party, Party]] = {}
         self.endpoints: dict[Endpoint, Endpoint] = {}  # one object for equal endpoints
 
-    def of(self, raw: msgspec.Raw, address: str, opener: bool) -> Party:
-        """The end that these bytes describe, seen at `address`; `opener` tells whether it opened the connection.
-
-        Raises msgspec.MsgspecError when the bytes are no endpoint.
-        """
-        key = (bytes(raw), address)
-        parties = self.known.get(key)
-        if parties is None:
-            parties = self.known[key] = self._meet(raw, address)
-        return parties[opener]
-
-    def _meet(self, raw: msgspec.Raw, address: str) -> tuple[Party, Party]:
-        record = _decode(raw) if len(raw) else None
+    def __missing__(self, met: tuple[bytes, str | None]) -> tuple[Party, Party]:
+        raw, address = met
+        record = _decode(raw) if raw else None
         unlabelled = record is None or not (record.labels or record.identity)
         roles = []
         for opener in (False, True):
-            party = parse(record or HubbleEndpoint(), _address(address), opener)
+            party = parse(record or HubbleEndpoint(), _address(address or ""), opener)
             party.masked = ("labels",) * unlabelled + ("IP",) * (not address)
             party.endpoint = self.endpoints.setdefault(party.endpoint, party.endpoint)
-            if party.endpoint.kind == "pod":
-                return party, party
             roles.append(party)
-        return roles[0], roles[1]
+            if party.endpoint.kind == "pod":
+                roles.append(party)
+                break
+        self[met] = (roles[0], roles[1])
+        return self[met]
 
     def sight(self, party: Party, records: int) -> None:
         """Note what else this record tells of its endpoint."""
@@ -124,8 +118,8 @@ class Parties:
 
     def forget(self) -> None:
         """Keep the cache bounded; called when no count refers to its entries any more."""
-        if len(self.known) > CACHE:
-            self.known.clear()
+        if len(self) > CACHE:
+            self.clear()
             self.endpoints.clear()
 
 

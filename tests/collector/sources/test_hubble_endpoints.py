@@ -248,14 +248,14 @@ def test_digits_that_are_no_numbers_are_left_out(digits: str) -> None:
 # -- the memory of parties -------------------------------------------------------------------------------------------
 
 
-def raw(**fields: Any) -> msgspec.Raw:
-    return msgspec.Raw(json.dumps(fields).encode())
+def raw(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
 
 
 def test_addresses_are_kept_in_their_one_form() -> None:
     parties = Parties(Patterns())
     addresses = {
-        text: parties.of(raw(identity=2), text, False).address
+        text: parties[raw(identity=2), text][False].address
         for text in ("10.0.0.1", "::ffff:10.0.0.1", "2001:DB8:0::1", "nowhere", "", "10.0.0.1/8", "1" * 5000)
     }
     assert list(addresses.values()) == ["10.0.0.1", "10.0.0.1", "2001:db8::1", "", "", "", ""]
@@ -263,22 +263,22 @@ def test_addresses_are_kept_in_their_one_form() -> None:
 
 def test_the_same_bytes_at_another_address_are_another_party() -> None:
     parties = Parties(Patterns())
-    one, two = (parties.of(raw(labels=["reserved:world"]), address, False) for address in ("1.1.1.1", "2.2.2.2"))
+    one, two = (parties[raw(labels=["reserved:world"]), address][False] for address in ("1.1.1.1", "2.2.2.2"))
     assert (one.party, two.party) == ("1.1.1.1", "2.2.2.2")
-    assert parties.of(raw(labels=["reserved:world"]), "1.1.1.1", False) is one
+    assert parties[raw(labels=["reserved:world"]), "1.1.1.1"][False] is one
 
 
 def test_the_same_bytes_in_the_other_role_may_be_another_entity() -> None:
     parties, bytes_ = Parties(Patterns()), raw(labels=["reserved:kube-apiserver", "reserved:host"])
-    assert parties.of(bytes_, "172.18.0.2", True).endpoint == entity("host")
-    assert parties.of(bytes_, "172.18.0.2", False).endpoint == entity("kube-apiserver")
+    assert parties[bytes_, "172.18.0.2"][True].endpoint == entity("host")
+    assert parties[bytes_, "172.18.0.2"][False].endpoint == entity("kube-apiserver")
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"{}"])
 def test_an_end_of_which_nothing_is_told_is_an_address_and_masked(data: bytes) -> None:
     patterns = Patterns()
     parties = Parties(patterns)
-    found = parties.of(msgspec.Raw(data), "", False)
+    found = parties[data, ""][False]
     parties.sight(found, 3)
     assert found.endpoint is ADDRESS
     assert dict(patterns.quality.masked.items()) == {"labels": 3, "IP": 3}
@@ -288,7 +288,7 @@ def test_an_end_of_which_nothing_is_told_is_an_address_and_masked(data: bytes) -
 @pytest.mark.parametrize("data", [b"7", b"[]", b'{"labels":"x"}', b'{"identity":"x"}'])
 def test_what_is_no_endpoint_raises(data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
-        Parties(Patterns()).of(msgspec.Raw(data), "", False)
+        Parties(Patterns())[data, ""]
 
 
 def test_sightings_count_records() -> None:
@@ -296,9 +296,9 @@ def test_sightings_count_records() -> None:
     parties = Parties(patterns)
     labels = ["k8s:app=web", NAMESPACE, "gen:io.cilium.k8s.named-ports=http.TCP.8080"]
     local = raw(ID=1, pod_name="web-0", labels=labels, workloads=[{"name": "web", "kind": "StatefulSet"}])
-    parties.sight(parties.of(local, "10.0.0.1", True), 2)
-    parties.sight(parties.of(raw(identity=1), "172.18.0.2", True), 4)
-    parties.sight(parties.of(raw(identity=1), "", True), 8)
+    parties.sight(parties[local, "10.0.0.1"][True], 2)
+    parties.sight(parties[raw(identity=1), "172.18.0.2"][True], 4)
+    parties.sight(parties[raw(identity=1), ""][True], 8)
     web, host = patterns.sightings[pod((("app", "web"),))], patterns.sightings[entity("host")]
     assert dict(web.pods.items()) == {"web-0|10.0.0.1": 2}
     assert dict(web.owners.items()) == {"StatefulSet/web": 2}
@@ -311,7 +311,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hubble_endpoints, "CACHE", 3)
     parties = Parties(Patterns())
     for number in range(5):
-        parties.of(raw(identity=2), f"10.0.0.{number}", False)
+        parties[raw(identity=2), f"10.0.0.{number}"]
     parties.forget()
-    assert parties.known == {}
+    assert not parties
     assert parties.endpoints == {}
