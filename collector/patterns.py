@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
@@ -33,6 +34,7 @@ OWNERS = 16
 INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
 
 Seconds = int
+K = TypeVar("K", int, tuple[int, int])
 
 
 class EdgeKey(msgspec.Struct, frozen=True, order=True):
@@ -157,8 +159,12 @@ class Evidence:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
-def _merge_evidence(old: Evidence, new: Evidence) -> Evidence:
-    return old.merge(new)
+class _Evidences(BottomK[K, Evidence]):
+    __slots__ = ()
+
+    @staticmethod
+    def combine(old: Evidence, new: Evidence) -> Evidence:
+        return old.merge(new)
 
 
 _SPOKEN = frozenset({Signal.CARRIED.value, Signal.ANSWERED.value, Signal.AUDITED.value})
@@ -170,9 +176,9 @@ class Edge:
     __slots__ = ("knocked", "open", "spoken")
 
     def __init__(self) -> None:
-        self.spoken: BottomK[int, Evidence] = BottomK(PORTS, _merge_evidence)
-        self.knocked: BottomK[int, Evidence] = BottomK(PORTS, _merge_evidence)
-        self.open: BottomK[tuple[int, int], Evidence] = BottomK(OPEN_PAIRS, _merge_evidence)
+        self.spoken: BottomK[int, Evidence] = _Evidences(PORTS)
+        self.knocked: BottomK[int, Evidence] = _Evidences(PORTS)
+        self.open: BottomK[tuple[int, int], Evidence] = _Evidences(OPEN_PAIRS)
 
     def merge(self, other: Edge) -> None:
         """Take in another edge between the same endpoints."""

@@ -11,20 +11,21 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from collector import sources, store
+from collector import parts, sources, store
 from collector.errors import SourceError
+from collector.parts import SHOWN
 from collector.patterns import Patterns
+from collector.records import records
 from collector.unpacking import BUFFER, unpacked
 
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
-RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
-SHOWN = 1000  # bad lines whose position is kept
 
 Progress = Callable[[str, int], None]  # (file, bytes consumed since the last call, as stored on disk)
 
@@ -124,7 +125,7 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
         except (OSError, EOFError) as error:
             broken(error)
             return
-        lines = _records(enumerate(_lines(stream, broken), 1))
+        lines = records(enumerate(_lines(stream, broken), 1))
         head: list[tuple[int, bytes]] = []
         size = 0
         found = None
@@ -136,7 +137,11 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
                 break
         if found is not None:
             reading.formats[name] = found
-            sources.source(found).fold(chain(head, lines), reading.patterns, bad)
+            source = sources.source(found)
+            if isinstance(source, parts.Divisible) and (pieces := parts.parts(name, source)):
+                parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name))
+            else:
+                source.fold(chain(head, lines), reading.patterns, bad)
         elif not head:
             reading.formats.setdefault(name, "empty")
         elif name not in reading.formats:
@@ -190,93 +195,3 @@ class _Counted(io.RawIOBase):
         if self.progress is not None:
             self.progress(self.file_name, len(data))
         return len(data)
-
-
-def _records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Cut a stream of lines into records: a line each, except that a pretty-printed JSON value is one record.
-
-    Comment lines (`#`, `//`) and the brackets and commas of a JSON array around the records are left out.
-    """
-    for number, line in lines:
-        line = line.strip()
-        if line[:1] == b"{" and line[-1:] == b"}":
-            yield number, line
-        elif line[:1] in (b"{", b"["):
-            yield from _whole_values(number, line, lines)
-        elif line and not line.startswith((b"#", b"//")) and line not in (b"]", b",", b"],"):
-            yield number, line[:-1].rstrip() if line[:1] == b"{" and line[-2:] == b"}," else line
-
-
-def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Records that begin on `line` and run over several lines, or share one.
-
-    The bracket of an array is dropped, its members are the records. A line that opens an object at column 0 while
-    another is unfinished starts anew (`_starts_anew`): the unfinished one was broken off.
-    """
-    if line[:1] == b"[":
-        inner = line[1:].lstrip()
-        if inner[:1] not in (b"{", b"", b"]"):
-            yield number, line  # a text log line: [2024-01-01T...]
-            return
-        line = inner
-    parts = [line]
-    depth = _Depth()
-    depth.feed(line)
-    size = len(line)
-    indented = False
-    while depth.open > 0 and size <= RECORD:
-        following = next(lines, None)
-        if following is None:
-            break
-        at, raw = following
-        text = raw.strip()
-        if _starts_anew(raw, text, indented or len(parts) == 1):
-            yield number, b"\n".join(parts)
-            number, parts, depth, size = at, [], _Depth(), 0
-        elif text.startswith((b"#", b"//")):
-            continue
-        indented = bool(parts) and (indented or raw[:1].isspace())
-        parts.append(text)
-        size += len(text)
-        depth.feed(text)
-    whole = b"\n".join(parts).rstrip(b", \t\n")
-    if depth.open < 0:
-        whole = whole.removesuffix(b"]")
-    try:
-        values = msgspec.json.decode(b"[%b]" % whole, type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError):
-        yield number, whole
-        return
-    for value in values:
-        yield number, bytes(value)
-
-
-def _starts_anew(raw: bytes, text: bytes, indented: bool) -> bool:
-    """Whether this line begins a record although the one before it is unfinished.
-
-    Not so in a value that is printed without indentation, where the members of inner lists begin at column 0 as well.
-    """
-    return raw[:1] == b"{" and (indented or (text[:2] == b'{"' and text[-1:] == b"}"))
-
-
-class _Depth:
-    """Counts how many brackets of a JSON text are open, over lines."""
-
-    def __init__(self) -> None:
-        self.open = 0
-        self.in_string = False
-
-    def feed(self, text: bytes) -> None:
-        escaped = False
-        for byte in text:
-            if escaped:
-                escaped = False
-            elif self.in_string:
-                escaped = byte == 0x5C
-                self.in_string = byte != 0x22
-            elif byte == 0x22:
-                self.in_string = True
-            elif byte in b"{[":
-                self.open += 1
-            elif byte in b"}]":
-                self.open -= 1

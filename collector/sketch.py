@@ -7,7 +7,7 @@ value is exact.) Trimming is therefore free to be lazy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -25,15 +25,19 @@ def rank(key: Hashable) -> int:
 
 
 class BottomK(Generic[K, V]):
-    """A map that keeps at most `limit` keys. `combine(old, new)` merges two values of a key and returns them."""
+    """A map that keeps at most `limit` keys. A subclass says how two values of a key combine."""
 
-    __slots__ = ("combine", "kept", "limit", "saturated")
+    __slots__ = ("kept", "limit", "saturated")
 
-    def __init__(self, limit: int, combine: Callable[[V, V], V]) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.combine = combine
         self.kept: dict[K, V] = {}
         self.saturated = False
+
+    @staticmethod
+    def combine(old: V, new: V) -> V:
+        """Two values of one key as one; `old` may be changed and returned."""
+        raise NotImplementedError
 
     def add(self, key: K, value: V) -> None:
         """Merge `value` into the value kept for `key`."""
@@ -92,17 +96,22 @@ class BottomK(Generic[K, V]):
         return self.saturated
 
 
-def _sum(old: int, new: int) -> int:
-    return old + new
-
-
 class Tally(BottomK[K, int]):
     """A bounded count per key."""
 
     __slots__ = ()
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit, _sum)
+    def add(self, key: K, value: int) -> None:
+        """Count `value` more of `key`."""
+        kept = self.kept
+        kept[key] = kept.get(key, 0) + value
+        if len(kept) > 2 * self.limit:
+            self.trim()
+
+    @staticmethod
+    def combine(old: int, new: int) -> int:
+        """The sum."""
+        return old + new
 
 
 class Members(BottomK[K, int]):
@@ -110,5 +119,7 @@ class Members(BottomK[K, int]):
 
     __slots__ = ()
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit, max)
+    @staticmethod
+    def combine(old: int, new: int) -> int:
+        """One."""
+        return max(old, new)

@@ -6,6 +6,8 @@ counts are handed to `Patterns` in batches, which changes nothing in the result 
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from collector.direction import first_look
@@ -46,15 +48,32 @@ class _Count:
 
     __slots__ = ("first", "flow_id", "highest", "last", "lowest", "records")
 
-    def __init__(self, time: str, flow_id: str, port: int) -> None:
-        self.records = 1
-        self.first = self.last = time
+    def __init__(self, first: str, flow_id: str, highest: int, last: str, lowest: int, records: int) -> None:
+        self.first = first
         self.flow_id = flow_id
-        self.lowest = self.highest = port
+        self.highest = highest
+        self.last = last
+        self.lowest = lowest
+        self.records = records
+
+    def merge(self, other: _Count) -> None:
+        """Take in more records of the kind."""
+        self.records += other.records
+        self.first = min(self.first, other.first)
+        self.last = max(self.last, other.last)
+        if other.flow_id and (other.flow_id < self.flow_id or not self.flow_id):
+            self.flow_id = other.flow_id
+        self.lowest = min(self.lowest, other.lowest)
+        self.highest = max(self.highest, other.highest)
 
 
 # (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
 _Key = tuple[Party, Party, str, int, str, int, str, str, str]
+
+# The ends by their bytes, address and role; per key the fields of its `_Count`; host names per key; replies.
+_exported = msgspec.msgpack.Decoder(
+    tuple[list[tuple[tuple[bytes, str | None], int]], list[list[Any]], list[tuple[int, int, list[Any], list[str]]], int]
+).decode
 
 
 class FlowCounter:
@@ -112,7 +131,7 @@ class FlowCounter:
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
         known = self.counts.get(key)
         if known is None:
-            self.counts[key] = _Count(time, flow_id, sport)
+            self.counts[key] = _Count(time, flow_id, sport, time, sport, 1)
             if len(self.counts) >= BATCH:
                 self.flush()
         else:
@@ -148,6 +167,38 @@ class FlowCounter:
         else:
             quality.skipped.add("agent or debug event", 1)
 
+    def export(self) -> bytes:
+        """Everything counted since the last flush, for `absorb` in another process."""
+        roles = {party: (met, role) for met, parties in self.parties.items() for role, party in enumerate(parties)}
+        places: dict[Party, int] = {}
+        counts: list[tuple[object, ...]] = []
+        for (near, far, *rest), count in self.counts.items():
+            ends = places.setdefault(near, len(places)), places.setdefault(far, len(places))
+            counts.append((*ends, rest, *(getattr(count, field) for field in _Count.__slots__)))
+        names = [
+            (places.setdefault(near, len(places)), places.setdefault(far, len(places)), rest, list(hosts))
+            for (near, far, *rest), hosts in self.names.items()
+        ]
+        return msgspec.msgpack.encode(([roles[party] for party in places], counts, names, self.replies))
+
+    def absorb(self, exported: bytes) -> None:
+        """Count what another counter has exported."""
+        roles, counts, names, replies = _exported(exported)
+        parties = [self.parties[met][role] for met, role in roles]
+        for near, far, rest, *fields in counts:
+            key: _Key = (parties[near], parties[far], *rest)
+            count = _Count(*fields)
+            known = self.counts.get(key)
+            if known is None:
+                self.counts[key] = count
+            else:
+                known.merge(count)
+        for near, far, rest, hosts in names:
+            self.names.setdefault((parties[near], parties[far], *rest), set()).update(hosts)
+        self.replies += replies
+        if len(self.counts) >= BATCH:
+            self.flush()
+
     def flush(self) -> None:
         """Hand the counts over to the patterns."""
         patterns = self.patterns
@@ -167,7 +218,8 @@ class FlowCounter:
             end = begin if count.last is count.first else seconds(count.last)
             evidence.span(begin, end)
             if not sport:  # while it is open which end opened it, there is no opener to name
-                evidence.sockets(_socket(near, count.lowest), _socket(near, count.highest))
+                lowest = _socket(near, count.lowest)
+                evidence.sockets(lowest, lowest if count.lowest == count.highest else _socket(near, count.highest))
             evidence.hours.add(begin // 3600, records)
             evidence.sources.add(near.party, records)
             evidence.destinations.add(far.party, records)

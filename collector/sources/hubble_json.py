@@ -85,6 +85,11 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
     `bad(number, reason)` is called for a record that cannot be read; it is counted in `patterns.quality.bad` and never
     stops the run.
     """
+    gather(lines, patterns, bad).flush()
+
+
+def gather(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[int, str], None]) -> FlowCounter:
+    """`fold`, without the last flush of what was counted."""
     counter = FlowCounter(patterns)
     count = counter.count
     for number, line in lines:
@@ -105,4 +110,4 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
             reason = f"not a Hubble flow: {str(error).partition(' - at ')[0]}"[:120]
             patterns.quality.bad.add(reason, 1)
             bad(number, reason)
-    counter.flush()
+    return counter

@@ -17,7 +17,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import reading, store
+from collector import reading, records, store
 from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import BadLine, Reading, read
@@ -202,16 +202,16 @@ def test_a_packed_file_that_cannot_be_unpacked_is_one_bad_line(data: bytes, tmp_
 
 @pytest.mark.parametrize("ends", [b"", b"}"], ids=["open", "closed"])
 def test_sixteen_mebibytes_of_garbage_cost_one_record(ends: bytes, tmp_path: Path) -> None:
-    garbage = b'{"' + b"x" * reading.RECORD + ends
+    garbage = b'{"' + b"x" * records.RECORD + ends
     found = read([capture(tmp_path, b"\n".join([LINES[0], garbage, LINES[1], LINES[2]]))])
     assert flows(found) == 3
     assert [bad.line for bad in found.bad] == [2]
 
 
 def test_a_record_over_endless_lines_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "RECORD", 1000)
-    records = reading._records(iter([(1, b"{"), *((number, b'  "a": {') for number in range(2, 5000))]))
-    assert len(next(records)[1]) < 1200
+    monkeypatch.setattr(records, "RECORD", 1000)
+    found_records = records.records(iter([(1, b"{"), *((number, b'  "a": {') for number in range(2, 5000))]))
+    assert len(next(found_records)[1]) < 1200
     found = read([capture(tmp_path, LINES[0] + b"\n{\n" + b' "a":\n' * 500 + LINES[1] + b"\n" + LINES[2])])
     assert flows(found) == 3
     assert found.bad_lines > 0
@@ -224,9 +224,9 @@ def test_a_record_over_endless_lines_is_given_up(tmp_path: Path, monkeypatch: py
 )
 def test_any_sequence_of_pieces_is_read_to_its_end(pieces: list[bytes]) -> None:
     """No piece is made up, and every whole line that follows a bracket or a broken value is still found."""
-    records = [bytes(record) for _, record in reading._records(iter(enumerate(pieces, 1)))]
+    found = [bytes(record) for _, record in records.records(iter(enumerate(pieces, 1)))]
     given_lines = [piece for piece in pieces if piece in LINES]
-    assert [record for record in records if record in LINES] == given_lines
+    assert [record for record in found if record in LINES] == given_lines
 
 
 # -- files, folders, streams -----------------------------------------------------------------------------------------

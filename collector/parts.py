@@ -1,0 +1,183 @@
+"""One large capture file, read by several processes.
+
+Invariant: patterns, bad lines and their numbers are those of one process reading the whole file. A file is cut between
+two lines that are both whole records of its format, or not at all; a part whose process dies is read again by this one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from collector.patterns import Patterns
+from collector.records import records
+
+PART = 24 << 20  # bytes; less is read faster by one process
+MOST = 16  # processes
+TRIES = 100  # lines behind a wanted cut that are tried
+SHOWN = 1000  # bad lines whose position is kept
+
+Bad = Callable[[int, str], None]
+
+
+class Counter(Protocol):
+    """Counts that have not been handed over to the patterns yet, and can travel between processes."""
+
+    def export(self) -> bytes:
+        """Everything counted so far."""
+
+    def absorb(self, exported: bytes) -> None:
+        """Count what another counter exported."""
+
+    def flush(self) -> None:
+        """Hand over to the patterns."""
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A source whose files may be read in parts."""
+
+    def recognises(self, head: bytes) -> bool:
+        """True if a record is in this format."""
+
+    def gather(self, lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Bad) -> Counter:
+        """Count every record; what the counter holds is not in `patterns` yet."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Bytes `first` to `last` (exclusive) of a file."""
+
+    path: Path
+    first: int
+    last: int
+
+
+class _Gathered(msgspec.Struct):
+    """What a process brings home: counts, the rest of its patterns, its lines, and bad ones by its own numbers."""
+
+    counts: bytes
+    patterns: Patterns
+    lines: int
+    bad: list[tuple[int, str]]
+    bad_lines: int
+
+
+def parts(name: str, source: Divisible) -> list[Part]:
+    """How to cut a file for the processors at hand; [] if it is better, or safer, read in one piece."""
+    path = Path(name)
+    # Elsewhere a copy of a running process is not safe to work in.
+    if sys.platform != "linux" or not path.is_file():
+        return []
+    size = path.stat().st_size
+    count = min(len(os.sched_getaffinity(0)), size // PART, MOST)
+    if count < 2:
+        return []
+    cuts = [0, *(_cut(path, size * number // count, source) for number in range(1, count)), size]
+    if None in cuts or cuts != sorted(set(cuts)):  # type: ignore[type-var]  # None is excluded first
+        return []
+    return [Part(path, first, last) for first, last in pairwise(cuts)]  # type: ignore[arg-type]  # as above
+
+
+def _cut(path: Path, target: int, source: Divisible) -> int | None:
+    """The start of a line soon behind `target`, if the lines on both sides are whole records and so no parts of one."""
+    with path.open("rb") as file:
+        file.seek(target)
+        file.readline()
+        before = False
+        for _ in range(TRIES):
+            position = file.tell()
+            whole = _whole(file.readline(), source)
+            if before and whole:
+                return position
+            before = whole
+    return None
+
+
+def _whole(line: bytes, source: Divisible) -> bool:
+    record = line.strip()
+    return line[:2] == b'{"' and record[-1:] == b"}" and source.recognises(record)
+
+
+def fold(
+    pieces: list[Part], source: Divisible, patterns: Patterns, bad: Bad, progress: Callable[[int], None] | None
+) -> None:
+    """Count every record of a file that was cut with `parts`; `progress` is told bytes."""
+    context = multiprocessing.get_context("fork")
+    waiting = []
+    for piece in pieces[1:]:
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(there, piece, source), daemon=True)
+        process.start()
+        there.close()
+        waiting.append((piece, here, process))
+    lines = _Lines(pieces[0], None if progress is None else lambda size: progress(size * len(pieces)))
+    counter = source.gather(records(iter(lines)), patterns, bad)
+    number = lines.number
+    for piece, here, process in waiting:
+        try:
+            found: _Gathered = here.recv()
+        except EOFError:
+            found = _gather(piece, source)
+        finally:
+            here.close()
+            process.join()
+        patterns.merge(found.patterns)
+        counter.absorb(found.counts)
+        for line, reason in found.bad:
+            bad(number + line, reason)
+        for _ in range(found.bad_lines - len(found.bad)):
+            bad(0, "")  # beyond what is shown anyway
+        number += found.lines
+    counter.flush()
+
+
+def _work(home: Connection, piece: Part, source: Divisible) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever waits is told by the parent, once
+    home.send(_gather(piece, source))
+    home.close()
+
+
+def _gather(piece: Part, source: Divisible) -> _Gathered:
+    found = _Gathered(b"", Patterns(), 0, [], 0)
+
+    def bad(line: int, reason: str) -> None:
+        found.bad_lines += 1
+        if len(found.bad) < SHOWN:
+            found.bad.append((line, reason))
+
+    lines = _Lines(piece, None)
+    found.counts = source.gather(records(iter(lines)), found.patterns, bad).export()
+    found.lines = lines.number
+    return found
+
+
+class _Lines:
+    """The lines of a part, numbered from 1; `number` is that of the last one given out."""
+
+    def __init__(self, piece: Part, progress: Callable[[int], None] | None) -> None:
+        self.piece = piece
+        self.progress = progress
+        self.number = 0
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        position, told = self.piece.first, self.piece.first
+        with self.piece.path.open("rb", buffering=1 << 20) as file:
+            file.seek(position)
+            for line in file:
+                self.number += 1
+                yield self.number, line
+                position += len(line)
+                if position - told > 1 << 20 and self.progress is not None:
+                    self.progress(position - told)
+                    told = position
+                if position >= self.piece.last:
+                    return

@@ -1,0 +1,103 @@
+"""Lines of text → records: a line each, or one JSON value over several lines.
+
+Invariant: every byte that is not white space, a comment or an array's bracket or comma is in exactly one record, under
+the number of the line that the record begins on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
+
+
+def records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Cut a stream of lines into records: a line each, except that a pretty-printed JSON value is one record.
+
+    Comment lines (`#`, `//`) and the brackets and commas of a JSON array around the records are left out.
+    """
+    for number, line in lines:
+        line = line.strip()
+        if line[:1] == b"{" and line[-1:] == b"}":
+            yield number, line
+        elif line[:1] in (b"{", b"["):
+            yield from _whole_values(number, line, lines)
+        elif line and not line.startswith((b"#", b"//")) and line not in (b"]", b",", b"],"):
+            yield number, line[:-1].rstrip() if line[:1] == b"{" and line[-2:] == b"}," else line
+
+
+def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Records that begin on `line` and run over several lines, or share one.
+
+    The bracket of an array is dropped, its members are the records. A line that opens an object at column 0 while
+    another is unfinished starts anew (`_starts_anew`): the unfinished one was broken off.
+    """
+    if line[:1] == b"[":
+        inner = line[1:].lstrip()
+        if inner[:1] not in (b"{", b"", b"]"):
+            yield number, line  # a text log line: [2024-01-01T...]
+            return
+        line = inner
+    parts = [line]
+    depth = _Depth()
+    depth.feed(line)
+    size = len(line)
+    indented = False
+    while depth.open > 0 and size <= RECORD:
+        following = next(lines, None)
+        if following is None:
+            break
+        at, raw = following
+        text = raw.strip()
+        if _starts_anew(raw, text, indented or len(parts) == 1):
+            yield number, b"\n".join(parts)
+            number, parts, depth, size = at, [], _Depth(), 0
+        elif text.startswith((b"#", b"//")):
+            continue
+        indented = bool(parts) and (indented or raw[:1].isspace())
+        parts.append(text)
+        size += len(text)
+        depth.feed(text)
+    whole = b"\n".join(parts).rstrip(b", \t\n")
+    if depth.open < 0:
+        whole = whole.removesuffix(b"]")
+    try:
+        values = msgspec.json.decode(b"[%b]" % whole, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        yield number, whole
+        return
+    for value in values:
+        yield number, bytes(value)
+
+
+def _starts_anew(raw: bytes, text: bytes, indented: bool) -> bool:
+    """Whether this line begins a record although the one before it is unfinished.
+
+    Not so in a value that is printed without indentation, where the members of inner lists begin at column 0 as well.
+    """
+    return raw[:1] == b"{" and (indented or (text[:2] == b'{"' and text[-1:] == b"}"))
+
+
+class _Depth:
+    """Counts how many brackets of a JSON text are open, over lines."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.in_string = False
+
+    def feed(self, text: bytes) -> None:
+        escaped = False
+        for byte in text:
+            if escaped:
+                escaped = False
+            elif self.in_string:
+                escaped = byte == 0x5C
+                self.in_string = byte != 0x22
+            elif byte == 0x22:
+                self.in_string = True
+            elif byte in b"{[":
+                self.open += 1
+            elif byte in b"}]":
+                self.open -= 1
