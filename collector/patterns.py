@@ -124,7 +124,9 @@ class Evidence:
         for name, flow_id in other.samples.items():
             self.sample(name, flow_id)
         for sketch in ("hours", "sources", "destinations", "asked", "requests", "rejected", "names"):
-            getattr(self, sketch).merge(getattr(other, sketch))
+            theirs = getattr(other, sketch)
+            if theirs.kept:
+                getattr(self, sketch).merge(theirs)
         self.sides |= other.sides
         self.mtls += other.mtls
         self.plaintext += other.plaintext
@@ -132,7 +134,11 @@ class Evidence:
 
     def count(self, signal: Signal) -> int:
         """Records under one signal, whatever is after the colon."""
-        return sum(n for name, n in self.signals.items() if name.partition(":")[0] == signal)
+        records = 0
+        for name, n in self.signals.items():
+            if name == signal or name.partition(":")[0] == signal:
+                records += n
+        return records
 
     @property
     def connections(self) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from synthesizer.kubernetes_files import Document
 from synthesizer.kubernetes_objects import ServiceObject, addresses, mapping, number, sequence, text
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Where clouds hand credentials to whoever asks: AWS, GCP, Azure, OpenStack (one address), AWS on IPv6, ECS and EKS pod
@@ -22,6 +24,12 @@ METADATA = frozenset(
 )
 ENOUGH_SERVICES = 3  # ClusterIPs from which a range may be inferred
 WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wider than 20 bits
+
+
+@lru_cache(maxsize=1 << 16)
+def parsed(text: str) -> Address:
+    """An IP address; raises ValueError when the text is none."""
+    return ipaddress.ip_address(text)
 
 
 class Ranges:
@@ -36,9 +44,9 @@ class Ranges:
     def __contains__(self, ip: str) -> bool:
         if not self._starts:
             return False
-        parsed = ipaddress.ip_address(ip)
+        address = parsed(ip)
         return any(
-            version == parsed.version and int(parsed) >> shift in starts
+            version == address.version and int(address) >> shift in starts
             for (version, shift), starts in self._starts.items()
         )
 

@@ -16,7 +16,7 @@ from collector.paths import Request
 from collector.patterns import Evidence
 from synthesizer import rules
 from synthesizer.intent import BlockPeer, Cause
-from synthesizer.lines import Line, Outside, Party, Place, party_key
+from synthesizer.lines import Line, Outside, Party, Place
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.rules import dns, external
@@ -115,7 +115,7 @@ def _cause(line: Line) -> Cause:
 
 def _subject(line: Line, kind: str) -> tuple[str, ...]:
     """What an item is about. A scan is one item a source, whatever it tried; addresses outside are one place."""
-    source, destination = party_key(line.source), party_key(line.destination)
+    source, destination = line.key[:2]
     if isinstance(line.destination, Outside) and line.destination.place is not Place.METADATA:
         destination = f"o/{line.destination.place.value}"
     if isinstance(line.source, Outside):
@@ -155,7 +155,7 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
             continue
         outside = line.destination.place is Place.EXTERNAL and external.is_internet(line.destination.address)
         if outside and line.evidence.destinations.saturated:
-            found.setdefault((party_key(line.source), line.protocol, line.port), []).append(decision)
+            found.setdefault((line.key[0], line.protocol, line.port), []).append(decision)
     added: list[Decision] = []
     for (source, protocol, port), group in sorted(found.items()):
         name = item_id("internet-egress", source, protocol, str(port))

@@ -6,7 +6,6 @@ object in several versions, a live one beats a manifest, then the last one stand
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from synthesizer.address_ranges import (
     Network,
     Ranges,
     node_addresses,
+    parsed,
     pod_networks,
     service_networks,
     webhook_services,
@@ -141,7 +141,7 @@ class Inventory(WorkloadIndex):
         ):
             if known in exact:
                 return name
-        if ipaddress.ip_address(known).is_link_local:
+        if parsed(known).is_link_local:
             return "link-local"
         if known in self._service_ranges:
             return "service"

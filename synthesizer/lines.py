@@ -15,7 +15,7 @@ import msgspec
 from collector.direction import Pattern, Standing, settle
 from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.patterns import Evidence, Patterns
-from synthesizer.address_ranges import METADATA
+from synthesizer.address_ranges import METADATA, Address, parsed
 from synthesizer.inventory import Inventory
 from synthesizer.workloads import Workload, Workloads
 
@@ -147,8 +147,8 @@ class _Resolver:
                 self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {""}
         seen_pods = set(workloads.by_address)
         # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.
-        self.pod_ranges = {_around(a, 24, 120) for a in seen_pods}
-        self.node_ranges = {_around(a, 24, 120) for a in self.nodes}
+        self.pod_ranges = {_around(a) for a in seen_pods}
+        self.node_ranges = {_around(a) for a in self.nodes}
 
     def lines_of(self, pattern: Pattern) -> list[Line]:
         """The lines of one pattern: one, unless an end is an address shared by several parties."""
@@ -239,17 +239,17 @@ class _Resolver:
             return Outside(Place.NODE)
         if known == "pod":
             return Outside(Place.UNRESOLVED, address, "inside the pod range, but no known pod has it")
-        parsed = ipaddress.ip_address(address)
-        if parsed.is_link_local:
+        one = parsed(address)
+        if one.is_link_local:
             return Outside(Place.LINK_LOCAL, address)
-        if parsed.is_loopback or parsed.is_multicast or parsed.is_unspecified or _broadcast(address):
+        if one.is_loopback or one.is_multicast or one.is_unspecified or _broadcast(one):
             return Outside(Place.UNRESOLVED, address, "not an address that a policy can name")
-        if _around(address, 24, 120) in self.pod_ranges:
+        if _around(address) in self.pod_ranges:
             return Outside(Place.UNRESOLVED, address, "beside pod addresses, but no known pod has it")
-        if _around(address, 24, 120) in self.node_ranges:
+        if _around(address) in self.node_ranges:
             return Outside(Place.UNRESOLVED, address, "beside node addresses")
         if not self.inventory.service_cidrs and any(
-            parsed in net for net in _USUAL_SERVICE_RANGES if net.version == parsed.version
+            one in net for net in _USUAL_SERVICE_RANGES if net.version == one.version
         ):
             return Outside(Place.UNRESOLVED, address, "inside a usual Service range; an inventory would tell")
         return Outside(Place.EXTERNAL, address)
@@ -282,16 +282,15 @@ class _Resolver:
 @lru_cache(maxsize=1 << 16)
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        parsed(text)
     except ValueError:
         return False
     return "%" not in text  # a zone is one node's own affair: no policy can name it
 
 
-def _broadcast(address: str) -> bool:
+def _broadcast(address: Address) -> bool:
     """255.255.255.255 and the rest of 240.0.0.0/4, which nobody routes (RFC 1112)."""
-    parsed = ipaddress.ip_address(address)
-    return parsed.version == 4 and parsed.is_reserved
+    return address.version == 4 and address.is_reserved
 
 
 def _holds(party: Party, account: Workload) -> bool:
@@ -301,8 +300,7 @@ def _holds(party: Party, account: Workload) -> bool:
     return party.service_account == account.service_account
 
 
-@lru_cache(maxsize=1 << 16)
-def _around(address: str, v4: int, v6: int) -> str:
-    """The network of that prefix length around an address, as text."""
-    parsed = ipaddress.ip_address(address)
-    return str(ipaddress.ip_network((address, v4 if parsed.version == 4 else v6), strict=False))
+def _around(address: str) -> tuple[int, int]:
+    """The /24 or /120 around an address."""
+    one = parsed(address)
+    return one.version, int(one) >> 8

@@ -81,7 +81,7 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
 
 def _observed(decided: Decisions, ours: list[Workload]) -> list[Workload]:
     """Workloads with a selector and traffic in Hubble flows (an access log does not show every connection)."""
-    active = {party_key(party) for d in decided.decisions for party in (d.line.source, d.line.destination)}
+    active = {key for d in decided.decisions for key in d.line.key[:2]}
     return [w for w in ours if w.selectable and party_key(w) in active and (not w.observed or "hubble" in w.observed)]
 
 

@@ -18,6 +18,7 @@ import jinja2
 from collector.errors import RenderError
 from synthesizer.package_data import templates_root
 
+_json = json.JSONEncoder(ensure_ascii=False).encode
 _OUTSIDE_ASCII = re.compile("[^ -~]")
 # A template is a small program of the user's: it can divide by zero, include itself, be in Latin-1.
 _FAULTS = (
@@ -38,8 +39,14 @@ def to_yaml(value: object) -> str:
     Line separators and non-ASCII text are escaped, so that no reader can see a line break where there is none; what is
     beyond 16 bits in YAML's way, since its parsers refuse JSON's surrogate pairs.
     """
-    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-    return _OUTSIDE_ASCII.sub(_escaped, text)
+    if type(value) is str:
+        return _quoted(value)
+    return _OUTSIDE_ASCII.sub(_escaped, _json(list(value) if isinstance(value, tuple) else value))
+
+
+@lru_cache(maxsize=1 << 14)
+def _quoted(text: str) -> str:
+    return _OUTSIDE_ASCII.sub(_escaped, _json(text))
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -45,22 +45,20 @@ def write(files: Mapping[str, str], folder: Path) -> Changes:
     """
     try:
         listed = _listed(folder)
-        changed = []
-        for path in sorted(files, key=lambda path: (path == REPORT, path)):
-            if _differs(_place(folder, path), files[path], path, listed):
-                changed.append(path)
-        with _staged(files, changed, folder) as staged:
+        places = {path: _place(folder, path) for path in sorted(files, key=lambda path: (path == REPORT, path))}
+        changed = [path for path, place in places.items() if _differs(place, files[path], path, listed)]
+        with _staged(files, {path: places[path] for path in changed}) as staged:
             obsolete = sorted(listed - set(files))
             removed = [path for path in obsolete if _is_ours(_place(folder, path), path, listed)]
             kept = [path for path in obsolete if path not in removed and _place(folder, path).is_file()]
             for path, temporary in staged:
                 if path != REPORT:
-                    temporary.replace(_place(folder, path))
+                    temporary.replace(places[path])
             for path in removed:
                 _remove(_place(folder, path), folder)
             for path, temporary in staged[-1:]:
                 if path == REPORT:
-                    temporary.replace(_place(folder, path))
+                    temporary.replace(places[path])
     except OSError as error:
         where = str(error.filename or folder)
         raise FolderError(
@@ -70,14 +68,13 @@ def write(files: Mapping[str, str], folder: Path) -> Changes:
 
 
 @contextlib.contextmanager
-def _staged(files: Mapping[str, str], changed: list[str], folder: Path) -> Iterator[list[tuple[str, Path]]]:
+def _staged(files: Mapping[str, str], changed: Mapping[str, Path]) -> Iterator[list[tuple[str, Path]]]:
     """The changed texts in temporary files of their own folders; whatever was not moved away is removed at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
     staged: list[tuple[str, Path]] = []
     try:
-        for number, path in enumerate(changed):
-            place = _place(folder, path)
-            place.parent.mkdir(parents=True, exist_ok=True)
+        for parent in dict.fromkeys(place.parent for place in changed.values()):
+            parent.mkdir(parents=True, exist_ok=True)
+        for number, (path, place) in enumerate(changed.items()):
             temporary = place.with_name(f".leastway-{number}.tmp")
             temporary.unlink(missing_ok=True)  # of a run that was killed; "x" below follows no link
             staged.append((path, temporary))

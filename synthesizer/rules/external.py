@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from synthesizer.address_ranges import Address, parsed
 from synthesizer.intent import BlockPeer
 
 EXACT = 32  # distinct addresses for one workload and port that are listed one by one
@@ -26,8 +27,8 @@ NOT_INTERNET = {
 
 def is_internet(address: str) -> bool:
     """Whether an address lies outside the private ranges."""
-    parsed = ipaddress.ip_address(address)
-    return not any(parsed in network for network in NOT_INTERNET[parsed.version])
+    one = parsed(address)
+    return not any(one in network for network in NOT_INTERNET[one.version])
 
 
 def blocks(addresses: Iterable[str]) -> tuple[BlockPeer, ...]:
@@ -35,23 +36,27 @@ def blocks(addresses: Iterable[str]) -> tuple[BlockPeer, ...]:
 
     Private addresses (a database on premises) are never merged.
     """
-    parsed = sorted({ipaddress.ip_address(a) for a in addresses}, key=lambda a: (a.version, int(a)))
-    if len(parsed) <= EXACT:
-        return tuple(BlockPeer(str(ipaddress.ip_network(a))) for a in parsed)
+    ordered = sorted({parsed(a) for a in addresses}, key=lambda a: (a.version, int(a)))
+    if len(ordered) <= EXACT:
+        return tuple(BlockPeer(_single(a)) for a in ordered)
     found: list[str] = []
     for version, widest in _WIDEST.items():
-        public = [a for a in parsed if a.version == version and is_internet(str(a))]
-        found += [str(ipaddress.ip_network(a)) for a in parsed if a.version == version and not is_internet(str(a))]
+        public = [a for a in ordered if a.version == version and is_internet(str(a))]
+        found += [_single(a) for a in ordered if a.version == version and not is_internet(str(a))]
         found += _merged(public, 32 if version == 4 else 128, widest)
     return tuple(BlockPeer(cidr) for cidr in sorted(found))
 
 
-def _merged(addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], full: int, widest: int) -> list[str]:
+def _single(address: Address) -> str:
+    return f"{address}/{address.max_prefixlen}"
+
+
+def _merged(addresses: list[Address], full: int, widest: int) -> list[str]:
     """Greedily take the widest prefixes that keep the budget."""
     left = list(addresses)
     found: list[str] = []
     for length in range(widest, full):
-        groups: dict[str, list[ipaddress.IPv4Address | ipaddress.IPv6Address]] = {}
+        groups: dict[str, list[Address]] = {}
         for address in left:
             groups.setdefault(str(ipaddress.ip_network((address, length), strict=False)), []).append(address)
         taken = {
@@ -59,7 +64,7 @@ def _merged(addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], full
         }
         found += sorted(taken)
         left = [a for cidr, group in groups.items() if cidr not in taken for a in group]
-    return found + [str(ipaddress.ip_network(address)) for address in left]
+    return found + [_single(address) for address in left]
 
 
 def internet(versions: Iterable[int], node_addresses: Iterable[str] = ()) -> tuple[BlockPeer, ...]:

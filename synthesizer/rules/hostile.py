@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.lines import Line, Outside, Place
 from synthesizer.rules.view import Held, View
 
 
@@ -19,6 +19,6 @@ def scanning(line: Line, view: View) -> Held | None:
     That a search hit a port in use is no intent: for a scanner, a single connection is never vouched for.
     """
     vouched = view.declared(line) or view.used_by_others(line)
-    if party_key(line.source) not in view.scanners or (vouched and line.evidence.connections > 1):
+    if line.key[0] not in view.scanners or (vouched and line.evidence.connections > 1):
         return None
     return Held("scan", "its source tried many destinations or ports and got few answers")

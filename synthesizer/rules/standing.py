@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collector.direction import Standing
-from synthesizer.lines import Line, party_key
+from synthesizer.lines import Line
 from synthesizer.rules.view import Held, View
 
 SINK_RECORDS = 3  # datagrams to one place that make a one-way sink (syslog, statsd, traces), not a probe
@@ -29,6 +29,6 @@ def unanswered(line: Line, view: View) -> Held | None:
     one_way = line.protocol == "UDP" and (
         line.records >= SINK_RECORDS or view.declared(line) or view.used_by_others(line)
     )
-    if one_way and party_key(line.source) not in view.scanners:
+    if one_way and line.key[0] not in view.scanners:
         return None
     return Held("unanswered", "nothing ever answered, in a capture that shows other answers of these parties")

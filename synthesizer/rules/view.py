@@ -43,13 +43,13 @@ class View:
         for line in lines:
             if line.standing in _ALIVE:
                 callers = self._callers.setdefault(_listener(line), Counter())
-                callers[party_key(line.source)] += line.evidence.connections
-                self._served.setdefault(_place_key(line.destination), set()).add((line.protocol, line.port))
+                callers[line.key[0]] += line.evidence.connections
+                self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
         self.scanners = self._scanners()
 
     def used_by_others(self, line: Line) -> bool:
         """Whether another source talks to the same port of the same destination."""
-        return any(caller != party_key(line.source) for caller in self._callers.get(_listener(line), ()))
+        return any(caller != line.key[0] for caller in self._callers.get(_listener(line), ()))
 
     def declared(self, line: Line) -> bool:
         """Whether the port is declared in the inventory, by name in the flows, or by an injected sidecar."""
@@ -62,19 +62,19 @@ class View:
         """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""
         if isinstance(line.destination, Workload) and line.destination.ports:
             return False
-        return {port for _, port in self._served.get(_place_key(line.destination), ())} <= {line.port}
+        return {port for _, port in self._served.get(_destination(line), ())} <= {line.port}
 
     def published(self, workload: Workload, protocol: str, port: int) -> bool:
         """Whether a port is reachable from outside: by a Service, or because outsiders were seen there."""
         if (protocol, port) in self.workloads.published(workload):
             return True
-        callers = self._callers.get((_place_key(workload), protocol, port), ())
+        callers = self._callers.get((party_key(workload), protocol, port), ())
         return any(caller.startswith(f"o/{Place.EXTERNAL.value}/") for caller in callers)
 
     def _scanners(self) -> frozenset[str]:
         tried: dict[str, list[Line]] = {}
         for line in self.lines:
-            tried.setdefault(party_key(line.source), []).append(line)
+            tried.setdefault(line.key[0], []).append(line)
         return frozenset(source for source, lines in tried.items() if self._is_scan(lines))
 
     def _is_scan(self, lines: list[Line]) -> bool:
@@ -85,7 +85,7 @@ class View:
             if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))
         ]
         answered = sum(1 for line in odd if answers(line))
-        targets = {_place_key(line.destination) for line in odd}
+        targets = {_destination(line) for line in odd}
         ports = {(line.protocol, line.port) for line in odd}
         return (len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS) and answered < SCAN_ANSWERED * len(odd)
 
@@ -95,10 +95,11 @@ def answers(line: Line) -> bool:
     return bool(line.evidence.count(Signal.ANSWERED) or line.evidence.count(Signal.CARRIED))
 
 
-def _place_key(party: Workload | Outside) -> str:
-    """Like `party_key`, with everything outside the cluster as one place."""
-    return party_key(party) if isinstance(party, Workload) else f"o/{party.place.value}"
+def _destination(line: Line) -> str:
+    """Like the key of a line's destination, with everything outside the cluster as one place."""
+    party = line.destination
+    return f"o/{party.place.value}" if isinstance(party, Outside) else line.key[1]
 
 
 def _listener(line: Line) -> tuple[str, str, int]:
-    return (_place_key(line.destination), line.protocol, line.port)
+    return (_destination(line), line.protocol, line.port)
