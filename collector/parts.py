@@ -6,6 +6,7 @@ two lines that are both whole records of its format, or not at all; a part whose
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -142,7 +143,8 @@ def fold(
 
 def _work(home: Connection, piece: Part, source: Divisible) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever waits is told by the parent, once
-    home.send(_gather(piece, source))
+    with contextlib.suppress(Exception):  # the parent reads this part again, and raises it where somebody hears
+        home.send(_gather(piece, source))
     home.close()
 
 

@@ -70,13 +70,17 @@ def generate(
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Patterns are many small objects without cycles; looking for cycles among them takes a third of the time."""
+    """Patterns are many small objects without cycles; looking for cycles among them takes a third of the time.
+
+    What there is in the end is left out of later searches too.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            gc.freeze()
             gc.enable()
 
 

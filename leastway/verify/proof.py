@@ -6,15 +6,18 @@ documentation); further keys may be added, none is ever removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+from leastway.verify.beside import beside
 from leastway.verify.errors import line
 from leastway.verify.judge import Judge
 from leastway.verify.networkpolicy import CNIS
 from leastway.verify.overpermission import over_permission
 from leastway.verify.replay import Observed, replay
 
+MANY = 2000  # connections and requests that are worth a second process
 SHOWN = 20  # denied connections and redundant parts that the text rendering lists
 Proof = dict[str, Any]
 
@@ -27,13 +30,9 @@ def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True
     `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and `denied` connections.
     """
     items = list(observed)
+    redundant = _redundant(judge, items) if minimality else list
     result = replay(judge, items)
     beyond = over_permission(judge, items)
-    redundant: list[dict[str, str]] = []
-    if minimality:
-        from leastway.verify.minimality import redundant_parts
-
-        redundant = redundant_parts(judge, items)
     proof: Proof = {
         "sound": result.sound,
         "observed": result.observed,
@@ -48,7 +47,7 @@ def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True
             "examples": beyond.examples,
             "left_out": beyond.left_out,
         },
-        "redundant": redundant,
+        "redundant": redundant(),
         "unjudged": list(judge.policies.unjudged),
         "cni": judge.cni,
         "mesh": judge.mesh.mode,
@@ -56,6 +55,14 @@ def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True
     if profiles:
         proof["profiles"] = {cni: _profile(judge.under(cni), items) for cni in CNIS if cni != judge.cni}
     return proof
+
+
+def _redundant(judge: Judge, items: list[Observed]) -> Callable[[], list[dict[str, str]]]:
+    """The search for parts that nothing needs; beside the other measures when it takes longer than to start that."""
+    from leastway.verify.minimality import redundant_parts
+
+    search = partial(redundant_parts, judge, items)
+    return beside(search) if len(items) > MANY else search
 
 
 def _profile(judge: Judge, items: list[Observed]) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""Work beside other work gives what it gives here, whatever becomes of the second process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from leastway.verify.beside import beside
+
+
+def test_the_result_comes_from_another_process() -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor only")
+    assert beside(os.getpid)() != os.getpid()
+
+
+def test_a_process_that_dies_is_made_up_for() -> None:
+    parent = os.getpid()
+
+    def work() -> str:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "done"
+
+    assert beside(work)() == "done"
+
+
+def test_with_one_processor_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert beside(os.getpid)() == os.getpid()
+
+
+def test_an_error_is_raised_where_the_result_is_asked_for_and_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        beside(lambda: 1 // 0)()
+    assert capfd.readouterr() == ("", "")
