@@ -85,13 +85,20 @@ class Pattern(msgspec.Struct):
     because: str = ""
 
 
+class Settled(msgspec.Struct):
+    """All patterns of an aggregate, sorted, and how many more were `mistaken`: replies marked as new connections."""
+
+    patterns: list[Pattern]
+    mistaken: int
+
+
 Identify = Callable[[Endpoint], Hashable]
 Declared = Callable[[Endpoint, str, int], bool]
 Listening = dict[tuple[Hashable, str], set[int]]
 
 
-def settle(patterns: Patterns, identify: Identify, declared: Declared) -> list[Pattern]:
-    """All patterns of an aggregate with their standing, sorted.
+def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settled:
+    """All patterns of an aggregate with their standing; the aggregate stays as it is.
 
     `identify` says which endpoints are one party (a workload seen by Hubble and by Envoy); `declared` whether a port is
     declared at an endpoint (container port, Service target port).
@@ -113,8 +120,9 @@ class _Settlement:
         self.listening: Listening = {}
         self.ports: dict[EdgeKey, list[tuple[int, Evidence]]] = {}
         self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
+        self.mistaken = 0
 
-    def run(self) -> list[Pattern]:
+    def run(self) -> Settled:
         edges = list(self.patterns.sorted_edges())
         self.ports = {key: edge.ports() for key, edge in edges}
         for key, edge in edges:
@@ -127,7 +135,7 @@ class _Settlement:
         for key, edge in edges:
             for (sport, dport), evidence in edge.open.items():
                 self._settle_open(key, edge, sport, dport, evidence)
-        return [self.settled[key] for key in sorted(self.settled)]
+        return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
 
     def _note_answers(self, key: EdgeKey, edge: Edge) -> None:
         if any(evidence.count(Signal.ANSWERED) for evidence in edge.spoken.kept.values()):
@@ -175,7 +183,7 @@ class _Settlement:
         if (port >= EPHEMERAL and not claimed) or self._mirrored(key):
             unknown = [p for p, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
             if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._mirrored(key):
-                self.patterns.quality.skipped.add("reply marked as a new connection", 1)
+                self.mistaken += 1
                 return True
             self._put(key, port, Standing.OPEN, evidence, "only one direction was seen, at a port not known to listen")
             return True
@@ -214,7 +222,7 @@ class _Settlement:
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
             if (self._mirrored(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(key, sport, dport):
-                self.patterns.quality.skipped.add("reply marked as a new connection", 1)
+                self.mistaken += 1
                 return
             self._put(key, dport, Standing.OPEN, evidence, "nothing tells which end opened it")
         elif forward:

@@ -42,7 +42,7 @@ def report(run: Run) -> dict[str, Any]:
         "proof": run.proof,
         "files": sorted(run.files),
         "evidence": _evidence(run),
-        "quality": _quality(run.reading.patterns.quality),
+        "quality": _quality(run.reading.patterns.quality, run.synthesis.mistaken),
         "findings": findings(run),
         "review": [
             {
@@ -101,10 +101,11 @@ def _entry(decision: Decision, direction: str, told: dict[str, object]) -> dict[
     }
 
 
-def _quality(quality: Quality) -> dict[str, Any]:
+def _quality(quality: Quality, mistaken: int) -> dict[str, Any]:
     return {
         "records": dict(sorted(quality.records.items())),
         "skipped": dict(quality.skipped.items()),
+        "mistaken_replies": mistaken,
         "bad": dict(quality.bad.items()),
         "lost": dict(quality.lost.items()),
         "nodes": dict(quality.nodes.items()),

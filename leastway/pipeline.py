@@ -26,7 +26,7 @@ from synthesizer import Synthesis, synthesize
 from synthesizer import inventory as kubernetes
 from synthesizer.decisions import decide
 from synthesizer.inventory import Inventory
-from synthesizer.lines import lines
+from synthesizer.lines import conclude, lines
 from synthesizer.options import Declared, Mesh, Options
 from synthesizer.render import Renderer
 from synthesizer.workloads import Workloads
@@ -171,7 +171,8 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
     namespaces = tuple(sorted({w.namespace for w in workloads.all})) if everywhere else options.namespaces
     options = msgspec.structs.replace(options, mesh=mesh, namespaces=namespaces)
     flows = "hubble" in reading.patterns.quality.records
-    decided = decide(lines(reading.patterns, workloads, inventory), workloads, options, network=flows)
+    found = lines(conclude(reading.patterns, workloads), reading.patterns.sightings, workloads, inventory)
+    decided = decide(found, workloads, options, network=flows)
     world = observation.world(inventory, workloads, options)
     return Observation(reading, inventory, options, world, observation.observed(decided, options))
 

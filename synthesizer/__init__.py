@@ -13,7 +13,7 @@ from synthesizer import outputs
 from synthesizer.access import access_intents
 from synthesizer.decisions import Decisions, decide
 from synthesizer.inventory import Inventory
-from synthesizer.lines import lines
+from synthesizer.lines import conclude, lines
 from synthesizer.manifest import Manifest
 from synthesizer.network import Network, network_intents
 from synthesizer.options import Options
@@ -26,12 +26,13 @@ __all__ = ["Options", "Synthesis", "synthesize"]
 
 
 class Synthesis(msgspec.Struct):
-    """The result: what to write, what to ask, and the decisions behind both."""
+    """The result: what to write, what to ask, and the decisions behind both. `mistaken` as in `Settled`."""
 
     manifests: list[Manifest]
     review: list[ReviewItem]
     decisions: Decisions
     workloads: Workloads
+    mistaken: int
 
 
 def synthesize(
@@ -46,7 +47,9 @@ def synthesize(
     workloads = Workloads(patterns, inventory)
     # An access log shows neither UDP nor what bypasses the proxy: isolating pods on its word alone would cut both off.
     flows = "hubble" in patterns.quality.records
-    decided = decide(lines(patterns, workloads, inventory), workloads, options, network=flows)
+    settled = conclude(patterns, workloads)
+    found = lines(settled, patterns.sightings, workloads, inventory)
+    decided = decide(found, workloads, options, network=flows)
     network = network_intents(decided, workloads, inventory, options) if flows else Network([], [])
     access = access_intents(decided, workloads, inventory, options)
     intents: list[outputs.Intent] = [*network.intents, *access.intents, *access.mutual_tls]
@@ -62,4 +65,5 @@ def synthesize(
         sorted(review.values(), key=lambda item: (item.kind, item.subject, item.what, item.id)),
         decided,
         workloads,
+        settled.mistaken,
     )

@@ -7,14 +7,15 @@ one; what it belongs to cannot be told comes out as `unresolved`, with the reaso
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 
 import msgspec
 
-from collector.direction import Pattern, Standing, settle
+from collector.direction import Pattern, Settled, Standing, settle
 from collector.endpoints import NODE_ENTITIES, Endpoint
-from collector.patterns import Evidence, Patterns
+from collector.patterns import Evidence, Patterns, Sighting
 from synthesizer.address_ranges import METADATA, Address, parsed
 from synthesizer.inventory import Inventory
 from synthesizer.workloads import Workload, Workloads
@@ -99,9 +100,8 @@ _STRENGTH = {
 }
 
 
-def lines(patterns: Patterns, workloads: Workloads, inventory: Inventory) -> list[Line]:
-    """All lines, sorted by `Line.key`; evidence of the same line from several sources is joined."""
-    resolver = _Resolver(patterns, workloads, inventory)
+def conclude(patterns: Patterns, workloads: Workloads) -> Settled:
+    """Who opened what: `collector.direction.settle` among workloads, whoever saw them."""
 
     def identify(endpoint: Endpoint) -> object:
         workload = workloads.of.get(endpoint)
@@ -111,8 +111,16 @@ def lines(patterns: Patterns, workloads: Workloads, inventory: Inventory) -> lis
         workload = workloads.of.get(endpoint)
         return workload is not None and workloads.declares(workload, protocol, port)
 
+    return settle(patterns, identify, declared)
+
+
+def lines(
+    settled: Settled, sightings: Mapping[Endpoint, Sighting], workloads: Workloads, inventory: Inventory
+) -> list[Line]:
+    """All lines, sorted by `Line.key`; evidence of the same line from several sources is joined."""
+    resolver = _Resolver(sightings, workloads, inventory)
     joined: dict[tuple[str, str, str, int], Line] = {}
-    for pattern in settle(patterns, identify, declared):
+    for pattern in settled.patterns:
         for line in resolver.lines_of(pattern):
             known = joined.get(line.key)
             joined[line.key] = line if known is None else _join(known, line)
@@ -138,11 +146,11 @@ def _join(one: Line, two: Line) -> Line:
 
 
 class _Resolver:
-    def __init__(self, patterns: Patterns, workloads: Workloads, inventory: Inventory) -> None:
+    def __init__(self, sightings: Mapping[Endpoint, Sighting], workloads: Workloads, inventory: Inventory) -> None:
         self.workloads = workloads
         self.inventory = inventory
         self.nodes = set(inventory.node_addresses)
-        for endpoint, sighting in patterns.sightings.items():
+        for endpoint, sighting in sightings.items():
             if endpoint.kind == "entity" and endpoint.entity in NODE_ENTITIES:
                 self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {""}
         seen_pods = set(workloads.by_address)

@@ -29,7 +29,7 @@ def fold(records: Iterable[Record]) -> Patterns:
 
 def conclusion(of: Scene | Patterns, declared: Declared = lambda *_: False) -> list[Pattern]:
     """The settled patterns, endpoints being who they are."""
-    return settle(of if isinstance(of, Patterns) else fold(of.records), lambda endpoint: endpoint, declared)
+    return settle(of if isinstance(of, Patterns) else fold(of.records), lambda endpoint: endpoint, declared).patterns
 
 
 def told(of: Scene | Patterns, declared: Declared = lambda *_: False) -> Told:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.direction import EPHEMERAL, Standing, first_look
+from collector.direction import EPHEMERAL, Standing, first_look, settle
 from collector.flow import Signal
 from tests.collector.settled import (
     INFERRED,
@@ -199,7 +199,18 @@ def test_replies_marked_as_new_between_ephemeral_ports_are_counted_and_left_out(
     mislabelled(s, api, web, 50051, [41000, 41001])
     patterns = fold(s.records)
     assert not [line for line in told(patterns) if line.startswith("api → web")]
-    assert dict(patterns.quality.skipped.items()) == {"reply marked as a new connection": 2}
+    assert settle(patterns, lambda endpoint: endpoint, lambda *_: False).mistaken == 2
+
+
+def test_settling_leaves_the_patterns_as_they_are(s: Scene, web: End, api: End) -> None:
+    s.talk(s.pod("shop/other"), api, 9999)
+    s.packet(web, api, 41000, 50051, flags="SYN", reason="NEW")
+    mislabelled(s, api, web, 50051, [41000, 41001])
+    unmarked(s, web, api, 50052, [41002])
+    patterns = fold(s.records)
+    once = conclusion(patterns)
+    assert conclusion(patterns) == once
+    assert patterns == fold(s.records)
 
 
 def test_syn_ack_is_the_servers_whatever_its_mark(s: Scene, web: End, api: End) -> None:

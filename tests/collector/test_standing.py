@@ -60,8 +60,8 @@ def test_one_party_seen_by_two_sources_answers_for_both() -> None:
     patterns.add(Flow(there, Endpoint("pod", "", "shop", (("app", "db"),)), port=5432, signal=Signal.OPENED))
     apart = settle(patterns, lambda endpoint: endpoint, lambda *_: False)
     joined = settle(patterns, lambda endpoint: "web" if endpoint in (here, there) else endpoint, lambda *_: False)
-    assert [pattern.standing for pattern in apart if pattern.port == 5432] == [INITIATED]
-    assert [pattern.standing for pattern in joined if pattern.port == 5432] == [UNANSWERED]
+    assert [pattern.standing for pattern in apart.patterns if pattern.port == 5432] == [INITIATED]
+    assert [pattern.standing for pattern in joined.patterns if pattern.port == 5432] == [UNANSWERED]
 
 
 def test_resets_are_no_answers(s: Scene, web: End, api: End) -> None:

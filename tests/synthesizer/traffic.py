@@ -14,7 +14,7 @@ from collector.patterns import Patterns
 from synthesizer import Options, Synthesis, synthesize
 from synthesizer.decisions import Decision
 from synthesizer.inventory import Inventory, parse
-from synthesizer.lines import Line, lines
+from synthesizer.lines import Line, conclude, lines
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
 from synthesizer.workloads import Workload, Workloads
@@ -125,14 +125,18 @@ def workloads(traffic: Traffic, *objects: dict[str, Any]) -> dict[str, Workload]
 def drawn(traffic: Traffic, *objects: dict[str, Any]) -> list[Line]:
     """The lines between workloads and places."""
     inventory = parse(objects)
-    return lines(traffic.patterns, Workloads(traffic.patterns, inventory), inventory)
+    return _lines(traffic, Workloads(traffic.patterns, inventory), inventory)
 
 
 def view(traffic: Traffic, *objects: dict[str, Any], cni: str = "generic") -> View:
     """What the rules are asked with; its lines are those of `drawn`."""
     inventory = parse(objects)
     found = Workloads(traffic.patterns, inventory)
-    return View(lines(traffic.patterns, found, inventory), found, cni)
+    return View(_lines(traffic, found, inventory), found, cni)
+
+
+def _lines(traffic: Traffic, found: Workloads, inventory: Inventory) -> list[Line]:
+    return lines(conclude(traffic.patterns, found), traffic.patterns.sightings, found, inventory)
 
 
 def shown(found: Iterable[Line]) -> list[tuple[str, str, int]]:
