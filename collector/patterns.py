@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -21,6 +21,9 @@ from collector.endpoints import Endpoint
 from collector.flow import Flow, Signal
 from collector.quality import Quality
 from collector.sketch import BottomK, Members, Tally
+
+if TYPE_CHECKING:
+    import pandas
 
 PORTS = 1024  # ports kept per edge and class
 OPEN_PAIRS = 256  # (source port, destination port) pairs kept per edge whose direction is open
@@ -326,6 +329,12 @@ class Patterns:
             else:
                 known.merge(sighting)
         self.quality.merge(other.quality)
+
+    def frame(self) -> pandas.DataFrame:
+        """The patterns as a table for a notebook; see `collector.frame` for its columns."""
+        from collector.frame import frame
+
+        return frame(self)
 
     def sorted_edges(self) -> Iterator[tuple[EdgeKey, Edge]]:
         """Edges in the keys' own order, so that whatever is written from them is too."""

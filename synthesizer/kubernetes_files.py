@@ -46,11 +46,16 @@ def read(paths: Iterable[str]) -> Iterator[tuple[str, object]]:
             yield from documents(_content(file), str(file))
 
 
-def documents(data: bytes, where: str) -> Iterator[tuple[str, object]]:
-    """The documents of one text, JSON if it starts like JSON, else YAML; `where` names the text in errors."""
+def documents(data: bytes, where: str, unique_keys: bool = False) -> Iterator[tuple[str, object]]:
+    """The documents of one text, JSON if it starts like JSON, else YAML; `where` names the text in errors.
+
+    Of a repeated key the last value counts, as it does for kubectl, unless `unique_keys` makes it an error, as strict
+    decoding in the API server does.
+    """
     data = data.removeprefix(b"\xef\xbb\xbf")
-    read_text = _json if data[:4096].lstrip()[:1] in (b"{", b"[") else _yaml
-    return read_text(data, where)
+    if data[:4096].lstrip()[:1] in (b"{", b"[") and not unique_keys:
+        return _json(data, where)
+    return _yaml(data, where, unique_keys)
 
 
 def objects(found: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Document]]:
@@ -133,14 +138,14 @@ def _json(data: bytes, where: str) -> Iterator[tuple[str, object]]:
             yield f"{where}, document {number}" if many else where, document
 
 
-def _yaml(data: bytes, where: str) -> Iterator[tuple[str, object]]:
+def _yaml(data: bytes, where: str, unique_keys: bool) -> Iterator[tuple[str, object]]:
     number = 0
-    build = _Build()
+    build = _Build(unique_keys)
     try:
         for event in yaml.parse(data, Loader=yaml.CSafeLoader):
             if type(event) is yaml.DocumentStartEvent:
                 number += 1
-                build = _Build()
+                build = _Build(unique_keys)
             elif type(event) is yaml.DocumentEndEvent:
                 if build.root is not None:
                     yield f"{where}, document {number}", build.root
@@ -180,7 +185,8 @@ class _Frame:
 class _Build:
     """One document from its events. Raises ValueError for what Kubernetes objects cannot hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, unique_keys: bool) -> None:
+        self.unique_keys = unique_keys
         self.root: Any = None
         self.stack: list[_Frame] = []
         self.anchors: dict[str, tuple[Any, int]] = {}
@@ -232,6 +238,8 @@ class _Build:
         elif top.key is None:
             if not isinstance(value, str):
                 raise ValueError("a key that is not text")
+            if self.unique_keys and value in top.node:
+                raise ValueError(f"the key {value[:40]!r} stands there twice")
             top.key = value
         else:
             if top.key == "<<":

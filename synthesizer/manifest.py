@@ -36,7 +36,7 @@ def checked(path: str, text: str, expected: dict[str, Any], template: str) -> Ma
     apart.
     """
     try:
-        documents = [document for _, document in kubernetes_files.documents(text.encode(), path)]
+        documents = [document for _, document in kubernetes_files.documents(text.encode(), path, unique_keys=True)]
     except InventoryError as error:
         raise RenderError(
             f"the rendered text is not YAML: {error}", where=template, hint="mend the template"

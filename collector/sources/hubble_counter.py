@@ -127,7 +127,7 @@ class FlowCounter:
         source_port = sport if signal == "open" else 0
         time = flow.time or ""
         flow_id = flow.uuid or time
-        hour = time[:13] if time[-1:] == "Z" else time  # only UTC times are in order as text
+        hour = time[:13] if _ordered(time) else time
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
         known = self.counts.get(key)
         if known is None:
@@ -296,6 +296,12 @@ class FlowCounter:
                 origin=ORIGIN,
             )
         )
+
+
+def _ordered(time: str) -> bool:
+    """Whether times of this form and hour are in order as text."""
+    digits = time[14:16] + time[17:19]
+    return time[-1:] == "Z" and time[16:17] == ":" and digits.isdecimal() and digits.isascii()
 
 
 def _socket(opener: Party, port: int) -> str:

@@ -17,7 +17,7 @@ NOON = "2024-03-01T12:00:00Z"
 
 
 def test_nothing_seen_is_an_empty_frame_of_the_same_shape() -> None:
-    empty, full = frame(patterns_of([])), frame(patterns_of([Flow(WEB, API, port=80)]))
+    empty, full = patterns_of([]).frame(), frame(patterns_of([Flow(WEB, API, port=80)]))
     assert list(empty.columns) == list(COLUMNS)
     assert len(empty) == 0
     assert list(empty.dtypes) == list(full.dtypes)

@@ -93,6 +93,7 @@ def test_what_only_people_see_may_change(render: Callable[[str], Manifest], text
         (changed(LABEL, LABEL + "  annotations: [text]\n"), ""),
         ("kind: {{ '1' * 5000 }}", ""),
         ("? [a]\n: b\n", ""),
+        (changed("spec:", "spec: {}\nspec:"), "'spec' stands there twice"),
     ],
 )
 def test_what_would_change_what_is_allowed_is_refused(render: Callable[[str], Manifest], text: str, told: str) -> None:

@@ -113,6 +113,7 @@ CHANGES: dict[str, tuple[Any, ...]] = {
     "time": (
         *("2026-03-02T08:30:00Z", "2026-03-02T08:59:59.999999999Z", "2026-03-02T09:00:00Z"),
         *("2026-03-02T08:00:00+02:00", "2026-03-02T08:15:00-05:00", "yesterday", "", None, ABSENT),
+        *("2026-03-02T08:1x:00Z", "2026-03-02T08Z", "2026-03-02T08:10:\u0669\u0669Z", "Z"),
     ),
     "uuid": ("id-1", "id-9", "", None, ABSENT),
     "IP": (
@@ -187,3 +188,9 @@ def test_counting_in_several_processes_changes_nothing(lines: list[bytes], cut: 
     here.flush()
     patterns.merge(others)
     assert patterns == whole
+
+
+@pytest.mark.parametrize("odd", ["2026-03-02T08:1x:00Z", "2026-03-02T08Z", "2026-03-02T08:10:\u0669\u0669Z", "2026-03-02T08:10x00Z", "Z"])
+def test_a_malformed_time_does_not_hide_the_others_of_its_hour(odd: str) -> None:
+    times = [odd, "2026-03-02T08:30:00Z", "2026-03-02T08:05:00Z"]
+    assert differs([json.dumps(flow(time=time)).encode() for time in times]) == []
