@@ -190,7 +190,9 @@ def test_counting_in_several_processes_changes_nothing(lines: list[bytes], cut: 
     assert patterns == whole
 
 
-@pytest.mark.parametrize("odd", ["2026-03-02T08:1x:00Z", "2026-03-02T08Z", "2026-03-02T08:10:\u0669\u0669Z", "2026-03-02T08:10x00Z", "Z"])
+@pytest.mark.parametrize(
+    "odd", ["2026-03-02T08:1x:00Z", "2026-03-02T08Z", "2026-03-02T08:10:\u0669\u0669Z", "2026-03-02T08:10x00Z", "Z"]
+)
 def test_a_malformed_time_does_not_hide_the_others_of_its_hour(odd: str) -> None:
     times = [odd, "2026-03-02T08:30:00Z", "2026-03-02T08:05:00Z"]
     assert differs([json.dumps(flow(time=time)).encode() for time in times]) == []
