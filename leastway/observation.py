@@ -16,7 +16,6 @@ from leastway.verify.replay import Observed
 from leastway.verify.world import NamedPort, Subject, World
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
-from synthesizer.intent import Cause
 from synthesizer.inventory import Inventory
 from synthesizer.lines import Outside, Party, Place
 from synthesizer.options import Options
@@ -93,7 +92,7 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
                 principal=principal,
                 mtls=bool(line.evidence.mtls) if line.evidence.mtls or line.evidence.plaintext else None,
                 held=decision.review or decision.access_review or decision.held_requests.get(Request(method, path), ""),
-                declared=decision.cause is Cause.DECLARED,
+                declared=not line.records,
                 weight=max(1, line.records),
             )
 

@@ -147,15 +147,9 @@ def _accesses(
         web = [decision for decision in here if reads_http(decision.line, options)]
         for decision in here:
             if not reads_http(decision.line, options):
-                found.append(Access(_cause(decision.line), callers(decision.line, options), (port,)))
+                found.append(Access(decision.cause, callers(decision.line, options), (port,)))
         found += _http(workload, port, web, options, review)
     return _grouped(found)
-
-
-def _cause(line: Line) -> Cause:
-    if line.because == "declared":
-        return Cause.DECLARED
-    return Cause.OBSERVED if isinstance(line.source, Workload) else Cause.INTERNET
 
 
 def _held_plaintext(workload: Workload, decision: Decision, options: Options, review: list[ReviewItem]) -> bool:
@@ -210,7 +204,7 @@ def _http(
         review.append(_inexpressible(workload, port, by_client[client], unnamed, usage[client], chosen))
     return [
         Access(
-            _cause(by_client[client].line),
+            by_client[client].cause,
             callers(by_client[client].line, options),
             (port,),
             (choice.method,),
@@ -349,7 +343,7 @@ def _namespaces(
             and d.line.destination.namespace == namespace
             and d.line.protocol == "TCP"
             and d.line.port not in PROXY_PORTS
-            and d.line.because != "declared"
+            and d.cause is not Cause.DECLARED
         ]
         plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
         if inbound and not plaintext:

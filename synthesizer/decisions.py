@@ -19,7 +19,7 @@ from synthesizer.intent import BlockPeer, Cause
 from synthesizer.lines import Line, Outside, Party, Place
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
-from synthesizer.rules import dns, external
+from synthesizer.rules import control_plane, dns, external
 from synthesizer.rules.view import Held, View
 from synthesizer.workloads import Workload, Workloads
 
@@ -58,7 +58,7 @@ class Decisions(msgspec.Struct):
 
 def decide(lines: list[Line], workloads: Workloads, options: Options, network: bool = True) -> Decisions:
     """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` if NetworkPolicies are to be written at all; add
-    what the user declared.
+    what the user declared and what the API server needs.
     """
     view = View(lines, workloads, options.cni)
     decisions: list[Decision] = []
@@ -87,14 +87,20 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
         )
         for number, wanted in enumerate(options.declared)
     ]
-    for decision in (*decisions, *declared) if network else ():
+    called = [
+        Decision(line, Fate.POLICY, Cause.CONTROL_PLANE)
+        for line in control_plane.webhook_calls(lines, workloads)
+        if isinstance(line.destination, Workload) and options.wants(line.destination.namespace)
+    ]
+    unseen = [*declared, *called]
+    for decision in (*decisions, *unseen) if network else ():
         line = decision.line
         wordless = rules.objection(line, view, rules.NETWORK_RULES) if decision.fate is Fate.POLICY else None
         if wordless is not None:
             decision.review = item_id(wordless.kind, *_subject(line, wordless.kind))
             groups.setdefault(decision.review, []).append((line, wordless))
     review = [_item(name, members) for name, members in groups.items()]
-    decisions += [*_internet_at_large(decisions, review, options), *declared]
+    decisions += [*_internet_at_large(decisions, review, options), *unseen]
     return Decisions(decisions, sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)), view)
 
 

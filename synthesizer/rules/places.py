@@ -63,11 +63,13 @@ def cilium_entities(line: Line, view: View) -> Held | None:
         if party.place is Place.HEALTH:
             return Held("cilium-health", "Cilium's health endpoint is no address that an ipBlock reaches", False)
         if party.place is Place.API_SERVER and (view.cni == "cilium" or not party.address):
-            return Held(
-                "kube-apiserver",
-                "on Cilium no ipBlock matches the API server; a CiliumNetworkPolicy with its entity does",
-                False,
+            why = (
+                "on Cilium no ipBlock matches the API server; a CiliumNetworkPolicy with its entity does"
+                if view.cni == "cilium"
+                else "the API server's address is not known; an --inventory with the Endpoints of default/kubernetes "
+                "tells it"
             )
+            return Held("kube-apiserver", why, False)
         if party.place is Place.LINK_LOCAL and (line.port != 53 or party is line.source):
             return Held("link-local", "link-local addresses belong to the node")
     return None

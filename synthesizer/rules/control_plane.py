@@ -1,0 +1,43 @@
+"""What the API server must reach, whether or not it called in the window: admission and conversion webhooks, and
+aggregated APIs. A webhook that cannot be reached stops every change to the objects that it guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from collector.direction import Standing
+from collector.patterns import Evidence
+from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.workloads import Workloads
+
+BECAUSE = "the API server calls this webhook or aggregated API"
+
+
+def webhook_calls(lines: Iterable[Line], workloads: Workloads) -> list[Line]:
+    """The calls that were not seen, to workloads that were: one line for each API server's address.
+
+    A workload that was never seen gets no policy, so nothing stands in the webhook's way. Without a known address the
+    line's source has none, which no NetworkPolicy can name: a question for the review.
+    """
+    inventory = workloads.inventory
+    known = {line.key for line in lines}
+    seen = {key for keys in known for key in keys[:2]}
+    addresses = {ip for ip, _ in inventory.api_servers()}
+    addresses |= {
+        party.address
+        for line in lines
+        for party in (line.source, line.destination)
+        if isinstance(party, Outside) and party.place is Place.API_SERVER and party.address
+    }
+    found: dict[tuple[str, str, str, int], Line] = {}
+    for namespace, name, port in sorted(inventory.webhooks):
+        service = inventory.service(namespace, name)
+        for item, number in inventory.target_ports(service, "TCP", port) if service is not None else ():
+            workload = workloads.of_object(item)
+            for address in sorted(addresses) or [""]:
+                source = Outside(Place.API_SERVER, address)
+                line = Line(source, workload, "TCP", number, Standing.INITIATED, Evidence(), 0, BECAUSE)
+                if party_key(workload) in seen and not workload.host_network and line.key not in known:
+                    found[line.key] = line
+    return [found[key] for key in sorted(found)]

@@ -1,0 +1,105 @@
+"""What the API server calls is open to it, whether or not it called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from synthesizer import Options, Synthesis
+from synthesizer.options import CNI
+from tests.synthesizer.objects import Document, deployment, meta, namespace, service
+from tests.synthesizer.traffic import Traffic, document, items, made, place
+
+API_SERVER = "172.18.0.2"
+
+
+def hook(port: int = 443) -> list[Document]:
+    """A webhook on Service shop/hook, whose pods listen at 9443."""
+    called = {"namespace": "shop", "name": "hook", "port": port}
+    return [
+        deployment("hook", {"app": "hook"}, {"containerPort": 9443}),
+        service("hook", {"app": "hook"}, {"port": 443, "targetPort": 9443}),
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "hook"},
+            "webhooks": [{"clientConfig": {"service": called}}],
+        },
+    ]
+
+
+def api_server() -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": meta("kubernetes", "default"),
+        "subsets": [{"addresses": [{"ip": API_SERVER}], "ports": [{"name": "https", "port": 6443}]}],
+    }
+
+
+def scraped() -> Traffic:
+    """The webhook's metrics were read; nobody changed what it guards."""
+    traffic = Traffic()
+    traffic.talk(traffic.pod("shop/prometheus"), traffic.pod("shop/hook"), 8080)
+    return traffic
+
+
+def opened(result: Synthesis) -> list[tuple[list[Any], list[Any]]]:
+    spec = document(result, "shop/networkpolicy-hook.yaml")
+    return [(rule["from"], [port["port"] for port in rule["ports"]]) for rule in spec["ingress"]]
+
+
+@pytest.mark.parametrize("cni", ["generic", "calico"])
+def test_a_webhook_is_open_to_the_api_server_that_was_not_seen_to_call(cni: CNI) -> None:
+    result = made(scraped(), *hook(), api_server(), options=Options(cni=cni))
+    assert ([{"ipBlock": {"cidr": f"{API_SERVER}/32"}}], [9443]) in opened(result)
+
+
+def test_its_address_may_come_from_the_traffic() -> None:
+    traffic = scraped()
+    traffic.talk(traffic.pod("shop/hook"), place("kube-apiserver", "172.18.0.9"), 6443)
+    assert ([{"ipBlock": {"cidr": "172.18.0.9/32"}}], [9443]) in opened(made(traffic, *hook()))
+
+
+def test_a_call_that_was_seen_is_not_told_twice() -> None:
+    traffic = scraped()
+    traffic.talk(place("kube-apiserver", API_SERVER), traffic.pod("shop/hook"), 9443)
+    rules = [ports for _, ports in opened(made(traffic, *hook(), api_server()))]
+    assert rules.count([9443]) == 1
+
+
+@pytest.mark.parametrize(
+    ("cni", "objects", "told"),
+    [("generic", [], "address is not known"), ("cilium", [api_server()], "CiliumNetworkPolicy")],
+)
+def test_what_no_rule_can_name_is_a_question(cni: CNI, objects: list[Document], told: str) -> None:
+    result = made(scraped(), *hook(), *objects, options=Options(cni=cni))
+    assert [ports for _, ports in opened(result)] == [[8080]]
+    (asked,) = items(result, "kube-apiserver")
+    assert told in asked.why
+    assert "shop/hook" in asked.what
+
+
+def test_a_port_that_the_service_does_not_have_is_no_webhook() -> None:
+    assert [ports for _, ports in opened(made(scraped(), *hook(port=8443), api_server()))] == [[8080]]
+
+
+def test_a_workload_that_was_never_seen_gets_no_policy_that_would_close_the_rest_of_it() -> None:
+    traffic = Traffic()
+    traffic.talk(traffic.pod("shop/web"), traffic.pod("shop/db"), 5432)
+    result = made(traffic, *hook(), api_server())
+    assert not [m for m in result.manifests if m.name == "hook"]
+    assert items(result, "default-deny")
+
+
+def test_in_a_mesh_the_api_server_has_no_identity_and_keeps_mutual_tls_optional() -> None:
+    traffic = Traffic()
+    caller = traffic.proxied("shop/web", "web", address="10.1.0.7")
+    hooked = traffic.proxied("shop/hook", "hook", address="10.1.0.8")
+    traffic.call(caller, hooked, 8080, "GET /", principal="cluster.local/ns/shop/sa/web")
+    injected = namespace("shop", {"istio-injection": "enabled"})
+    result = made(traffic, *hook(), api_server(), injected, options=Options(mesh="sidecar"))
+    rules = document(result, "shop/authorizationpolicy-hook.yaml")["rules"]
+    assert {"to": [{"operation": {"ports": ["9443"]}}]} in rules
+    assert not [m for m in result.manifests if m.kind == "PeerAuthentication"]
