@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from collector.quality import Quality
 from synthesizer.decisions import Decision, Fate
 from synthesizer.review import ReviewItem, summary
-from synthesizer.workloads import Workload
+from synthesizer.workload import Workload
 
 if TYPE_CHECKING:
     from leastway.pipeline import Run

@@ -19,7 +19,8 @@ from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.inventory import Inventory
 from synthesizer.lines import Outside, Party, Place
 from synthesizer.options import Options
-from synthesizer.workloads import Workload, Workloads
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 _ENTITIES = {
     Place.OWN_NODE: "host",

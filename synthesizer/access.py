@@ -11,15 +11,17 @@ from collections.abc import Iterable
 import msgspec
 
 from collector.direction import Standing
-from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise, templates
+from collector.paths import Request, templates
+from synthesizer.access_review import inexpressible_requests, rejected_requests, template_sibling, unselectable_member
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
-from synthesizer.lines import Line, party_key, via_waypoint
+from synthesizer.lines import party_key, via_waypoint
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
-from synthesizer.workloads import Workload, Workloads
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 # Ports of the sidecar itself, which the inbound listener does not capture (Istio, "Application Requirements").
 PROXY_PORTS = frozenset({15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090})
@@ -54,7 +56,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
                 calls.setdefault(line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
         if not workload.selectable:
-            layer.review.append(_unselectable(workload))
+            layer.review.append(unselectable_member(workload))
             continue
         called = [d for d in calls.get(key, ()) if d.line.protocol == "TCP" and d.line.port not in PROXY_PORTS]
         named = [d for d in called if not _held_plaintext(workload, d, options, layer.review)]
@@ -120,18 +122,6 @@ def _at_waypoint(
     return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
 
 
-def _unselectable(workload: Workload) -> ReviewItem:
-    return ReviewItem(
-        item_id("unselectable", str(workload), "access"),
-        "unselectable",
-        str(workload),
-        f"no AuthorizationPolicy for {workload}",
-        "its labels are not known; give --inventory",
-        False,
-        {},
-    )
-
-
 # -- one workload -----------------------------------------------------------------------------------------------------
 
 
@@ -189,19 +179,19 @@ def _http(
         requests = legitimate_requests(line.evidence)
         only_rejected = sorted(set(line.evidence.rejected) - {f"{r.method} {r.path}" for r in requests})
         if only_rejected:
-            item = _rejected(workload, port, line, only_rejected)
+            item = rejected_requests(workload, port, line, only_rejected)
             review.append(item)
             decision.access_review = "" if requests else item.id
         if requests:
             usage[client] = requests
     chosen = templates(usage)
     for swallowed in chosen.swallowed:
-        review.append(_swallowed(workload, port, by_client[swallowed.client].line, swallowed))
+        review.append(template_sibling(workload, port, by_client[swallowed.client].line, swallowed))
     refused: dict[str, list[Request]] = {}
     for client, request in chosen.inexpressible:
         refused.setdefault(client, []).append(request)
     for client, unnamed in refused.items():
-        review.append(_inexpressible(workload, port, by_client[client], unnamed, usage[client], chosen))
+        review.append(inexpressible_requests(workload, port, by_client[client], unnamed, usage[client], chosen))
     return [
         Access(
             by_client[client].cause,
@@ -229,75 +219,6 @@ def _grouped(accesses: Iterable[Access]) -> tuple[Access, ...]:
             for group in groups.values()
         ]
     return tuple(sorted(current, key=lambda a: (a.ports, a.principals, a.paths, a.methods, a.cause)))
-
-
-# -- review -----------------------------------------------------------------------------------------------------------
-
-
-def _rejected(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
-    shown = ", ".join(requests[:5]) + (f" and {len(requests) - 5} more" if len(requests) > 5 else "")
-    return ReviewItem(
-        item_id("rejected-requests", party_key(line.source), party_key(workload), str(port)),
-        "rejected-requests",
-        str(workload),
-        f"{line.source} → {workload} at {port}: {shown}",
-        "these requests were only ever answered with an error, so they are no evidence of intent",
-        False,
-        summary(line.evidence),
-    )
-
-
-def _swallowed(workload: Workload, port: int, line: Line, found: Swallowed) -> ReviewItem:
-    method, template, path = found.method, found.template, found.path
-    return ReviewItem(
-        item_id("template-sibling", party_key(line.source), party_key(workload), str(port), method, template, path),
-        "template-sibling",
-        str(workload),
-        f"{line.source} may {method} {path} on {workload} at {port}, admitted by the template {template}",
-        "others use this path and this client never did; Istio's templates cannot leave a sibling out",
-        False,
-        {},
-    )
-
-
-def _inexpressible(
-    workload: Workload,
-    port: int,
-    decision: Decision,
-    refused: list[Request],
-    used: dict[Request, int],
-    chosen: Templates,
-) -> ReviewItem:
-    """One item for all that a client asked and no rule can name; those requests are held, the others are not."""
-    line = decision.line
-    client = party_key(line.source)
-    if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
-        choices = chosen.per_client.get(client, ())
-        refused = [
-            request
-            for request in sorted(used)
-            if not any(c.method == request.method and _covers(c.path, request.path) for c in choices)
-        ]
-    name = item_id("inexpressible-path", client, party_key(workload), str(port))
-    decision.held_requests = dict.fromkeys(refused, name)
-    if len(refused) == len(used):
-        decision.access_review = name
-    shown = ", ".join(f"{request.method or '(no method)'} {request.path}" for request in refused[:5])
-    more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-    return ReviewItem(
-        name,
-        "inexpressible-path",
-        str(workload),
-        f"{line.source} → {workload} at {port}: {shown}{more}",
-        "no rule can name these requests: Istio would read them as patterns, or Envoy refuses or rewrites them",
-        False,
-        {"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
-    )
-
-
-def _covers(choice: str, path: str) -> bool:
-    normal = normalise(path)
-    return normal is not None and (not choice or covers(choice, normal))
 
 
 # -- whole namespaces -------------------------------------------------------------------------------------------------

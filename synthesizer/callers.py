@@ -10,7 +10,7 @@ from collector.paths import Request
 from collector.patterns import Evidence
 from synthesizer.lines import Line, via_waypoint
 from synthesizer.options import Options
-from synthesizer.workloads import Workload
+from synthesizer.workload import Workload
 
 
 def in_mesh(workload: Workload, options: Options) -> bool:

@@ -21,7 +21,8 @@ from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.rules import control_plane, dns, external
 from synthesizer.rules.view import Held, View
-from synthesizer.workloads import Workload, Workloads
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 
 class Fate(StrEnum):

@@ -18,7 +18,8 @@ from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.patterns import Evidence, Patterns, Sighting
 from synthesizer.address_ranges import METADATA, Address, parsed
 from synthesizer.inventory import Inventory
-from synthesizer.workloads import Workload, Workloads
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 
 class Place(StrEnum):

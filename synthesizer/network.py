@@ -26,7 +26,8 @@ from synthesizer.lines import Line, Outside, Place, party_key
 from synthesizer.options import Options
 from synthesizer.review import ReviewItem, item_id
 from synthesizer.rules import dns, external
-from synthesizer.workloads import Workload, Workloads
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 _BOTH: tuple[Direction, ...] = ("ingress", "egress")
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))

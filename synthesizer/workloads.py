@@ -1,7 +1,6 @@
-"""Which workload an endpoint is, and which selector picks that workload's pods and nobody else's.
+"""Which workload an endpoint is.
 
-Invariant: an endpoint is never two workloads, and a selector holds only stable labels that all pods of its workload
-carry. Adding a workload changes another one's selector only if that selector would have picked it.
+Invariant: an endpoint is never two workloads, whoever saw it: the inventory, Hubble or a proxy.
 """
 
 from __future__ import annotations
@@ -9,61 +8,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
-from hashlib import blake2b
-from itertools import combinations
 
-import msgspec
-
-from collector.endpoints import Endpoint, Labels, valid_object_name, workload_of_pod
+from collector.endpoints import Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
-from synthesizer.inventory import Inventory, Key, WorkloadObject
+from synthesizer.inventory import Inventory, WorkloadObject
+from synthesizer.naming import make_unique, name_policies, owner_of
+from synthesizer.selectors import choose_selectors
+from synthesizer.workload import Workload
 
-# Labels that say what something is, best first; any other stable label comes after, by key.
-PREFERRED_KEYS = (
-    "app.kubernetes.io/name",
-    "app.kubernetes.io/instance",
-    "app.kubernetes.io/component",
-    "app",
-    "k8s-app",
-    "name",
-)
 ACCOUNT = "ServiceAccount"  # the kind of a party that is known by a shared principal only
-_SEARCHED = 10  # labels among which the smallest selector is searched exhaustively
 _REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\Z")
-
-
-class Workload(msgspec.Struct, eq=False):
-    """One set of interchangeable pods. Compared by identity: there is one object per workload.
-
-    `selector` is () when nothing can select it (`selectable` false). `also_selects` names workloads of the namespace
-    that no selector can keep apart from this one. `observed` tells which sources saw it ("hubble", "istio-json", ...).
-    """
-
-    namespace: str
-    name: str
-    kind: str = ""
-    cluster: str = ""
-    labels: Labels = ()
-    selector: Labels = ()
-    selectable: bool = False
-    service_account: str = ""
-    host_network: bool = False
-    mesh: str = ""
-    ports: frozenset[tuple[str, int]] = frozenset()
-    also_selects: tuple[str, ...] = ()
-    observed: frozenset[str] = frozenset()
-    known: bool = False  # from the inventory
-    object_key: Key = ("", "", "")  # of the inventory's object, whose name another kind may share
-    policy_name: str = ""  # what its policies are called, unique in the namespace
-    pods: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Sorts and names: cluster, namespace, name."""
-        return (self.cluster, self.namespace, self.name)
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 class Workloads:
@@ -80,8 +34,8 @@ class Workloads:
         self._from_inventory()
         self._from_sightings(patterns.sightings)
         self.all.sort(key=lambda workload: workload.key)
-        _choose_selectors(self.all, inventory)
-        _name_policies(self.all)
+        choose_selectors(self.all, inventory)
+        name_policies(self.all)
 
     def __iter__(self) -> Iterator[Workload]:
         return iter(self.all)
@@ -139,7 +93,7 @@ class Workloads:
                 (labelled if endpoint.labels else unnamed).append(endpoint)
         for endpoints in _grouped(labelled, sightings):
             self._make(endpoints, sightings)
-        _unique_names(self.all)
+        make_unique(self.all)
         for endpoint in unnamed:
             self._join_unlabelled(endpoint, sightings[endpoint])
 
@@ -202,7 +156,7 @@ class Workloads:
             for endpoint in endpoints
             for _, protocol, number in (port.split("/") for port in sightings[endpoint].ports)
         }
-        kind, name = _owner(first, sightings[first])
+        kind, name = owner_of(first, sightings[first])
         workload = Workload(
             first.namespace,
             name,
@@ -304,104 +258,3 @@ def _only(names: set[str]) -> str:
     """The one known name; "" when none or several are."""
     known = names - {""}
     return next(iter(known)) if len(known) == 1 else ""
-
-
-def _owner(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
-    """Kind and name: the owner Hubble names, else what the pods' names say, else the most telling label."""
-    if sighting.owners:
-        kind, _, name = min(sighting.owners).partition("/")
-        return kind, name
-    names = sorted(
-        {workload_of_pod(seen.partition("|")[0]) for seen in sighting.pods} - {""}, key=lambda n: (len(n), n)
-    )
-    if names:
-        return "", names[0]
-    for _, value in sorted(endpoint.labels, key=_preference):
-        if valid_object_name(value):
-            return "", value
-    return "", "unnamed"
-
-
-def _unique_names(workloads: list[Workload]) -> None:
-    """Give workloads of one namespace different names, by a hash of their labels where two would share one."""
-    taken: dict[tuple[str, str, str], list[Workload]] = {}
-    for workload in workloads:
-        taken.setdefault(workload.key, []).append(workload)
-    for same in taken.values():
-        for workload in same if len(same) > 1 else ():
-            mark = f"{workload.kind}{workload.labels!r}".encode()
-            workload.name += "-" + blake2b(mark, digest_size=3).hexdigest()
-
-
-_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # what a namespace's own policies are called
-_LONGEST_NAME = 200
-
-
-def _name_policies(workloads: list[Workload]) -> None:
-    """Policies are called like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
-    taken: set[tuple[str, str]] = {("", "")}
-    for workload in workloads:
-        name = workload.name[:_LONGEST_NAME].rstrip(".-")
-        if name in _RESERVED_NAMES or (workload.namespace, name) in taken:
-            name = "-".join((name, (workload.kind or workload.cluster or "workload").lower()))
-        if (workload.namespace, name) in taken:
-            name += "-" + blake2b(repr((workload.key, workload.labels)).encode(), digest_size=3).hexdigest()
-        taken.add((workload.namespace, name))
-        workload.policy_name = name
-
-
-# -- selectors -------------------------------------------------------------------------------------------------------
-
-
-def _preference(label: tuple[str, str]) -> tuple[int, str, str]:
-    key, value = label
-    rank = PREFERRED_KEYS.index(key) if key in PREFERRED_KEYS else len(PREFERRED_KEYS)
-    return (rank, key, value)
-
-
-def _choose_selectors(workloads: list[Workload], inventory: Inventory) -> None:
-    by_namespace: dict[str, list[Workload]] = {}
-    for workload in workloads:
-        by_namespace.setdefault(workload.namespace, []).append(workload)
-    for there in by_namespace.values():
-        for cluster in sorted({workload.cluster for workload in there}):
-            # Whose cluster is not known (the inventory does not name it) may be in any.
-            _choose([w for w in there if not cluster or w.cluster in (cluster, "")], cluster, inventory)
-
-
-def _choose(here: list[Workload], cluster: str, inventory: Inventory) -> None:
-    """Give the workloads of one cluster their selectors, in view of all that may be `here` with them."""
-    index: dict[tuple[str, str], int] = {}
-    for position, workload in enumerate(here):
-        for label in workload.labels:
-            index[label] = index.get(label, 0) | 1 << position
-    for position, workload in enumerate(here):
-        if workload.cluster != cluster or not workload.labels or workload.host_network:
-            continue
-        own = inventory.selector_of(*workload.object_key)
-        selector = own or smallest_selector(workload.labels, index)
-        workload.selector, workload.selectable = selector, True
-        picked = _picked(selector, index) & ~(1 << position)
-        workload.also_selects = tuple(here[i].name for i in range(len(here)) if picked >> i & 1)
-
-
-def _picked(selector: Labels, index: Mapping[tuple[str, str], int]) -> int:
-    """The bit set of workloads that carry all of a selector's labels."""
-    picked = -1
-    for label in selector:
-        picked &= index.get(label, 0)
-    return picked
-
-
-def smallest_selector(labels: Labels, index: Mapping[tuple[str, str], int]) -> Labels:
-    """The smallest set of `labels` that picks no workload but those that all of them together pick.
-
-    `index` maps each label of the namespace to the bit set of workloads that carry it. Ties go to the preferred keys.
-    """
-    ranked = sorted(labels, key=_preference)
-    unavoidable = _picked(labels, index)
-    for size in range(1, min(len(ranked), _SEARCHED) + 1):
-        for chosen in combinations(ranked[:_SEARCHED], size):
-            if _picked(chosen, index) == unavoidable:
-                return tuple(sorted(chosen))
-    return labels

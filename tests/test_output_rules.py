@@ -28,7 +28,7 @@ from synthesizer.decisions import Fate
 from synthesizer.inventory import Inventory, parse
 from synthesizer.lines import Outside, Place
 from synthesizer.options import SYSTEM_NAMESPACES, Mesh
-from synthesizer.workloads import Workload
+from synthesizer.workload import Workload
 from tests.goldens import STORIES, run
 from tests.synthesizer.objects import Document, deployment, namespace, node, service
 from tests.synthesizer.traffic import End, Traffic, at, place

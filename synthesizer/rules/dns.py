@@ -10,7 +10,7 @@ import ipaddress
 
 from synthesizer.intent import BlockPeer, Peer, PodPeer, Port
 from synthesizer.lines import Line, Place
-from synthesizer.workloads import Workload
+from synthesizer.workload import Workload
 
 _RESOLVER_LABELS = frozenset(
     {

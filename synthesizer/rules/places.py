@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synthesizer.lines import Line, Outside, Place, via_waypoint
 from synthesizer.rules.view import Held, View
-from synthesizer.workloads import Workload
+from synthesizer.workload import Workload
 
 
 def unresolved(line: Line, _view: View) -> Held | None:

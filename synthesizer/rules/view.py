@@ -12,7 +12,8 @@ import msgspec
 from collector.direction import Standing
 from collector.flow import Signal
 from synthesizer.lines import Line, Outside, Place, party_key
-from synthesizer.workloads import Workload, Workloads
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 SCAN_TARGETS = 15  # distinct destinations, or
 SCAN_PORTS = 20  # distinct ports, that make a search of

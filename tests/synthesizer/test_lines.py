@@ -6,7 +6,7 @@ import pytest
 
 from collector.direction import Standing
 from collector.flow import Signal
-from synthesizer.workloads import Workload
+from synthesizer.workload import Workload
 from tests.synthesizer.objects import deployment, node, service
 from tests.synthesizer.traffic import End, Traffic, at, drawn, place, shown
 

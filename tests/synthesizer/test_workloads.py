@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from collector.endpoints import UNSTABLE_KEYS, Labels, is_stable
 from synthesizer.inventory import parse
-from synthesizer.workloads import PREFERRED_KEYS, Workloads, smallest_selector
+from synthesizer.selectors import PREFERRED_KEYS, smallest_selector
+from synthesizer.workloads import Workloads
 from tests.synthesizer.objects import deployment, pod, service
 from tests.synthesizer.traffic import Traffic, at, drawn, shown, workloads
 

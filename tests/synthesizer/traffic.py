@@ -17,7 +17,8 @@ from synthesizer.inventory import Inventory, parse
 from synthesizer.lines import Line, conclude, lines
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
-from synthesizer.workloads import Workload, Workloads
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 
 class End(NamedTuple):

@@ -1,0 +1,93 @@
+"""What the identity layer asks a person: who cannot be named there, and which requests no rule can name.
+
+Invariant: each item says who, what and why, and a request that is held is held by its decision too.
+"""
+
+from __future__ import annotations
+
+from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise
+from synthesizer.decisions import Decision
+from synthesizer.lines import Line, party_key
+from synthesizer.review import ReviewItem, item_id, summary
+from synthesizer.workload import Workload
+
+
+def unselectable_member(workload: Workload) -> ReviewItem:
+    """A workload in the mesh that no selector can pick."""
+    return ReviewItem(
+        item_id("unselectable", str(workload), "access"),
+        "unselectable",
+        str(workload),
+        f"no AuthorizationPolicy for {workload}",
+        "its labels are not known; give --inventory",
+        False,
+        {},
+    )
+
+
+def rejected_requests(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
+    """Requests that were only ever refused."""
+    shown = ", ".join(requests[:5]) + (f" and {len(requests) - 5} more" if len(requests) > 5 else "")
+    return ReviewItem(
+        item_id("rejected-requests", party_key(line.source), party_key(workload), str(port)),
+        "rejected-requests",
+        str(workload),
+        f"{line.source} → {workload} at {port}: {shown}",
+        "these requests were only ever answered with an error, so they are no evidence of intent",
+        False,
+        summary(line.evidence),
+    )
+
+
+def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed) -> ReviewItem:
+    """A path that a template admits although this client never used it."""
+    method, template, path = found.method, found.template, found.path
+    return ReviewItem(
+        item_id("template-sibling", party_key(line.source), party_key(workload), str(port), method, template, path),
+        "template-sibling",
+        str(workload),
+        f"{line.source} may {method} {path} on {workload} at {port}, admitted by the template {template}",
+        "others use this path and this client never did; Istio's templates cannot leave a sibling out",
+        False,
+        {},
+    )
+
+
+def inexpressible_requests(
+    workload: Workload,
+    port: int,
+    decision: Decision,
+    refused: list[Request],
+    used: dict[Request, int],
+    chosen: Templates,
+) -> ReviewItem:
+    """One item for all that a client asked and no rule can name; those requests are held, the others are not."""
+    line = decision.line
+    client = party_key(line.source)
+    if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
+        choices = chosen.per_client.get(client, ())
+        refused = [
+            request
+            for request in sorted(used)
+            if not any(c.method == request.method and _covers(c.path, request.path) for c in choices)
+        ]
+    name = item_id("inexpressible-path", client, party_key(workload), str(port))
+    decision.held_requests = dict.fromkeys(refused, name)
+    if len(refused) == len(used):
+        decision.access_review = name
+    shown = ", ".join(f"{request.method or '(no method)'} {request.path}" for request in refused[:5])
+    more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
+    return ReviewItem(
+        name,
+        "inexpressible-path",
+        str(workload),
+        f"{line.source} → {workload} at {port}: {shown}{more}",
+        "no rule can name these requests: Istio would read them as patterns, or Envoy refuses or rewrites them",
+        False,
+        {"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
+    )
+
+
+def _covers(choice: str, path: str) -> bool:
+    normal = normalise(path)
+    return normal is not None and (not choice or covers(choice, normal))

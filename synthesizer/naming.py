@@ -1,0 +1,57 @@
+"""What workloads and their policies are called.
+
+Invariant: names are valid, readable, and unique in their namespace; the same workload is called the same in every run.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from collector.endpoints import Endpoint, valid_object_name, workload_of_pod
+from collector.patterns import Sighting
+from synthesizer.selectors import preference
+from synthesizer.workload import Workload
+
+
+def owner_of(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
+    """Kind and name: the owner Hubble names, else what the pods' names say, else the most telling label."""
+    if sighting.owners:
+        kind, _, name = min(sighting.owners).partition("/")
+        return kind, name
+    names = sorted(
+        {workload_of_pod(seen.partition("|")[0]) for seen in sighting.pods} - {""}, key=lambda n: (len(n), n)
+    )
+    if names:
+        return "", names[0]
+    for _, value in sorted(endpoint.labels, key=preference):
+        if valid_object_name(value):
+            return "", value
+    return "", "unnamed"
+
+
+def make_unique(workloads: list[Workload]) -> None:
+    """Give workloads of one namespace different names, by a hash of their labels where two would share one."""
+    taken: dict[tuple[str, str, str], list[Workload]] = {}
+    for workload in workloads:
+        taken.setdefault(workload.key, []).append(workload)
+    for same in taken.values():
+        for workload in same if len(same) > 1 else ():
+            mark = f"{workload.kind}{workload.labels!r}".encode()
+            workload.name += "-" + blake2b(mark, digest_size=3).hexdigest()
+
+
+_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # what a namespace's own policies are called
+_LONGEST_NAME = 200
+
+
+def name_policies(workloads: list[Workload]) -> None:
+    """Policies are called like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
+    taken: set[tuple[str, str]] = {("", "")}
+    for workload in workloads:
+        name = workload.name[:_LONGEST_NAME].rstrip(".-")
+        if name in _RESERVED_NAMES or (workload.namespace, name) in taken:
+            name = "-".join((name, (workload.kind or workload.cluster or "workload").lower()))
+        if (workload.namespace, name) in taken:
+            name += "-" + blake2b(repr((workload.key, workload.labels)).encode(), digest_size=3).hexdigest()
+        taken.add((workload.namespace, name))
+        workload.policy_name = name

@@ -1,0 +1,45 @@
+"""A workload: the party that policies are about.
+
+Invariant: there is one object per workload, so that whoever has two of them may compare by identity.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from collector.endpoints import Labels
+from synthesizer.inventory import Key
+
+
+class Workload(msgspec.Struct, eq=False):
+    """One set of interchangeable pods. Compared by identity: there is one object per workload.
+
+    `selector` is () when nothing can select it (`selectable` false). `also_selects` names workloads of the namespace
+    that no selector can keep apart from this one. `observed` tells which sources saw it ("hubble", "istio-json", ...).
+    """
+
+    namespace: str
+    name: str
+    kind: str = ""
+    cluster: str = ""
+    labels: Labels = ()
+    selector: Labels = ()
+    selectable: bool = False
+    service_account: str = ""
+    host_network: bool = False
+    mesh: str = ""
+    ports: frozenset[tuple[str, int]] = frozenset()
+    also_selects: tuple[str, ...] = ()
+    observed: frozenset[str] = frozenset()
+    known: bool = False  # from the inventory
+    object_key: Key = ("", "", "")  # of the inventory's object, whose name another kind may share
+    policy_name: str = ""  # what its policies are called, unique in the namespace
+    pods: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Sorts and names: cluster, namespace, name."""
+        return (self.cluster, self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
