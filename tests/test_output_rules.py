@@ -175,13 +175,8 @@ def sound(outcome: Outcome) -> None:
 
 
 def tight(outcome: Outcome) -> None:
-    """Two things the judge has no name for and calls other: callers in plaintext cannot be named, so what was observed
-    of one is open to all; and an ambient tunnel leads to every port of a workload without AuthorizationPolicy.
-    """
     beyond = outcome.proof["over_permission"]
-    accesses = [rule for d in outcome.documents("AuthorizationPolicy") for rule in d["spec"].get("rules", ())]
-    nameless = any("from" not in rule for rule in accesses) or outcome.options.mesh == "ambient"
-    assert set(beyond["by_cause"]) <= set(CAUSES) - (set() if nameless else {"other"}), beyond["examples"]
+    assert set(beyond["by_cause"]) <= set(CAUSES) - {"other"}, beyond["examples"]
     assert sum(beyond["by_cause"].values()) == beyond["total"]
 
 

@@ -31,9 +31,11 @@ CAUSES = (
     "endPort span",
     "namespace-wide rule",
     "CIDR widening",
+    "any caller",
     "shared service account",
     "selector bleed",
     "path template",
+    "mesh tunnel",
     "other",
 )
 DNS_PORTS = (53, 5353)
@@ -162,6 +164,10 @@ class Measure:
             bits = by_cause.get(cause, 0) & over
             over &= ~bits
             yield cause, bits
+        if self.mesh is not None and self.mesh.mesh.mode == "ambient" and port.protocol == "TCP":
+            # Where the tunnel is open and nobody judges inside it, it leads to every port.
+            yield "mesh tunnel", over & self.mesh.meshed
+            over &= ~self.mesh.meshed
         yield "other", over
 
     def _by_rule(

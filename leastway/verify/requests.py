@@ -34,7 +34,7 @@ def beyond_requests(measure: Measure, mesh: MeshSets, d: int) -> None:
         ):
             continue
         talking = measure.seen.sources[d].get(("TCP", port), 0)
-        admitted = _admitted(mesh, d, port, talking)
+        admitted, by_anyone = _admitted(mesh, d, port, talking)
         if not admitted:
             continue
         open_ = measure.allowed(d, PortClass("TCP", port, "port"), rules)
@@ -42,16 +42,33 @@ def beyond_requests(measure: Measure, mesh: MeshSets, d: int) -> None:
         declared = measure.declared.requests.get((d, port), {})
         for request, bits in sorted(admitted.items()):
             over = bits & open_ & ~sent.get(request, 0)
-            cause = "path template" if _is_path_pattern(request[1]) else "other"
-            _count(measure, (d, port), request, cause, over, declared)
+            if _is_path_pattern(request[1]):
+                _count(measure, (d, port), request, "path template", over, declared)
+                continue
+            anyone = by_anyone.get(request, 0)
+            _count(measure, (d, port), request, "any caller", over & anyone, declared)
+            shared = _accounts(mesh, sent.get(request, 0)) & ~anyone
+            _count(measure, (d, port), request, "shared service account", over & shared, declared)
+            _count(measure, (d, port), request, "other", over & ~shared & ~anyone, declared)
         for request, bits in sorted(_swallowed(admitted, sent).items()):
             over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
             _count(measure, (d, port), request, "path template", over, declared)
 
 
-def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> Requests:
-    """(method value, path value) of every operation → the sources it is open to. `*` stands for any."""
+def _accounts(mesh: MeshSets, sources: int) -> int:
+    """All that present the principals of some sources."""
+    found = 0
+    for s in indices(sources):
+        found |= mesh.by_principal.get(mesh.mesh.principal(mesh.universe.subjects[s]) or "", 0)
+    return found
+
+
+def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> tuple[Requests, Requests]:
+    """(method value, path value) of every operation → the sources it is open to, and those to which rules open it that
+    name no source. `*` stands for any.
+    """
     found: Requests = defaultdict(int)
+    by_anyone: Requests = defaultdict(int)
     unrestricted = 0
     for admission in mesh.admissions(d, port):
         bits = admission.sources & talking
@@ -64,7 +81,9 @@ def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> Requests:
             for method in methods or (ANY,):
                 for path in paths or (ANY,):
                     found[method, path] |= bits
-    return {key: bits & ~unrestricted for key, bits in found.items() if bits & ~unrestricted}
+                    if admission.rule.sources is None:
+                        by_anyone[method, path] |= bits
+    return {key: bits & ~unrestricted for key, bits in found.items() if bits & ~unrestricted}, by_anyone
 
 
 def _values(entry: Fields, name: str) -> tuple[str, ...] | None:

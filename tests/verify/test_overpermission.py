@@ -205,6 +205,34 @@ class TestMesh:
     def test_a_literal_path_that_was_not_seen_is_other(self) -> None:
         assert self.requests(["/x", "/y"], self.get("/x")) == {"other": 1}
 
+    def both_call(self, account: str, *observed: Observed, **source: list[str]) -> dict[str, int]:
+        """web and api both reach db:80; a rule opens GET /x there."""
+        operation = {"operation": {"ports": ["80"], "methods": ["GET"], "paths": ["/x", "/y"]}}
+        rule = {"to": [operation]} | ({"from": [{"source": source}]} if source else {})
+        policies = [
+            DENY,
+            ingress("db", {"from": peers("web", "api"), "ports": [{"port": 80}]}),
+            egress("web", {"to": peers("db"), "ports": [{"port": 80}]}),
+            egress("api", {"to": peers("db"), "ports": [{"port": 80}]}),
+            access("a/db", selector=labels(app="db"), rules=[rule]),
+        ]
+        return measure(policies, *observed, of=world(account=account), mesh="sidecar").by_cause
+
+    def test_a_rule_without_a_source_is_open_to_any_caller(self) -> None:
+        seen = [self.get("/x"), self.get("/y"), self.get("/y", "a/api")]
+        assert self.both_call("", *seen) == {"any caller": 1}
+
+    def test_requests_are_shared_with_the_account_too(self) -> None:
+        seen = [self.get("/x"), self.get("/y"), self.get("/y", "a/api")]
+        found = self.both_call("default", *seen, principals=["cluster.local/ns/a/sa/default"])
+        assert found == {"shared service account": 1}
+
+    def test_an_ambient_tunnel_leads_to_every_port_where_nobody_judges_inside_it(self) -> None:
+        policies = [*exact_pair({"port": 80}), *exact_pair({"port": 15008})[1:]]
+        found = measure(policies, WEB_TO_DB, mesh="ambient")
+        assert set(found.by_cause) == {"mesh tunnel"}
+        assert all("a/web → a/db" in text for text in found.examples["mesh tunnel"])
+
     def test_a_template_counts_itself_and_the_siblings_it_swallows(self) -> None:
         assert self.requests(["/u/{*}"], self.get("/u/1"), self.get("/u/2")) == {"path template": 1}
         swallowed = self.requests(["/u/{*}"], self.get("/u/1"), self.get("/u/admin", "a/api"))
