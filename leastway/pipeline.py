@@ -18,7 +18,8 @@ from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Progress, Reading, read
 from leastway import evidence, observation
-from leastway.verify.judge import Judge, PolicySet
+from leastway.verify.judge import Judge
+from leastway.verify.policies import PolicySet
 from leastway.verify.proof import prove
 from leastway.verify.replay import Observed
 from leastway.verify.world import World

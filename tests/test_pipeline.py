@@ -14,7 +14,8 @@ from collector.errors import InventoryError, RenderError, SourceError
 from collector.patterns import Patterns
 from leastway import observation
 from leastway.pipeline import REPORT, REVIEW, declared, detected_mesh, generate, observe, verify
-from leastway.verify.judge import Judge, load_policies
+from leastway.verify.judge import Judge
+from leastway.verify.policies import load_policies
 from leastway.verify.proof import prove
 from synthesizer import synthesize
 from synthesizer.inventory import parse

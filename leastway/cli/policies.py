@@ -13,9 +13,9 @@ import msgspec
 
 from leastway.cli.output import counted, say
 from leastway.cli.record import Record, beside
-from leastway.verify.judge import PolicySet, load_policies
 from leastway.verify.mesh import Mode
 from leastway.verify.networkpolicy import Cni
+from leastway.verify.policies import PolicySet, load_policies
 
 if TYPE_CHECKING:
     from leastway.verify.world import World

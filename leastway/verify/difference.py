@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from leastway.verify.bits import indices
 from leastway.verify.blocks import AddressClass, sizes, split
-from leastway.verify.judge import Judge, PolicySet
+from leastway.verify.judge import Judge
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy_schema import Block
 from leastway.verify.outside import ANYWHERE
 from leastway.verify.overpermission import Measure
+from leastway.verify.policies import PolicySet
 from leastway.verify.ports import PortClass, admits, classes
 from leastway.verify.reading import Document, identity
 from leastway.verify.request_difference import RequestChange, request_changes

@@ -12,27 +12,17 @@ from pathlib import Path
 import msgspec
 
 from leastway.verify.authorizationpolicy import AuthorizationPolicies
-from leastway.verify.authorizationpolicy_schema import (
-    AuthorizationPolicy,
-    PeerAuthentication,
-    is_istio,
-    read_authorization_policy,
-    read_peer_authentication,
-)
 from leastway.verify.errors import PolicyError
 from leastway.verify.httppath import Normalization, normalise
 from leastway.verify.identity import Request
-from leastway.verify.inventory import POLICY_KINDS
 from leastway.verify.mesh import HBONE, MESHES, Mesh, Mode
 from leastway.verify.networkpolicy import (
     CNIS,
     Cni,
     NetworkPolicies,
-    NetworkPolicy,
-    is_network_policy,
-    read_network_policy,
 )
-from leastway.verify.reading import Document, documents, identity, read_path
+from leastway.verify.policies import PolicySet, load_policies, united
+from leastway.verify.reading import Document
 from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Address, Service, Subject, World, address
 
@@ -75,53 +65,6 @@ class Question(msgspec.Struct, frozen=True):
     http: bool | None = None
 
 
-class PolicySet(msgspec.Struct, frozen=True):
-    """Parsed policies. `unjudged` names policy objects of kinds that this judge does not model."""
-
-    network: tuple[NetworkPolicy, ...] = ()
-    authorization: tuple[AuthorizationPolicy, ...] = ()
-    peer: tuple[PeerAuthentication, ...] = ()
-    unjudged: tuple[str, ...] = ()
-    documents: tuple[Document, ...] = ()
-
-
-def load_policies(source: str | Path | Iterable[Document], existing: bool = False) -> PolicySet:
-    """Policies from a folder, a file, YAML text (anything with a line break) or loaded documents; raises `PolicyError`.
-
-    Objects of other kinds are kept in `documents`, so that a folder may hold its own Namespaces and workloads.
-    """
-    if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source and Path(source).exists()):
-        found: list[Document] = read_path(Path(source))
-    elif isinstance(source, str):
-        if "\n" not in source and not source.lstrip().startswith(("{", "[")):
-            raise PolicyError("no such file or folder", source)
-        found = documents(source, "policies")
-    else:
-        found = list(source)
-    network: dict[tuple[str, ...], NetworkPolicy] = {}
-    authorization: dict[tuple[str, ...], AuthorizationPolicy] = {}
-    peer: dict[tuple[str, ...], PeerAuthentication] = {}
-    unjudged: list[str] = []
-    for document in found:
-        kind = document.get("kind")
-        if is_network_policy(document):
-            key = identity(document)[1:]
-            network[(str(kind), *key)] = read_network_policy(document, existing)
-        elif is_istio(document, "AuthorizationPolicy"):
-            authorization[identity(document)] = read_authorization_policy(document, existing)
-        elif is_istio(document, "PeerAuthentication"):
-            peer[identity(document)] = read_peer_authentication(document, existing)
-        elif kind in POLICY_KINDS:
-            unjudged.append(" ".join((str(kind), "/".join(identity(document)[1:]))))
-    return PolicySet(
-        tuple(network.values()),
-        tuple(authorization.values()),
-        tuple(peer.values()),
-        tuple(sorted(unjudged)),
-        tuple(found),
-    )
-
-
 class Judge:
     """Policies over a world, under one CNI's and one mesh's reading.
 
@@ -145,7 +88,7 @@ class Judge:
         given = manifests if isinstance(manifests, PolicySet) else load_policies(manifests)
         standing = load_policies(world.policies, existing=True)
         self.world = world
-        self.policies = _united(given, standing)
+        self.policies = united(given, standing)
         self.network = NetworkPolicies(self.policies.network, world, cni)
         self.mesh = Mesh(world, mesh, trust_domain, aliases, root_namespace, normalization, self.policies.peer)
         self.authorization = AuthorizationPolicies(self.policies.authorization, self.mesh)
@@ -289,19 +232,3 @@ class Judge:
 
 def _only(subject: Subject | None) -> Address | None:
     return address(subject.ips[0]) if subject is not None and len(subject.ips) == 1 else None
-
-
-def _united(given: PolicySet, standing: PolicySet) -> PolicySet:
-    """Both sets; of two objects with one kind and name the given one."""
-
-    def names(policies: Iterable[NetworkPolicy | AuthorizationPolicy | PeerAuthentication]) -> set[tuple[str, str]]:
-        return {(policy.namespace, policy.name) for policy in policies}
-
-    network, authorization, peer = names(given.network), names(given.authorization), names(given.peer)
-    return PolicySet(
-        given.network + tuple(p for p in standing.network if (p.namespace, p.name) not in network),
-        given.authorization + tuple(p for p in standing.authorization if (p.namespace, p.name) not in authorization),
-        given.peer + tuple(p for p in standing.peer if (p.namespace, p.name) not in peer),
-        tuple(sorted({*given.unjudged, *standing.unjudged})),
-        given.documents,
-    )

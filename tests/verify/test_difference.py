@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from leastway.verify import difference as module
 from leastway.verify.difference import Difference, difference, unmanaged
-from leastway.verify.judge import Judge, Question, load_policies
+from leastway.verify.judge import Judge, Question
+from leastway.verify.policies import load_policies
 from leastway.verify.world import World
 
 Document = dict[str, Any]
