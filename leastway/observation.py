@@ -12,7 +12,7 @@ import msgspec
 
 from collector.direction import Standing
 from collector.paths import Request
-from leastway.verify.replay import Observed
+from leastway.verify.soundness import Observed
 from leastway.verify.world import NamedPort, Subject, World
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate

@@ -21,7 +21,7 @@ from leastway import evidence, observation
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
 from leastway.verify.proof import prove
-from leastway.verify.replay import Observed
+from leastway.verify.soundness import Observed
 from leastway.verify.world import World
 from synthesizer import Synthesis, synthesize
 from synthesizer import inventory as kubernetes

@@ -17,7 +17,7 @@ from leastway.cli.proof import tell_bad_lines
 from leastway.pipeline import Observation
 from leastway.verify.difference import Change, Changes, Difference, difference, unmanaged
 from leastway.verify.judge import Judge
-from leastway.verify.replay import replay
+from leastway.verify.soundness import replay
 from leastway.verify.world import World
 
 DENIES = 3

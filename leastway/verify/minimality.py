@@ -18,8 +18,8 @@ from leastway.verify.identity import Request, field_matches, value_matches
 from leastway.verify.judge import Judge
 from leastway.verify.mesh import HBONE
 from leastway.verify.networkpolicy import port_matches
-from leastway.verify.replay import Observed, question
 from leastway.verify.rule_index import Candidate, RuleIndex
+from leastway.verify.soundness import Observed, question
 from leastway.verify.verdict import End, all_of
 from leastway.verify.world import Subject
 

@@ -19,8 +19,8 @@ from leastway.verify.mesh_sets import MeshSets
 from leastway.verify.network_sets import NetworkSets, RuleSet
 from leastway.verify.networkpolicy_schema import Ports
 from leastway.verify.ports import LAST, PortClass, classes, entry_admits
-from leastway.verify.replay import Observed
 from leastway.verify.sightings import Sightings
+from leastway.verify.soundness import Observed
 from leastway.verify.world import NamedPort
 
 CAUSES = (

@@ -15,7 +15,7 @@ from leastway.verify.errors import line
 from leastway.verify.judge import Judge
 from leastway.verify.networkpolicy import CNIS
 from leastway.verify.overpermission import over_permission
-from leastway.verify.replay import Observed, replay
+from leastway.verify.soundness import Observed, replay
 
 MANY = 2000  # connections and requests that are worth a second process
 SHOWN = 20  # denied connections and redundant parts that the text rendering lists

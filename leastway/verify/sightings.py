@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from leastway.verify.bits import Universe
 from leastway.verify.httppath import Normalization, normalise
 from leastway.verify.judge import ENTITIES
-from leastway.verify.replay import Observed
+from leastway.verify.soundness import Observed
 from leastway.verify.world import address
 
 PortKey = tuple[str, int]

@@ -7,7 +7,7 @@ from typing import Any
 from leastway.verify.judge import Judge
 from leastway.verify.minimality import redundant_parts
 from leastway.verify.reading import Document
-from leastway.verify.replay import Observed
+from leastway.verify.soundness import Observed
 from leastway.verify.world import Subject, World
 from tests.verify.kit import access, labels, policy
 

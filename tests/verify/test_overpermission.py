@@ -9,7 +9,7 @@ import pytest
 from leastway.verify.judge import Judge
 from leastway.verify.overpermission import OverPermission, over_permission
 from leastway.verify.reading import Document
-from leastway.verify.replay import Observed
+from leastway.verify.soundness import Observed
 from leastway.verify.world import NamedPort, Subject, World
 from tests.verify.kit import access, labels, policy, within
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from leastway.verify.can import answers
 from leastway.verify.judge import Judge
 from leastway.verify.proof import prove, render
-from leastway.verify.replay import Observed
+from leastway.verify.soundness import Observed
 from leastway.verify.world import World
 from tests.verify.clusters import SPACES, Clusters
 from tests.verify.kit import judge, labels, namespace, pod, policy

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from leastway.verify.judge import Judge
 from leastway.verify.reading import Document
-from leastway.verify.replay import Observed, Replay, replay
+from leastway.verify.soundness import Observed, Replay, replay
 from leastway.verify.world import Subject, World
 from tests.verify.kit import access, labels, policy
 
