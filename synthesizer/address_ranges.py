@@ -10,8 +10,9 @@ import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 
+from synthesizer.kubernetes_fields import addresses, mapping, number, sequence, text
 from synthesizer.kubernetes_files import Document
-from synthesizer.kubernetes_objects import ServiceObject, addresses, mapping, number, sequence, text
+from synthesizer.kubernetes_objects import ServiceObject
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

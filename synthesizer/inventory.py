@@ -20,6 +20,7 @@ from synthesizer.address_ranges import (
     service_networks,
     webhook_services,
 )
+from synthesizer.kubernetes_fields import address, labels, mapping, text
 from synthesizer.kubernetes_files import Document, objects, read
 from synthesizer.kubernetes_objects import (
     EndpointsObject,
@@ -27,15 +28,11 @@ from synthesizer.kubernetes_objects import (
     Port,
     ServiceObject,
     ServicePort,
-    address,
     endpoints,
     identity,
     is_live,
     kind_of,
-    labels,
-    mapping,
     service,
-    text,
 )
 from synthesizer.ownership import WorkloadObject, workloads
 from synthesizer.workload_index import WorkloadIndex

@@ -6,15 +6,14 @@ namespaces and labels that come out are ones that Kubernetes could have stored, 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from collector.endpoints import Labels, valid_label, valid_namespace, valid_object_name
+from collector.endpoints import valid_namespace, valid_object_name
 from collector.errors import InventoryError
+from synthesizer.kubernetes_fields import addresses, labels, mapping, number, sequence, text
 from synthesizer.kubernetes_files import Document
 
 Key = tuple[str, str, str]
@@ -138,45 +137,6 @@ class PodShape(msgspec.Struct, frozen=True):
     containers: tuple[str, ...]
 
 
-def mapping(value: object, *path: str) -> Document:
-    """The mapping at a path below a value; empty when there is none."""
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else {}
-
-
-def sequence(value: object, *path: str) -> list[Any]:
-    """The list at a path below a value; empty when there is none."""
-    found = mapping(value, *path[:-1]).get(path[-1]) if path else value
-    return found if isinstance(found, list) else []
-
-
-def text(value: object) -> str:
-    """A text, or ""."""
-    return value if isinstance(value, str) else ""
-
-
-def number(value: object) -> int:
-    """A port number, or 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536 else 0
-
-
-@lru_cache(maxsize=1 << 16)
-def address(value: str) -> str:
-    """An IP address in its one canonical form, IPv4 inside IPv6 unwrapped; "" for anything else."""
-    try:
-        found = ipaddress.ip_address(value.partition("%")[0])
-    except ValueError:
-        return ""
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)
-
-
-def addresses(values: list[Any]) -> tuple[str, ...]:
-    """The canonical addresses among values, each once, in their order."""
-    return tuple(dict.fromkeys(filter(None, (address(text(value)) for value in values))))
-
-
 def kind_of(document: Document) -> str:
     """The kind if it is one that is read here, else ""; a missing apiVersion is taken for the right one."""
     kind = text(document.get("kind"))
@@ -196,21 +156,6 @@ def identity(document: Document, where: str) -> tuple[str, str]:
     if (namespace or kind == "Namespace") and not valid_namespace(namespace or name):
         raise InventoryError(f"{kind} {name} without a valid namespace", where=where, hint="use a DNS label")
     return namespace, name
-
-
-def labels(value: object, where: str) -> dict[str, str]:
-    """A map of labels. Raises `InventoryError` for one that the API server would refuse, as it would change what is
-    selected if it were left out."""
-    for key, label in mapping(value).items():
-        if not isinstance(label, str) or not valid_label(key, label):
-            hint = "put it in quotes" if not isinstance(label, str) else "correct it"
-            raise InventoryError(f"the label {key} has a value that Kubernetes refuses", where=where, hint=hint)
-    return mapping(value)
-
-
-def as_selector(found: dict[str, str]) -> Labels:
-    """A map of labels, sorted."""
-    return tuple(sorted(found.items()))
 
 
 def controller(document: Document) -> tuple[str, str]:

@@ -12,21 +12,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from collector.endpoints import Labels, stable_labels
+from synthesizer.kubernetes_fields import addresses, as_selector, labels, mapping, sequence, text
 from synthesizer.kubernetes_files import Document
-from synthesizer.kubernetes_objects import (
-    OWNERS,
-    Key,
-    PodShape,
-    Port,
-    addresses,
-    as_selector,
-    controller,
-    labels,
-    mapping,
-    pod_shape,
-    sequence,
-    text,
-)
+from synthesizer.kubernetes_objects import OWNERS, Key, PodShape, Port, controller, pod_shape
 
 Found = Mapping[tuple[str, str, str], tuple[str, Document]]
 """(kind, namespace, name) → (where, object)."""

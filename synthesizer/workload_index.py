@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from collector.endpoints import Labels
-from synthesizer.kubernetes_objects import EndpointsObject, Key, address
+from synthesizer.kubernetes_fields import address
+from synthesizer.kubernetes_objects import EndpointsObject, Key
 from synthesizer.ownership import WorkloadObject
 
 # How the controllers name pods, by kind; the alphabet is apimachinery's rand.SafeEncodeString.
