@@ -18,6 +18,7 @@ from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Progress, Reading, read
 from leastway import evidence, observation
+from leastway.beside import shared
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
 from leastway.verify.proof import prove
@@ -96,7 +97,7 @@ def _generate(
     reading = read(inputs, progress)
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
     options = msgspec.structs.replace(options, mesh=mesh or detected_mesh(reading.patterns))
-    synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates))
+    synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)
     judge = Judge(
         observation.world(inventory, synthesis.workloads, options),
         [manifest.document for manifest in synthesis.manifests],

@@ -5,6 +5,9 @@ Invariant: the same patterns, inventory and options give the same bytes. `synthe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import msgspec
 
 from collector.errors import RenderError
@@ -35,13 +38,25 @@ class Synthesis(msgspec.Struct):
     mistaken: int
 
 
+Each = Callable[[Callable[[outputs.Intent], Manifest], Sequence[outputs.Intent]], list[Manifest]]
+
+
+def _in_turn(write: Callable[[outputs.Intent], Manifest], intents: Sequence[outputs.Intent]) -> list[Manifest]:
+    return [write(intent) for intent in intents]
+
+
 def synthesize(
-    patterns: Patterns, inventory: Inventory, options: Options, renderer: Renderer | None = None
+    patterns: Patterns,
+    inventory: Inventory,
+    options: Options,
+    renderer: Renderer | None = None,
+    each: Each = _in_turn,
 ) -> Synthesis:
     """Turn an observation into policy.
 
     Who is who, who talks to whom, what of it is intent, what that means for each workload, and how it is written.
-    Raises RenderError when a template does not say what was decided.
+    `each` writes every intent; the caller may spread that over processors. Raises RenderError when a template does not
+    say what was decided.
     """
     renderer = renderer or Renderer()
     workloads = Workloads(patterns, inventory)
@@ -53,7 +68,7 @@ def synthesize(
     network = network_intents(decided, workloads, inventory, options) if flows else Network([], [])
     access = access_intents(decided, workloads, inventory, options)
     intents: list[outputs.Intent] = [*network.intents, *access.intents, *access.mutual_tls]
-    manifests = [outputs.manifest(intent, renderer) for intent in intents]
+    manifests = each(partial(outputs.manifest, renderer=renderer), intents)
     manifests += [
         kustomization.manifest(namespace, manifests, renderer) for namespace in sorted({m.namespace for m in manifests})
     ]

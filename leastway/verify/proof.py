@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from leastway.verify.beside import beside
+from leastway.beside import beside
 from leastway.verify.errors import line
 from leastway.verify.judge import Judge
 from leastway.verify.networkpolicy import CNIS

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from leastway.verify.beside import beside
+from leastway.beside import MANY, beside, shared
 
 
 def test_the_result_comes_from_another_process() -> None:
@@ -36,3 +36,14 @@ def test_an_error_is_raised_where_the_result_is_asked_for_and_told_once(capfd: p
     with pytest.raises(ZeroDivisionError):
         beside(lambda: 1 // 0)()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("count", [0, 1, MANY, MANY + 1, 5 * MANY])
+def test_shared_work_comes_back_in_order(count: int) -> None:
+    assert shared(lambda number: number * 2, range(count)) == [number * 2 for number in range(count)]
+
+
+def test_the_second_half_is_done_elsewhere() -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor only")
+    assert len(set(shared(lambda _: os.getpid(), range(MANY)))) == 2

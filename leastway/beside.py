@@ -1,6 +1,6 @@
-"""One measure beside another, on a second processor.
+"""Work beside other work, on a second processor.
 
-Invariant: the result is that of calling the work here; where a second process is not to be had, or dies, that is done.
+Invariant: the result is that of doing the work here; where a second process is not to be had, or dies, that is done.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+S = TypeVar("S")
 T = TypeVar("T")
+MANY = 64  # pieces of work that are worth a second process
 
 
 def beside(work: Callable[[], T]) -> Callable[[], T]:
@@ -44,6 +46,15 @@ def beside(work: Callable[[], T]) -> Callable[[], T]:
             process.join()
 
     return result
+
+
+def shared(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """`work` done on every item, in order: the second half of many `beside` the first."""
+    if len(items) < MANY:
+        return [work(item) for item in items]
+    middle = len(items) // 2
+    rest = beside(lambda: [work(item) for item in items[middle:]])
+    return [work(item) for item in items[:middle]] + rest()
 
 
 def _send(there: Connection, work: Callable[[], object]) -> None:
