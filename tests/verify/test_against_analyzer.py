@@ -23,9 +23,9 @@ import yaml
 
 from leastway.verify.judge import Judge, Question
 from leastway.verify.world import World
-from tests.verify.clusters import OUTSIDE, SPACES, Clusters
+from tests.verify.clusters import OUTSIDE, PROTOCOLS, SPACES, Clusters
 
-CLUSTERS = 300  # in one round
+CLUSTERS = 200  # in one round
 PODS = [f"{space}/p{i}" for space in SPACES for i in range(3)]
 PORTS = (52, 53, 54, 80, 81, 82, 8080, 8081, 9000)
 PROBES = ("203.0.113.9", "192.0.2.1", "192.0.2.77", "192.0.2.130", "198.51.100.3")
@@ -126,7 +126,7 @@ def compare(tmp_path: Path, blocks: tuple[str, ...], probes: tuple[str, ...], cl
                 if source == destination or (source in probes and destination in probes):
                     continue
                 rows = said(found, source, destination)
-                for protocol in ("TCP", "UDP"):
+                for protocol in PROTOCOLS:
                     for port in PORTS:
                         theirs = any(allows(row, protocol, port) for row in rows)
                         ours = judges[name].ask(Question(source, destination, protocol, port))
