@@ -43,7 +43,7 @@ KEYS = frozenset(
     }
 )
 _KEY_FORMS = re.compile(
-    r"request\.headers\[[^\[\]]+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[\]]+\[[^\[\]]+\]",
+    r"request\.(experimental\.inline\.)?headers\[[^\[\]]+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[\]]+\[[^\[\]]+\]",
     re.ASCII,
 )
 ACTIONS = ("ALLOW", "DENY", "CUSTOM", "AUDIT")
