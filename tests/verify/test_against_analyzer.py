@@ -16,14 +16,20 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
+from collector.reading import read
 from leastway.verify.judge import Judge, Question
+from leastway.verify.reading import Document
 from leastway.verify.world import World
+from synthesizer import Options, inventory, synthesize
+from tests.simulator import hubble_records
 from tests.verify.clusters import OUTSIDE, PROTOCOLS, SPACES, Clusters
+from tests.verify.kit import pod
 
 CLUSTERS = 200  # in one round
 PODS = [f"{space}/p{i}" for space in SPACES for i in range(3)]
@@ -141,3 +147,38 @@ def test_pods(tmp_path: Path, oracle_rounds: int) -> None:
 
 def test_pods_and_the_outside(tmp_path: Path, oracle_rounds: int) -> None:
     assert compare(tmp_path, OUTSIDE, PROBES, range(1_000_000, 1_000_000 + CLUSTERS // 2 * oracle_rounds)) >= 50_000
+
+
+def test_generated_policies_let_exactly_the_truth_through(tmp_path: Path, oracle_rounds: int) -> None:
+    """The analyzer's opinion on what leastway writes for random applications, without our judge in between."""
+    clusters, truths = tmp_path / "clusters", {}
+    for seed in range(10 * oracle_rounds):
+        app = hubble_records(seed, workloads=10, namespaces=3, edges=24, calls=2)
+        capture = tmp_path / f"{seed}.jsonl"
+        capture.write_text("".join(json.dumps(record) + "\n" for record in app.records))
+        result = synthesize(read([str(capture)]).patterns, inventory.parse(app.inventory), Options())
+        things = [d for d in app.inventory if d["kind"] == "Namespace"] + _one_pod_each(app.inventory)
+        folder = clusters / str(seed)
+        folder.mkdir(parents=True)
+        (folder / "all.yaml").write_text(yaml.safe_dump_all(things + [m.document for m in result.manifests]))
+        truths[str(seed)] = app.truth
+    answers = analyzed(clusters)
+    assert set(answers) == set(truths)
+    for name, text in answers.items():
+        found, truth = connections(text), truths[name]
+        ends = sorted({end for edge in truth for end in edge[:2]})
+        ports = {(protocol, port) for _, _, protocol, port in truth}
+        for source, destination, (protocol, port) in product(ends, ends, sorted(ports)):
+            if source == destination or "kube-system/" in source + destination:
+                continue
+            theirs = any(allows(row, protocol, port) for row in found.get((source, destination), []))
+            assert theirs == ((source, destination, protocol, port) in truth), (name, source, destination, port)
+
+
+def _one_pod_each(objects: list[Document]) -> list[Document]:
+    """A Pod for each workload, under its own name."""
+    return [
+        pod(f"{d['metadata']['namespace']}/{d['metadata']['name']}", d["spec"]["template"]["metadata"]["labels"])
+        for d in objects
+        if d["kind"] in ("Deployment", "StatefulSet", "DaemonSet")
+    ]
