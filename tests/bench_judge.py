@@ -19,9 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from leastway.verify.judge import Judge, load_policies
+from leastway.verify.judge import Judge
 from leastway.verify.minimality import redundant_parts
 from leastway.verify.overpermission import over_permission
+from leastway.verify.policies import load_policies
 from leastway.verify.replay import Observed, replay
 from leastway.verify.world import NamedPort, Subject, World
 
