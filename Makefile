@@ -41,8 +41,9 @@ goldens: venv ## write sample_flows/*/expected and the README's examples anew; r
 samples: venv ## write the captures of sample_flows/ anew
 	$(RUN)python -m tests.simulator
 
-bench: venv ## the speed ratios, measured side by side on this machine
+bench: venv ## the speed ratios, measured side by side on this machine, and how the judge grows
 	$(RUN)python -m tests.bench
+	$(RUN)python -m tests.bench_judge
 
 check: ## everything that CI runs, in fresh environments
 	.ci/run

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from collector.quality import Quality
-from synthesizer.decisions import Decision, Fate
-from synthesizer.review import ReviewItem, summary
-from synthesizer.workload import Workload
+from leastway.rule_evidence import rule_evidence
+from synthesizer.review import ReviewItem
 
 if TYPE_CHECKING:
     from leastway.pipeline import Run
@@ -41,7 +40,7 @@ def report(run: Run) -> dict[str, Any]:
         },
         "proof": run.proof,
         "files": sorted(run.files),
-        "evidence": _evidence(run),
+        "evidence": rule_evidence(run),
         "quality": _quality(run.reading.patterns.quality, run.synthesis.mistaken),
         "findings": findings(run),
         "review": [
@@ -56,48 +55,6 @@ def report(run: Run) -> dict[str, Any]:
             }
             for item in run.synthesis.review
         ],
-    }
-
-
-def _evidence(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Per policy file: the lines that its rules stand for."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    summaries: dict[int, dict[str, object]] = {}  # addresses outside share one evidence
-    for decision in run.synthesis.decisions.decisions:
-        if decision.fate is not Fate.POLICY:
-            continue
-        line = decision.line
-        told = summaries.get(id(line.evidence))
-        if told is None:
-            told = summaries[id(line.evidence)] = summary(line.evidence)
-        for party, kind, direction in (
-            (line.source, "networkpolicy", "egress"),
-            (line.destination, "networkpolicy", "ingress"),
-            (line.destination, "authorizationpolicy", "ingress"),
-        ):
-            if not isinstance(party, Workload) or (kind == "networkpolicy" and decision.review):
-                continue
-            path = f"{party.namespace}/{kind}-{party.policy_name}.yaml"
-            if path in run.files:
-                found.setdefault(path, []).append(_entry(decision, direction, told))
-    return dict(sorted(found.items()))
-
-
-def _entry(decision: Decision, direction: str, told: dict[str, object]) -> dict[str, Any]:
-    line = decision.line
-    return {
-        "direction": direction,
-        "from": str(line.source),
-        "to": str(line.destination),
-        "protocol": str(line.protocol),
-        "port": line.port,
-        "cause": decision.cause.value,
-        "standing": line.standing.value,
-        "because": line.because,
-        "via_service": line.via,
-        "principals": list(line.principals),
-        "requests": len(line.evidence.requests) + len(line.evidence.asked),
-        **told,
     }
 
 

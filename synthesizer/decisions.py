@@ -17,7 +17,7 @@ from collector.patterns import Evidence
 from synthesizer import rules
 from synthesizer.intent import BlockPeer, Cause
 from synthesizer.lines import Line, Outside, Party, Place
-from synthesizer.options import Options
+from synthesizer.options import Declared, Options
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.rules import control_plane, dns, external
 from synthesizer.rules.view import Held, View
@@ -82,7 +82,7 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
         decisions.append(Decision(line, Fate.POLICY, _cause(line) if held is None else Cause.ACCEPTED))
     declared = [
         Decision(
-            _declared_line(wanted.source, wanted.destination, wanted.protocol, wanted.port, number, workloads),
+            _declared_line(wanted, number, workloads),
             Fate.POLICY,
             Cause.DECLARED,
         )
@@ -191,7 +191,7 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
     return added
 
 
-def _declared_line(source: str, destination: str, protocol: str, port: int, number: int, workloads: Workloads) -> Line:
+def _declared_line(wanted: Declared, number: int, workloads: Workloads) -> Line:
     def party(text: str) -> Party:
         namespace, slash, name = text.partition("/")
         workload = workloads.named(namespace, name) if slash else None
@@ -206,12 +206,13 @@ def _declared_line(source: str, destination: str, protocol: str, port: int, numb
                 hint="write namespace/workload as the inventory or the flows name it, or a CIDR",
             ) from None
 
-    ends = party(source), party(destination)
+    ends = party(wanted.source), party(wanted.destination)
     if all(isinstance(end, Outside) for end in ends):
         raise SourceError(
             f"declared intent {number + 1} joins two addresses", where="--declared", hint="name a workload"
         )
-    return Line(*ends, protocol, port, Standing.INITIATED, Evidence(), 0, "declared")
+    because = wanted.because or "declared"
+    return Line(*ends, wanted.protocol, wanted.port, Standing.INITIATED, Evidence(), 0, because)
 
 
 def blocks_of(address: str, cause: Cause) -> tuple[BlockPeer, ...]:

@@ -1,4 +1,5 @@
-"""What all tests share: one hypothesis profile, and the real captures where they are at hand."""
+"""What all tests share: one hypothesis profile, the length of the comparisons with other implementations, and the real
+captures where they are at hand."""
 
 from __future__ import annotations
 
@@ -15,6 +16,18 @@ settings.register_profile(
     "leastway", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("leastway")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--oracle-rounds N`."""
+    text = "compare the judge with Envoy and network-config-analyzer on N times as many random worlds (default 1)"
+    parser.addoption("--oracle-rounds", type=int, default=1, metavar="N", help=text)
+
+
+@pytest.fixture(scope="session")
+def oracle_rounds(pytestconfig: pytest.Config) -> int:
+    """How many times over to compare the judge with other implementations."""
+    return max(1, int(pytestconfig.getoption("--oracle-rounds")))
 
 
 @pytest.fixture(scope="session")

@@ -101,10 +101,36 @@ def test_every_rule_has_its_evidence_and_nothing_names_an_input(name: str) -> No
     for path, entries in report["evidence"].items():
         for entry in entries:
             assert entry["direction"] in ("ingress", "egress"), path
-            assert entry["records"] > 0 or entry["cause"] == "declared"
+            assert entry["records"] > 0 or entry["cause"] == "declared" or entry["standing"] == "needed"
             assert entry["first_seen"] <= entry["last_seen"]
     for page in (REPORT, REVIEW):
         assert "sample_flows" not in run_made.files[page]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_every_rule_has_an_entry_of_its_direction_and_port(name: str) -> None:
+    made_here = made(name)
+    told = json.loads(made_here.files[REPORT])["evidence"]
+    for manifest in made_here.synthesis.manifests:
+        found = {(e["direction"], e["port"]) for e in told.get(manifest.path, ())}
+        opened = _opened(manifest.kind, manifest.document)
+        assert found <= set().union(*opened), f"{manifest.path}: evidence for what no rule opens"
+        for rule in opened:  # of a rule at a waypoint the Service's port is named beside the pod's, which was seen
+            assert rule <= found or ("targetRefs" in manifest.document["spec"] and rule & found), manifest.path
+
+
+def _opened(kind: str, document: dict[str, Any]) -> list[set[tuple[str, int]]]:
+    """(direction, port) of every rule of a policy."""
+    spec = document.get("spec") or {}
+    if kind == "NetworkPolicy":
+        rules = [(direction, rule) for direction in ("ingress", "egress") for rule in spec.get(direction) or ()]
+        return [{(direction, port["port"]) for port in rule["ports"]} for direction, rule in rules]
+    if kind != "AuthorizationPolicy":
+        return []
+    return [
+        {("ingress", int(port)) for to in rule["to"] for port in to["operation"]["ports"]}
+        for rule in spec.get("rules") or ()
+    ]
 
 
 @pytest.mark.parametrize("name", STORIES)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PEERS = 3  # in one row
 SAMPLES = 2  # in one row
 PIPED_WIDTH = 200  # columns of a table that no terminal limits
-SILENT = "no observed connection stands behind this file: it isolates, or holds what isolation needs"
+SILENT = "no traffic stands behind this file: it isolates, or demands mutual TLS, and opens nothing"
 
 
 @click.command("explain")
@@ -99,8 +99,10 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _rows(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[str]]:
-    """Cells → peers. Addresses outside share one evidence, so they share a row."""
+    """Cells → peers. Addresses outside share one evidence, so they share a row; of a file that stands for several
+    workloads (look-ups of a namespace) both ends are shown."""
     rows: dict[tuple[str, ...], list[str]] = {}
+    shared = len({str(entry.get("to" if entry.get("direction") == "ingress" else "from", "")) for entry in entries}) > 1
     for entry in entries:
         inward = entry.get("direction") == "ingress"
         cause, because = str(entry.get("cause", "")), str(entry.get("because") or "")
@@ -116,5 +118,7 @@ def _rows(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[st
             " ".join(str(sample) for sample in (entry.get("samples") or [])[:SAMPLES]),
         )
         peer = str(entry.get("from" if inward else "to", ""))
+        if shared:
+            peer = f"{entry.get('from', '')} → {entry.get('to', '')}"
         rows.setdefault(cells, []).append(f"{peer} ({', '.join(names[:2])})" if names and not inward else peer)
     return rows

@@ -43,7 +43,7 @@ KEYS = frozenset(
     }
 )
 _KEY_FORMS = re.compile(
-    r"request\.headers\[[^\[\]]+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[\]]+(\[[^\[\]]+\])?",
+    r"request\.(experimental\.inline\.)?headers\[[^\[\]]+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[\]]+\[[^\[\]]+\]",
     re.ASCII,
 )
 ACTIONS = ("ALLOW", "DENY", "CUSTOM", "AUDIT")
@@ -239,7 +239,7 @@ def _check(name: str, value: str, where: str) -> None:
         if not (value.isascii() and value.isdigit() and int(value[:9]) < 65536):
             raise PolicyError(f"{value[:40]!r} is not a port number", where)
     elif name in ("serviceAccounts", "source.serviceAccount"):
-        if "*" in value or value.count("/") > 1:
+        if "*" in value or value.count("/") > 1 or not all(value.split("/")):
             raise PolicyError(f"{value[:80]!r} is not NAMESPACE/ACCOUNT", where, "no wildcards here")
     elif name == "paths" and ("{" in value or "}" in value):
         if not httppath.is_template(value):

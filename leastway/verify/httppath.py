@@ -81,7 +81,8 @@ def template(value: str) -> re.Pattern[str]:
         raise PolicyError(f"path template {value[:100]!r} does not start with /", "paths")
     parts = []
     deep = False
-    for segment in value[1:].split("/"):
+    segments = value[1:].split("/")
+    for i, segment in enumerate(segments):
         if deep and segment in ("{*}", "{**}"):
             raise PolicyError(f"path template {value[:100]!r} has an operator after {{**}}", "paths")
         if segment == "{*}":
@@ -89,7 +90,7 @@ def template(value: str) -> re.Pattern[str]:
         elif segment == "{**}":
             deep = True
             parts.append(_SEGMENT.replace("[", "[/", 1) + "*")
-        elif segment and _LITERAL.fullmatch(segment) is None:
+        elif _LITERAL.fullmatch(segment) is None and (segment or i < len(segments) - 1):  # Envoy takes one last slash
             raise PolicyError(
                 f"path template {value[:100]!r} has a segment that is neither literal nor operator", "paths"
             )

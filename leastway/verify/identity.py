@@ -79,11 +79,17 @@ def _principal(value: str, request: Request) -> Tri:
 
 @lru_cache(maxsize=1 << 14)
 def _aliases(value: str, trust_domains: tuple[str, ...]) -> tuple[str, ...]:
-    """A principal of one of the mesh's trust domains, or of `cluster.local`, stands for all of them."""
+    """A principal of one of the mesh's trust domains, or of `cluster.local`, stands for all of them.
+
+    A trust domain `*x` stays as it is for those of the mesh that end in x, and stands for the others as well.
+    """
     domain, slash, rest = value.partition("/")
-    if rest.count("/") == 3 and (domain in trust_domains or domain == "cluster.local"):
-        return tuple(f"{known}{slash}{rest}" for known in trust_domains)
-    return (value,)
+    if rest.count("/") != 3 or domain == "*":
+        return (value,)
+    suffixed = {known for known in trust_domains if domain.startswith("*") and known.endswith(domain[1:])}
+    if not suffixed and domain not in trust_domains and domain != "cluster.local":
+        return (value,)
+    return tuple(value if known in suffixed else f"{known}{slash}{rest}" for known in trust_domains)
 
 
 def _present(value: str, found: str) -> bool:

@@ -22,7 +22,7 @@ _RESOLVER_LABELS = frozenset(
         ("dns.operator.openshift.io/daemonset-dns", "default"),
     }
 )
-_PORTS = frozenset({53, 5353, 1053})
+PORTS = frozenset({53, 5353, 1053})
 KUBE_DNS: Peer = PodPeer("kube-system", (("k8s-app", "kube-dns"),))
 
 Resolver = tuple[Peer, int]
@@ -38,7 +38,7 @@ def is_resolver(workload: Workload) -> bool:
 def resolver_of(line: Line) -> Resolver | None:
     """The resolver that a line asks, if it is a question to the cluster's DNS."""
     destination = line.destination
-    if line.port not in _PORTS or line.protocol not in ("UDP", "TCP"):
+    if line.port not in PORTS or line.protocol not in ("UDP", "TCP"):
         return None
     if isinstance(destination, Workload):
         if is_resolver(destination) and destination.selectable:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
+from tests.goldens import SAMPLES
 
 
 @pytest.fixture
@@ -72,6 +73,39 @@ def test_a_snapshot_that_holds_the_old_policies_does_not_keep_them_in_force(
     (changed / "shop/networkpolicy-web.yaml").unlink()
     result = run("diff", policies, changed, "--inventory", snapshot)
     assert "- shop/web → shop/api 8080/TCP" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lost"),
+    [
+        ('- "/reviews/{*}"', '- "/review/{*}"', "GET /reviews/"),
+        ('methods: ["GET"]', 'methods: ["POST"]', "GET /reviews/"),
+        ("sa/bookinfo-productpage", "sa/default", "GET /reviews/"),
+        ('ports: ["9080"]', 'ports: ["80"]', "GET /reviews/"),
+    ],
+)
+def test_of_the_denied_requests_the_observed_ones_are_named(
+    run: Run, tmp_path: Path, old: str, new: str, lost: str
+) -> None:
+    story = SAMPLES / "bookinfo"
+    before, after = story / "expected", tmp_path / "new"
+    shutil.copytree(before, after)
+    path = after / "bookinfo/authorizationpolicy-reviews-v2.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    arguments = ("--inventory", story / "inventory.yaml", story / "access-log.jsonl")
+    result = run("diff", before, after, *arguments, "--format", "json")
+    assert result.exit_code == 3
+    told = json.loads(result.stdout)
+    assert told["observed"]
+    for entry in told["observed"]:
+        assert (entry["from"], entry["to"]) == ("bookinfo/productpage-v1", "bookinfo/reviews-v2")
+        assert f"{entry['method']} {entry['path']}".startswith(lost)
+    assert told["denied"]["total"] > 0
+    assert {c["to"] for c in told["denied"]["connections"]} == {"bookinfo/reviews-v2"}
+    back = run("diff", after, before, *arguments)
+    assert back.exit_code == 0
+    assert "0 of the observed connections would be newly denied" in back.stdout
 
 
 def test_without_an_inventory_it_is_a_usage_error(run: Run, policies: Path) -> None:

@@ -6,7 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+import yaml
+
 from tests.cli.conftest import Run
+from tests.goldens import SAMPLES, STORIES
 
 
 def test_a_file_shows_who_how_often_when_and_samples(run: Run, policies: Path) -> None:
@@ -26,6 +30,48 @@ def test_a_folder_shows_every_file(run: Run, policies: Path) -> None:
 
 def test_a_file_without_evidence_says_what_it_is_for(run: Run, policies: Path) -> None:
     assert "it isolates" in run("explain", policies / "shop/networkpolicy-default-deny.yaml").stdout
+
+
+def test_look_ups_are_explained_where_their_rule_is(run: Run, policies: Path) -> None:
+    """Nobody was seen asking in this capture, so the line says why the rule is there all the same."""
+    text = run("explain", policies / "shop/networkpolicy-allow-dns.yaml").stdout
+    assert all(part in text for part in ("kube-system/k8s-app=kube-dns", "UDP 53", "TCP 53", "cuts name look-ups off"))
+    assert "53" not in run("explain", policies / "shop/networkpolicy-web.yaml").stdout.replace("5432", "")
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_every_file_that_opens_something_shows_a_line_for_each_port(run: Run, story: str) -> None:
+    folder = SAMPLES / story / "expected"
+    for path in sorted(folder.glob("*/*.yaml")):
+        if path.name == "kustomization.yaml":
+            continue
+        spec = yaml.safe_load(path.read_text())["spec"]
+        lines = run("explain", path).stdout.splitlines()
+        rules = [*(spec.get("ingress") or ()), *(spec.get("egress") or ()), *(spec.get("rules") or ())]
+        if not rules:
+            assert "it isolates" in lines[1], path
+        for rule in rules:
+            ports = {str(port["port"]) for port in rule.get("ports", ())}
+            ports |= {port for to in rule.get("to", ()) for port in to.get("operation", {}).get("ports", ())}
+            shown = {word for text in lines[3:] for word in text.split() if word in ports}
+            assert shown == ports or ("targetRefs" in spec and shown), path
+
+
+def test_declared_and_accepted_rules_say_whose_word_they_rest_on(
+    run: Run, capture: Path, inventory: Path, tmp_path: Path
+) -> None:
+    declared = tmp_path / "declared.yaml"
+    declared.write_text("- {from: shop/db, to: shop/web, port: 80, because: the nightly report}\n")
+    first = tmp_path / "first"
+    assert run("generate", capture, "--inventory", inventory, "-o", first).exit_code == 0
+    items = json.loads((first / "leastway.json").read_text())["review"]
+    accepted = next(item["id"] for item in items if item["kind"] == "denied" and item["acceptable"])
+    folder = tmp_path / "second"
+    arguments = ("--inventory", inventory, "-o", folder, "--declared", declared, "--accept", accepted)
+    assert run("generate", capture, *arguments).exit_code == 0
+    text = " ".join(run("explain", folder).stdout.split())
+    assert "declared: the nightly report" in text
+    assert "accepted in review" in text
 
 
 def test_addresses_that_share_their_evidence_share_a_row(run: Run, policies: Path, tmp_path: Path) -> None:

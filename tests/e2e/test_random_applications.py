@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from collector.reading import read
+from leastway.pipeline import generate
 from leastway.verify.judge import Judge, Question
 from leastway.verify.world import World
 from synthesizer import Options, synthesize
@@ -56,6 +58,26 @@ def test_translated_service_addresses_need_an_inventory(tmp_path: Path, seed: in
 def test_ipv6_is_no_different(tmp_path: Path, seed: int) -> None:
     """Pods are selected by label whatever family their addresses have."""
     assert _wrong(tmp_path, hubble_records(seed, v6=True), False, Options()) == []
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[7]], ids=["plain", "large"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_written_is_sound_minimal_and_exact_but_for_dns(
+    tmp_path: Path, seed: int, shape: dict[str, Any]
+) -> None:
+    """Every isolated namespace may look names up over both protocols; DNS itself is in nobody's namespace."""
+    app = hubble_records(seed, **shape)
+    capture, inventory = tmp_path / "flows.jsonl", tmp_path / "inventory.yaml"
+    capture.write_text("".join(json.dumps(record) + "\n" for record in app.records))
+    inventory.write_text(yaml.safe_dump_all(app.inventory))
+    proof = generate([str(capture)], [str(inventory)], Options()).proof
+    assert proof["sound"]
+    assert proof["observed"] == proof["allowed"] > 0
+    unneeded = {(part["policy"].rpartition("/")[2], part["part"]) for part in proof["redundant"]}
+    assert unneeded <= {("allow-dns", "port 53/TCP")}
+    assert set(proof["over_permission"]["by_cause"]) <= {"DNS", "unisolated"}
+    unisolated = proof["over_permission"]["examples"].get("unisolated", [])
+    assert all("→ kube-system/" in text or text.startswith("kube-system/") for text in unisolated), unisolated
 
 
 def _wrong(tmp_path: Path, app: Any, with_inventory: bool, options: Options) -> list[str]:

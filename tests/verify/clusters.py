@@ -10,6 +10,7 @@ from tests.verify.kit import namespace, pod, policy
 
 KEYS = {"app": ("web", "db", "cache"), "tier": ("t1", "t2"), "env": ("prod",)}
 PORT_NAMES = ("http", "admin", "dns")
+PROTOCOLS = ("TCP", "UDP", "SCTP")
 SPACES = ("alpha", "beta", "gamma")
 INSIDE = ("10.1.0.0/16", "10.1.1.0/24", "0.0.0.0/0", "10.1.2.2/32")
 OUTSIDE = ("198.51.100.0/24", "192.0.2.0/24", "0.0.0.0/0", "192.0.2.77/32")
@@ -44,7 +45,7 @@ class Clusters:
             {
                 "name": name,
                 "containerPort": self.draw.choice((80, 81, 8080, 53)),
-                "protocol": self.draw.choice(("TCP", "UDP")),
+                "protocol": self.draw.choice(PROTOCOLS),
             }
             for name in PORT_NAMES
             if self.draw.random() < 0.6
@@ -109,7 +110,7 @@ class Clusters:
 
     def port(self) -> dict[str, Any]:
         """One port entry."""
-        protocol = self.draw.choice(("TCP", "UDP"))
+        protocol = self.draw.choice(PROTOCOLS)
         kind = self.draw.randrange(4)
         if kind == 0:
             return {"protocol": protocol}

@@ -1,6 +1,7 @@
 """Runs inside the environment of network-config-analyzer: folders of manifests in, JSON of their connection lists out.
 
-Usage: python nca_connections.py ROOT; every folder below ROOT is one cluster. It imports nothing of this project.
+Usage: python nca_connections.py ROOT PART PARTS; every folder below ROOT is one cluster, and this process takes each
+PARTS-th of them. It imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import sys
 from pathlib import Path
 
 
-def main(root: str) -> None:
+def main(root: str, part: int, parts: int) -> None:
     """Print {folder: connection list or null when the analyzer gives up}."""
     run = importlib.import_module("nca.nca_cli").nca_main
     found: dict[str, str | None] = {}
-    for folder in sorted(Path(root).iterdir()):
+    for folder in sorted(Path(root).iterdir())[part::parts]:
         out = io.StringIO()
         with (
             contextlib.redirect_stdout(out),
@@ -30,4 +31,4 @@ def main(root: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

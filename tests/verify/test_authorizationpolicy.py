@@ -142,6 +142,13 @@ class TestSources:
         foreign = mesh(allow(rule(source={"principals": ["foreign/ns/a/sa/db"]})), trust_domain="prod")
         assert outcome(foreign, "a/db", "a/web", **GET) == "deny"
 
+    def test_a_trust_domain_by_its_end_stands_for_the_others_as_well(self) -> None:
+        of = mesh(allow(rule(source={"principals": ["*td/ns/a/sa/db"]})), trust_domain="prod", aliases=["old-td"])
+        # The value itself is kept, so that it matches domains that are no alias, too.
+        expected = {"old-td": "allow", "any-td": "allow", "prod": "allow", "cluster.local": "deny"}
+        for domain, outcome_there in expected.items():
+            assert outcome(of, "a/db", "a/web", principal=f"{domain}/ns/a/sa/db", **GET) == outcome_there, domain
+
 
 class TestOperations:
     @pytest.mark.parametrize(
@@ -362,6 +369,9 @@ class TestMembership:
         ({"rules": [{"when": [{"key": "source.ip"}]}]}, "needs values or notValues"),
         ({"rules": [{"from": [{"source": {"ipBlocks": ["x"]}}]}]}, "not an address or CIDR"),
         ({"rules": [{"from": [{"source": {"serviceAccounts": ["a/*"]}}]}]}, "NAMESPACE/ACCOUNT"),
+        ({"rules": [{"from": [{"source": {"serviceAccounts": ["a/"]}}]}]}, "NAMESPACE/ACCOUNT"),
+        ({"rules": [{"when": [{"key": "source.serviceAccount", "values": ["/a"]}]}]}, "NAMESPACE/ACCOUNT"),
+        ({"rules": [{"when": [{"key": "experimental.envoy.filters.a.b", "values": ["x"]}]}]}, "unknown condition key"),
         ({"rules": [{"from": [{"source": {"serviceAccounts": ["a"], "namespaces": ["a"]}}]}]}, "cannot be combined"),
         ({"action": "DENY"}, "meaningless"),
         ({"action": "BLOCK"}, "is not one of"),

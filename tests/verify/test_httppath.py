@@ -33,6 +33,8 @@ from leastway.verify.httppath import Normalization, normalise, path_matches, str
         ("/{**}", "/", True),
         ("/{**}", "/any/thing", True),
         ("/{*}/{*}", "/a/b", True),
+        ("/f/{*}/", "/f/a/", True),
+        ("/f/{*}/", "/f/a", False),
         ("/t/{*}", "/t/*", True),
         ("/t/{*}", "/t/[", False),
         ("/t/{*}", "/t/x:y@z=1", True),
@@ -83,8 +85,24 @@ def test_normalisation(option: Normalization, path: str, expected: str | None) -
     assert normalise(path, option) == expected
 
 
-@pytest.mark.parametrize("value", ["/a/{**}/{*}", "/a/{**}/b/{**}", "/a{*}", "/{*}b", "/a/{*", "t/{*}", "/a/{*}/ü"])
-def test_templates_that_istio_rejects_are_errors(value: str) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/a/{**}/{*}",
+        "/a/{**}/b/{**}",
+        "/a{*}",
+        "/{*}b",
+        "/f/{**}.txt",
+        "/{*}{*}",
+        "/a/{*",
+        "t/{*}",
+        "/a/{*}/ü",
+        "/a//{*}",
+        "//{*}",
+        "/{*}//",
+    ],
+)
+def test_templates_that_istio_or_envoy_rejects_are_errors(value: str) -> None:
     with pytest.raises(PolicyError):
         template(value)
 

@@ -1,8 +1,9 @@
-"""The Kubernetes end-to-end network policy cases (test/e2e/network/netpol/network_policy.go), re-authored.
+"""The 48 Kubernetes end-to-end network policy cases (test/e2e/network/netpol/network_policy.go), re-authored.
 
-Each case is named after the original's `It`. World: namespaces x, y, z with pods a, b, c, label `pod` = name, ports 80
-and 81 in TCP, UDP and SCTP, named serve-<port>-<protocol>. Cases about updates are two cases here: before and after.
-The truth is one predicate over (source, destination, port, protocol); loopback is always true.
+A case is named as the original's `It`, without its "should", under the original's suite: Netpol (TCP), UDP or SCTP.
+World: namespaces x, y, z with pods a, b, c, label `pod` = name, ports 80 and 81 in TCP, UDP and SCTP, named
+serve-<port>-<protocol>. A case that changes policies or labels has one step for each state. The truth is one predicate
+over (source, destination, port, protocol), asked about all pods, ports and protocols; loopback is always true.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.verify.kit import NAME, expression, judge, labels, namespace, outcome
 NAMES = [f"{ns}/{name}" for ns in "xyz" for name in "abc"]
 IPS = {ref: f"10.0.{i // 3}.{i % 3 + 1}" for i, ref in enumerate(NAMES)}
 Truth = Callable[[str, str, int, str], bool]
+Labels = dict[str, dict[str, str]]
 
 
 def ports() -> list[dict[str, Any]]:
@@ -29,320 +31,334 @@ def ports() -> list[dict[str, Any]]:
     ]
 
 
-def cluster(extra: dict[str, dict[str, str]] | None = None) -> list[Document]:
-    extra = extra or {}
-    spaces = [namespace(ns, ns=ns, **extra.get(ns, {})) for ns in "xyz"]
+def cluster(extra: Labels) -> list[Document]:
+    spaces = [namespace(ns, **extra.get(ns, {})) for ns in "xyz"]
     return spaces + [pod(r, {"pod": r[-1], **extra.get(r, {})}, IPS[r], ports=ports()) for r in NAMES]
+
+
+class Step(NamedTuple):
+    policies: list[Document]
+    truth: Truth
+    extra: Labels | None = None
 
 
 class Case(NamedTuple):
     name: str
-    policies: list[Document]
-    truth: Truth
-    extra: dict[str, dict[str, str]] | None = None
+    steps: list[Step]
+    suite: str = "Netpol"
+
+
+def case(name: str, policies: list[Document], truth: Truth, suite: str = "Netpol") -> Case:
+    """A case of one step."""
+    return Case(name, [Step(policies, truth)], suite)
+
+
+def everyone(*_: object) -> bool:
+    return True
 
 
 def to(target: str, admitted: Callable[[str], bool] = lambda _: False) -> Truth:
-    """Only `admitted` sources reach `target`; everything else is open."""
-    return lambda s, d, _port, _protocol: d != target or admitted(s)
-
-
-def opens(target: str, port: int, protocol: str) -> Truth:
-    """Everyone reaches `target` on one port only; everything else is open."""
-    return lambda _s, d, p, pr: d != target or (p, pr) == (port, protocol)
+    """Only `admitted` sources reach `target`, a pod or a namespace; everything else is open."""
+    return lambda s, d, _port, _protocol: target not in (d, d[0]) or admitted(s)
 
 
 def out(origin: str, admitted: Callable[[str], bool] = lambda _: False) -> Truth:
-    """`origin` reaches only `admitted` destinations."""
-    return lambda s, d, _port, _protocol: s != origin or admitted(d)
+    """`origin`, a pod or a namespace, reaches only `admitted` destinations; everything else is open."""
+    return lambda s, d, _port, _protocol: origin not in (s, s[0]) or admitted(d)
 
 
-def xa(**spec: Any) -> Document:
-    return policy("x/p", podSelector=labels(pod="a"), **spec)
+def both(*truths: Truth) -> Truth:
+    return lambda *asked: all(truth(*asked) for truth in truths)
 
 
-def from_(*items: Any, **rule: Any) -> Document:
-    return xa(policyTypes=["Ingress"], ingress=[{"from": list(items), **rule}])
+def on(target: str, port: int, protocol: str, admitted: Callable[[str], bool] = lambda _: True) -> Truth:
+    """`admitted` sources reach `target`, a pod or a namespace, on one port only; everything else is open."""
+    return lambda s, d, p, pr: target not in (d, d[0]) or ((p, pr) == (port, protocol) and admitted(s))
 
 
-TCP80, TCP81 = {"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}
-ALLOW_ALL_IN = policy("x/allow-all", podSelector={}, ingress=[{}])
-ALLOW_ALL_OUT = policy("x/allow-all-out", podSelector={}, policyTypes=["Egress"], egress=[{}])
-Y_A = {"namespaceSelector": labels(ns="y"), "podSelector": labels(pod="a")}
+def ingress(*rules: dict[str, Any], of: dict[str, Any] | None = None, name: str = "p") -> Document:
+    """A policy in x about pod a, or what `of` selects."""
+    selector = labels(pod="a") if of is None else of
+    return policy(f"x/{name}", podSelector=selector, policyTypes=["Ingress"], ingress=list(rules))
+
+
+def egress(*rules: dict[str, Any], of: dict[str, Any] | None = None, name: str = "e") -> Document:
+    """A policy in x about pod a, or what `of` selects."""
+    selector = labels(pod="a") if of is None else of
+    return policy(f"x/{name}", podSelector=selector, policyTypes=["Egress"], egress=list(rules))
+
+
+def peer(namespaces: dict[str, Any] | None = None, pods: dict[str, Any] | None = None) -> dict[str, Any]:
+    found = {"namespaceSelector": namespaces, "podSelector": pods}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def port(number: int | str, protocol: str = "TCP") -> dict[str, Any]:
+    return {"port": number, "protocol": protocol}
+
+
+def block(cidr: str, *excepts: str) -> dict[str, Any]:
+    return {"ipBlock": {"cidr": cidr} | ({"except": list(excepts)} if excepts else {})}
+
+
+ALL: dict[str, Any] = {}
+B, NOT_X = labels(pod="b"), expression(NAME, "NotIn", "x")
+X_B, Y_A = f"{IPS['x/b']}/32", peer(within("y"), labels(pod="a"))
+FROM_X_A = {"from": [peer(within("x"), labels(pod="a"))]}
+DENY_IN, DENY_OUT = ingress(of=ALL, name="deny"), egress(of=ALL, name="deny-out")
+FROM_Y_ON_81 = ingress({"from": [peer(within("y"))], "ports": [port(81)]})
+FROM_Y_ON_80 = ingress({"from": [peer(within("y"))], "ports": [port(80)]}, name="q")
+ONLY_80_IN, ALL_IN = ingress({"ports": [{"port": 80}]}, of=ALL), ingress({}, of=ALL, name="all")
+ONLY_80_OUT, ALL_OUT = egress({"ports": [{"port": 80}]}, of=ALL), egress({}, of=ALL, name="all-out")
+ISOLATED = [ingress(of=labels(target="isolated"))]
+UPDATED = [ingress({"from": [peer(labels(ns2="updated"))]})]
+UPDATED_POD = [ingress({"from": [peer(pods=labels(pod="b", pod2="updated"))]})]
+AROUND_X_B = [egress({"to": [block("10.0.0.0/16", X_B)]})]
+
+
+def x(source: str) -> bool:
+    return source[0] == "x"
+
+
+def y(source: str) -> bool:
+    return source[0] == "y"
+
 
 CASES = [
-    Case("default-deny-ingress", [policy("x/deny", podSelector={}, ingress=[])], lambda _, d, *_rest: d[0] != "x"),
-    Case(
-        "default-deny-all",
-        [policy("x/deny", podSelector={}, policyTypes=["Ingress", "Egress"])],
-        lambda s, d, *_: d[0] != "x" and s[0] != "x",
+    case("support a 'default-deny-ingress' policy", [DENY_IN], to("x")),
+    case(
+        "support a 'default-deny-all' policy",
+        [policy("x/deny", podSelector={}, policyTypes=["Ingress", "Egress"], ingress=[], egress=[])],
+        both(to("x"), out("x")),
     ),
-    Case(
-        "allow traffic from pods within server namespace based on PodSelector",
-        [from_({"podSelector": labels(pod="b")})],
-        to("x/a", lambda s: s == "x/b"),
+    case(
+        "enforce policy to allow traffic from pods within server namespace based on PodSelector",
+        [ingress({"from": [peer(pods=B)]})],
+        to("x/a", "x/b".__eq__),
     ),
-    Case(
-        "allow ingress traffic for a target",
-        [policy("x/deny", podSelector={}, ingress=[]), from_({"namespaceSelector": {}})],
-        lambda _, d, *_rest: d[0] != "x" or d == "x/a",
+    case(
+        "enforce policy to allow ingress traffic for a target",
+        [DENY_IN, ingress({"from": [peer(ALL, ALL)]})],
+        both(to("x/b"), to("x/c")),
     ),
-    Case("allow ingress traffic from pods in all namespaces", [from_({"namespaceSelector": {}})], lambda *_: True),
-    Case(
-        "allow traffic only from a different namespace, based on NamespaceSelector",
-        [from_({"namespaceSelector": labels(ns="y")})],
-        to("x/a", lambda s: s[0] == "y"),
+    case(
+        "enforce policy to allow ingress traffic from pods in all namespaces",
+        [ingress({"from": [peer({"matchLabels": {}})]})],
+        everyone,
     ),
-    Case(
-        "PodSelector with MatchExpressions",
-        [from_({"podSelector": expression("pod", "In", "b")})],
-        to("x/a", lambda s: s == "x/b"),
+    case(
+        "enforce policy to allow traffic only from a different namespace, based on NamespaceSelector",
+        [ingress({"from": [peer(within("y"))]})],
+        to("x/a", y),
     ),
-    Case(
-        "NamespaceSelector with MatchExpressions",
-        [from_({"namespaceSelector": expression("ns", "In", "y")})],
-        to("x/a", lambda s: s[0] == "y"),
+    case(
+        "enforce policy based on PodSelector with MatchExpressions",
+        [ingress({"from": [peer(pods=expression("pod", "In", "b"))]})],
+        to("x/a", "x/b".__eq__),
     ),
-    Case(
-        "NamespaceSelector with MatchExpressions using default ns label",
-        [from_({"namespaceSelector": expression(NAME, "NotIn", "x")})],
-        to("x/a", lambda s: s[0] != "x"),
+    case(
+        "enforce policy based on NamespaceSelector with MatchExpressions",
+        [ingress({"from": [peer(expression(NAME, "In", "y"))]})],
+        to("x/a", y),
     ),
-    Case(
-        "traffic based on NamespaceSelector with MatchLabels using default ns label",
-        [from_({"namespaceSelector": within("y")})],
-        to("x/a", lambda s: s[0] == "y"),
+    case(
+        "enforce policy based on PodSelector or NamespaceSelector",
+        [ingress({"from": [peer(NOT_X), peer(pods=B)]})],
+        to("x/a", lambda s: not x(s) or s == "x/b"),
     ),
-    Case(
-        "PodSelector or NamespaceSelector",
-        [from_({"namespaceSelector": labels(ns="y")}, {"podSelector": labels(pod="b")})],
-        to("x/a", lambda s: s[0] == "y" or s == "x/b"),
+    case(
+        "enforce policy based on PodSelector and NamespaceSelector",
+        [ingress({"from": [peer(NOT_X, B)]})],
+        to("x/a", lambda s: s in ("y/b", "z/b")),
     ),
-    Case(
-        "PodSelector and NamespaceSelector",
-        [from_({"namespaceSelector": labels(ns="y"), "podSelector": labels(pod="b")})],
-        to("x/a", lambda s: s == "y/b"),
+    case(
+        "enforce policy based on Multiple PodSelectors and NamespaceSelectors",
+        [ingress({"from": [peer(NOT_X, expression("pod", "In", "b", "c"))]})],
+        to("x/a", lambda s: not x(s) and s[-1] != "a"),
     ),
-    Case(
-        "Multiple PodSelectors and NamespaceSelectors",
-        [
-            from_(
-                {"namespaceSelector": expression("ns", "NotIn", "x"), "podSelector": expression("pod", "In", "b", "c")}
-            )
-        ],
-        to("x/a", lambda s: s[0] != "x" and s[-1] != "a"),
-    ),
-    Case(
-        "any PodSelectors",
-        [from_({"podSelector": labels(pod="b")}, {"podSelector": labels(pod="c")})],
+    case(
+        "enforce policy based on any PodSelectors",
+        [ingress({"from": [peer(pods=B), peer(pods=labels(pod="c"))]})],
         to("x/a", lambda s: s in ("x/b", "x/c")),
     ),
-    Case(
-        "only from a pod in a different namespace based on PodSelector and NamespaceSelector",
-        [from_(Y_A)],
-        to("x/a", lambda s: s == "y/a"),
+    case(
+        "enforce policy to allow traffic only from a pod in a different namespace based on PodSelector and "
+        "NamespaceSelector",
+        [ingress({"from": [Y_A]})],
+        to("x/a", "y/a".__eq__),
     ),
+    case("enforce policy based on Ports", [FROM_Y_ON_81], on("x/a", 81, "TCP", y)),
     Case(
-        "based on Ports",
-        [from_({"namespaceSelector": labels(ns="y")}, ports=[TCP81])],
-        lambda s, d, port, protocol: d != "x/a" or (s[0] == "y" and (port, protocol) == (81, "TCP")),
-    ),
-    Case(
-        "multiple, stacked policies with overlapping podSelectors",
+        "enforce multiple, stacked policies with overlapping podSelectors",
         [
-            from_({"namespaceSelector": labels(ns="y")}, ports=[TCP81]),
-            policy(
-                "x/q",
-                podSelector=labels(pod="a"),
-                ingress=[{"from": [{"namespaceSelector": labels(ns="y")}], "ports": [TCP80]}],
-            ),
+            Step([FROM_Y_ON_81], on("x/a", 81, "TCP", y)),
+            Step([FROM_Y_ON_81, FROM_Y_ON_80], lambda s, d, _p, pr: d != "x/a" or (y(s) and pr == "TCP")),
         ],
-        lambda s, d, _port, protocol: d != "x/a" or (s[0] == "y" and protocol == "TCP"),
     ),
-    Case("allow-all policy", [ALLOW_ALL_IN], lambda *_: True),
-    Case(
-        "ingress access on one named port",
-        [xa(ingress=[{"ports": [{"port": "serve-81-tcp"}]}])],
-        opens("x/a", 81, "TCP"),
+    case("support allow-all policy", [ALL_IN], everyone),
+    case(
+        "allow ingress access on one named port",
+        [ingress({"ports": [{"port": "serve-81-tcp"}]}, of=ALL)],
+        on("x", 81, "TCP"),
     ),
-    Case(
-        "ingress access from namespace on one named port",
-        [from_({"namespaceSelector": labels(ns="y")}, ports=[{"port": "serve-80-tcp"}])],
-        lambda s, d, port, protocol: d != "x/a" or (s[0] == "y" and (port, protocol) == (80, "TCP")),
+    case(
+        "allow ingress access from namespace on one named port",
+        [ingress({"from": [peer(within("y"))], "ports": [port("serve-80-tcp")]})],
+        on("x/a", 80, "TCP", y),
     ),
-    Case(
-        "egress access on one named port",
-        [xa(policyTypes=["Egress"], egress=[{"ports": [{"port": "serve-80-tcp"}]}])],
-        lambda s, _d, port, protocol: s != "x/a" or (port, protocol) == (80, "TCP"),
+    case(
+        "allow egress access on one named port",
+        [egress({"ports": [{"port": "serve-80-tcp"}]}, of=ALL)],
+        lambda s, _d, p, pr: not x(s) or (p, pr) == (80, "TCP"),
     ),
-    Case("updated policy, before", [ALLOW_ALL_IN], lambda *_: True),
+    Case("enforce updated policy", [Step([ALL_IN], everyone), Step([ingress(of=ALL, name="all")], to("x"))]),
     Case(
-        "updated policy, after", [policy("x/allow-all", podSelector={}, ingress=[])], lambda _, d, *_rest: d[0] != "x"
-    ),
-    Case("updated namespace, before", [from_({"namespaceSelector": labels(ns2="updated")})], to("x/a")),
-    Case(
-        "updated namespace, after",
-        [from_({"namespaceSelector": labels(ns2="updated")})],
-        to("x/a", lambda s: s[0] == "y"),
-        {"y": {"ns2": "updated"}},
-    ),
-    Case("updated pod, before", [from_({"podSelector": labels(pod="b", pod2="updated")})], to("x/a")),
-    Case(
-        "updated pod, after",
-        [from_({"podSelector": labels(pod="b", pod2="updated")})],
-        to("x/a", lambda s: s == "x/b"),
-        {"x/b": {"pod2": "updated"}},
+        "allow ingress access from updated namespace",
+        [Step(UPDATED, to("x/a")), Step(UPDATED, to("x/a", y), {"y": {"ns2": "updated"}})],
     ),
     Case(
+        "allow ingress access from updated pod",
+        [Step(UPDATED_POD, to("x/a")), Step(UPDATED_POD, to("x/a", "x/b".__eq__), {"x/b": {"pod2": "updated"}})],
+    ),
+    case(
         "deny ingress from pods on other namespaces",
-        [policy("x/p", podSelector={}, ingress=[{"from": [{"podSelector": {}}]}])],
-        lambda s, d, *_: d[0] != "x" or s[0] == "x",
+        [ingress({"from": [peer(pods={"matchLabels": {}})]}, of=ALL)],
+        to("x", x),
     ),
     Case(
-        "deny ingress access to updated pod, before",
-        [policy("x/p", podSelector=labels(target="isolated"))],
-        lambda *_: True,
+        "deny ingress access to updated pod",
+        [Step(ISOLATED, everyone), Step(ISOLATED, to("x/a"), {"x/a": {"target": "isolated"}})],
     ),
-    Case(
-        "deny ingress access to updated pod, after",
-        [policy("x/p", podSelector=labels(target="isolated"))],
-        to("x/a"),
-        {"x/a": {"target": "isolated"}},
-    ),
-    Case("deny egress from pods based on PodSelector", [xa(policyTypes=["Egress"])], out("x/a")),
-    Case(
-        "deny egress from all pods in a namespace",
-        [policy("x/p", podSelector={}, policyTypes=["Egress"], egress=[])],
-        lambda s, *_: s[0] != "x",
-    ),
-    Case(
-        "Ingress, Egress specified together",
+    case("deny egress from pods based on PodSelector", [egress()], out("x/a")),
+    case("deny egress from all pods in a namespace", [DENY_OUT], out("x")),
+    case(
+        "work with Ingress, Egress specified together",
         [
-            xa(
-                policyTypes=["Ingress", "Egress"],
-                ingress=[{"from": [{"podSelector": labels(pod="b")}]}],
-                egress=[{"ports": [TCP80]}],
+            policy(
+                "x/p",
+                podSelector=labels(pod="a"),
+                policyTypes=["Egress", "Ingress"],
+                ingress=[{"from": [peer(pods=B)]}],
+                egress=[{"ports": [{"port": 80}]}],
             )
         ],
-        lambda s, d, port, protocol: (d != "x/a" or s == "x/b") and (s != "x/a" or (port, protocol) == (80, "TCP")),
+        both(to("x/a", "x/b".__eq__), lambda s, _d, p, pr: s != "x/a" or (p, pr) == (80, "TCP")),
     ),
-    Case(
-        "denying of egress traffic on the client side (even if the server explicitly allows this traffic)",
+    case(
+        "support denying of egress traffic on the client side (even if the server explicitly allows this traffic)",
         [
-            xa(
-                policyTypes=["Egress"],
-                egress=[{"to": [{"namespaceSelector": labels(ns="y"), "podSelector": labels(pod="a")}]}],
-            ),
-            policy(
-                "y/a",
-                podSelector=labels(pod="a"),
-                ingress=[{"from": [{"namespaceSelector": labels(ns="x"), "podSelector": labels(pod="a")}]}],
-            ),
-            policy(
-                "y/b",
-                podSelector=labels(pod="b"),
-                ingress=[{"from": [{"namespaceSelector": labels(ns="x"), "podSelector": labels(pod="a")}]}],
-            ),
+            egress({"to": [Y_A]}),
+            policy("y/a", podSelector=labels(pod="a"), policyTypes=["Ingress"], ingress=[FROM_X_A]),
+            policy("y/b", podSelector=labels(pod="b"), policyTypes=["Ingress"], ingress=[FROM_X_A]),
         ],
-        lambda s, d, *_: (s != "x/a" or d == "y/a") and (d not in ("y/a", "y/b") or s == "x/a"),
+        both(out("x/a", "y/a".__eq__), to("y/a", "x/a".__eq__), to("y/b")),
+    ),
+    case(
+        "enforce egress policy allowing traffic to a server in a different namespace based on PodSelector and "
+        "NamespaceSelector",
+        [egress({"to": [Y_A]})],
+        out("x/a", "y/a".__eq__),
+    ),
+    case(
+        "enforce ingress policy allowing any port traffic to a server on a specific protocol",
+        [ingress({"ports": [{"protocol": "TCP"}]})],
+        lambda _s, d, _p, pr: d != "x/a" or pr == "TCP",
     ),
     Case(
-        "egress policy allowing traffic to a server in a different namespace based on both selectors",
-        [xa(policyTypes=["Egress"], egress=[{"to": [Y_A]}])],
-        out("x/a", lambda d: d == "y/a"),
+        "enforce multiple ingress policies with ingress allow-all policy taking precedence",
+        [Step([ONLY_80_IN], on("x", 80, "TCP")), Step([ONLY_80_IN, ALL_IN], everyone)],
     ),
     Case(
-        "any port traffic to a server on a specific protocol",
-        [xa(policyTypes=["Ingress"], ingress=[{"ports": [{"protocol": "TCP"}]}])],
-        lambda _s, d, _port, protocol: d != "x/a" or protocol == "TCP",
-    ),
-    Case(
-        "multiple ingress policies with ingress allow-all policy taking precedence",
-        [policy("x/p", podSelector={}, ingress=[{"ports": [TCP80]}]), ALLOW_ALL_IN],
-        lambda *_: True,
-    ),
-    Case(
-        "multiple egress policies with egress allow-all policy taking precedence",
-        [policy("x/p", podSelector={}, policyTypes=["Egress"], egress=[{"ports": [TCP80]}]), ALLOW_ALL_OUT],
-        lambda *_: True,
-    ),
-    Case("stop enforcing policies after they are deleted", [], lambda *_: True),
-    Case(
-        "egress access to server in CIDR block",
-        [xa(policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": f"{IPS['y/b']}/32"}}]}])],
-        out("x/a", lambda d: d == "y/b"),
-    ),
-    Case(
-        "except clause while egress access to server in CIDR block",
+        "enforce multiple egress policies with egress allow-all policy taking precedence",
         [
-            xa(
-                policyTypes=["Egress"],
-                egress=[{"to": [{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24"]}}]}],
-            )
+            Step([ONLY_80_OUT], lambda s, _d, p, pr: not x(s) or (p, pr) == (80, "TCP")),
+            Step([ONLY_80_OUT, ALL_OUT], everyone),
         ],
-        out("x/a", lambda d: d[0] != "y"),
     ),
     Case(
-        "an IP overlapping both IPBlock.CIDR and IPBlock.Except is allowed",
+        "stop enforcing policies after they are deleted",
+        [Step([DENY_IN, DENY_OUT], both(to("x"), out("x"))), Step([], everyone)],
+    ),
+    case(
+        "allow egress access to server in CIDR block",
+        [egress({"to": [block(f"{IPS['y/b']}/32")]})],
+        out("x/a", "y/b".__eq__),
+    ),
+    case("enforce except clause while egress access to server in CIDR block", AROUND_X_B, out("x/a", "x/b".__ne__)),
+    Case(
+        "ensure an IP overlapping both IPBlock.CIDR and IPBlock.Except is allowed",
         [
-            xa(
-                policyTypes=["Egress"],
-                egress=[{"to": [{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24"]}}]}],
-            ),
-            policy(
-                "x/q",
-                podSelector=labels(pod="a"),
-                policyTypes=["Egress"],
-                egress=[{"to": [{"ipBlock": {"cidr": f"{IPS['y/b']}/32"}}]}],
-            ),
+            Step(AROUND_X_B, out("x/a", "x/b".__ne__)),
+            Step([egress({"to": [block(X_B)]})], out("x/a", "x/b".__eq__)),
+            Step([*AROUND_X_B, egress({"to": [block(X_B)]}, name="added")], everyone),
         ],
-        out("x/a", lambda d: d[0] != "y" or d == "y/b"),
     ),
     Case(
-        "ingress and egress policies can be controlled independently based on PodSelector",
-        [
-            xa(policyTypes=["Egress"], egress=[{"to": [{"podSelector": labels(pod="b")}]}]),
-            policy("x/q", podSelector=labels(pod="a"), ingress=[{"from": [{"podSelector": labels(pod="b")}]}]),
-        ],
-        lambda s, d, *_: (s != "x/a" or d == "x/b") and (d != "x/a" or s == "x/b"),
+        "enforce policies to check ingress and egress policies can be controlled independently based on PodSelector",
+        [Step([egress({})], everyone), Step([egress({}), ingress()], to("x/a"))],
     ),
-    Case(
-        "not mistakenly treat 'protocol: SCTP' as 'protocol: TCP'",
-        [xa(ingress=[{"ports": [{"port": 80, "protocol": "SCTP"}]}])],
-        opens("x/a", 80, "SCTP"),
+    case(
+        "not mistakenly treat 'protocol: SCTP' as 'protocol: TCP', even if the plugin doesn't support SCTP",
+        [DENY_IN, ingress({"ports": [port(81, "SCTP")]})],
+        lambda _s, d, p, pr: not x(d) or (d == "x/a" and (p, pr) == (81, "SCTP")),
     ),
-    Case(
-        "isolate pods that are selected by a policy allowing SCTP",
-        [policy("x/p", podSelector={}, ingress=[{"ports": [{"port": 81, "protocol": "SCTP"}]}])],
-        lambda _s, d, port, protocol: d[0] != "x" or (port, protocol) == (81, "SCTP"),
+    case(
+        "properly isolate pods that are selected by a policy allowing SCTP, even if the plugin doesn't support SCTP",
+        [ingress({"ports": [port(80, "SCTP")]})],
+        on("x/a", 80, "SCTP"),
     ),
-    Case(
+    case(
         "not allow access by TCP when a policy specifies only UDP",
-        [xa(ingress=[{"ports": [{"port": 81, "protocol": "UDP"}]}])],
-        opens("x/a", 81, "UDP"),
+        [ingress({"ports": [port(81, "UDP")]})],
+        on("x/a", 81, "UDP"),
     ),
-    Case(
-        "not allow access by TCP when a policy specifies only SCTP",
-        [xa(ingress=[{"ports": [{"port": 81, "protocol": "SCTP"}]}])],
-        opens("x/a", 81, "SCTP"),
+    case(
+        "enforce policy to allow traffic based on NamespaceSelector with MatchLabels using default ns label",
+        [ingress({"from": [peer(within("y"))]})],
+        to("x/a", y),
     ),
-    Case(
-        "EndPort covers its range and no more",
-        [xa(policyTypes=["Egress"], egress=[{"ports": [{"port": 79, "endPort": 80, "protocol": "TCP"}]}])],
-        lambda s, _d, port, protocol: s != "x/a" or (port, protocol) == (80, "TCP"),
+    case(
+        "enforce policy based on NamespaceSelector with MatchExpressions using default ns label",
+        [egress({"to": [peer(expression(NAME, "NotIn", "y"))]})],
+        out("x/a", lambda d: not y(d)),
     ),
 ]
+for _suite in ("UDP", "SCTP"):
+    CASES += [
+        case("support a 'default-deny-ingress' policy", [DENY_IN], to("x"), _suite),
+        case(
+            "enforce policy based on Ports",
+            [ingress({"from": [peer(within("y"))], "ports": [port(81, _suite)]})],
+            on("x/a", 81, _suite, y),
+            _suite,
+        ),
+        case(
+            "enforce policy to allow traffic only from a pod in a different namespace based on PodSelector and "
+            "NamespaceSelector",
+            [ingress({"from": [Y_A]})],
+            to("x/a", "y/a".__eq__),
+            _suite,
+        ),
+    ]
+
+STEPS = {
+    f"{c.suite} {c.name}" + (f" [{i}]" if len(c.steps) > 1 else ""): step
+    for c in CASES
+    for i, step in enumerate(c.steps)
+}
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_reachability_is_the_truth_table(case: Case) -> None:
-    of = judge(cluster(case.extra), case.policies)
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_reachability_is_the_truth_table(step: Step) -> None:
+    of = judge(cluster(step.extra or {}), step.policies)
     for source, destination in product(NAMES, NAMES):
-        for port, protocol in product((80, 81), ("TCP", "UDP", "SCTP")):
-            expected = source == destination or case.truth(source, destination, port, protocol)
-            found = outcome(of, source, destination, port, protocol)
-            assert found == ("allow" if expected else "deny"), (source, destination, port, protocol)
+        for number, protocol in product((80, 81), ("TCP", "UDP", "SCTP")):
+            expected = source == destination or step.truth(source, destination, number, protocol)
+            found = outcome(of, source, destination, number, protocol)
+            assert found == ("allow" if expected else "deny"), (source, destination, number, protocol)
 
 
-def test_case_names_are_unique() -> None:
-    assert len({case.name for case in CASES}) == len(CASES)
+def test_all_cases_are_there_once() -> None:
+    names = [(c.suite, c.name) for c in CASES]
+    assert len(set(names)) == len(names) == 48
+    assert [sum(suite == wanted for suite, _ in names) for wanted in ("Netpol", "UDP", "SCTP")] == [42, 3, 3]

@@ -135,6 +135,12 @@ class TestPorts:
         assert outcome(of, "a/db", "a/web", 65535) == "allow"
         assert outcome(of, "a/db", "a/web", 80, "SCTP") == "deny"
 
+    def test_an_empty_list_of_ports_means_every_port_of_every_protocol(self) -> None:
+        missing: list[Any] | None = None
+        for ports in ([], missing):
+            of = ingress({"ports": ports})
+            assert [outcome(of, "a/db", "a/web", 9, protocol) for protocol in ("TCP", "UDP", "SCTP")] == ["allow"] * 3
+
     def test_end_port_is_inclusive(self) -> None:
         of = ingress({"ports": [{"port": 80, "endPort": 90}]})
         assert [outcome(of, "a/db", "a/web", p) for p in (79, 80, 90, 91)] == ["deny", "allow", "allow", "deny"]

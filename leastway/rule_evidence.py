@@ -1,0 +1,149 @@
+"""The traffic behind each policy file: which observed or declared lines its rules stand for.
+
+Invariant: every rule of every file has an entry of its direction, protocol and port; a rule that isolation or the mesh
+needs whether it was seen or not has one that says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from synthesizer.decisions import Decision, Fate
+from synthesizer.intent import Cause
+from synthesizer.lines import via_waypoint
+from synthesizer.manifest import Manifest
+from synthesizer.review import summary
+from synthesizer.rules import dns
+from synthesizer.workload import Workload
+
+if TYPE_CHECKING:
+    from leastway.pipeline import Run
+
+Entry = dict[str, Any]
+_PART = re.compile(r"\.\d+\.yaml$")  # a policy that Istio's limit of rules has dealt out
+_LOOKUPS = "egress isolation cuts name look-ups off; no such question was seen from here"
+_MESH = "the mesh's own connections need it, whether they were seen or not"
+
+
+def rule_evidence(run: Run) -> dict[str, list[Entry]]:
+    """Per policy file: one entry for each line behind its rules, in the order of the decisions."""
+    parts: dict[str, list[str]] = {}
+    for path in sorted(run.files):
+        parts.setdefault(_PART.sub(".yaml", path), []).append(path)
+    found: dict[str, list[Entry]] = {}
+    summaries: dict[int, dict[str, object]] = {}  # addresses outside share one evidence
+    for decision in run.synthesis.decisions.decisions:
+        if decision.fate is not Fate.POLICY:
+            continue
+        told = summaries.get(id(decision.line.evidence))
+        if told is None:
+            told = summaries[id(decision.line.evidence)] = summary(decision.line.evidence)
+        for wanted, direction in _files(decision, parts):
+            for path in parts[wanted]:
+                found.setdefault(path, []).append(_entry(decision, direction, told))
+    for manifest in run.synthesis.manifests:
+        if manifest.kind == "NetworkPolicy":
+            needed = list(_needed(manifest, found.get(manifest.path, [])))
+            if needed:
+                found.setdefault(manifest.path, []).extend(needed)
+    return dict(sorted(found.items()))
+
+
+def _files(decision: Decision, known: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """The files whose rules let a line through, with its direction there."""
+    line = decision.line
+    source, destination = line.source, line.destination
+    if isinstance(source, Workload) and not decision.review:
+        lookup = decision.cause is Cause.DNS and dns.resolver_of(line) is not None
+        shared = f"{source.namespace}/networkpolicy-allow-dns.yaml"
+        own = f"{source.namespace}/networkpolicy-{source.policy_name}.yaml"
+        path = shared if lookup and shared in known else own
+        if path in known:
+            yield path, "egress"
+    if not isinstance(destination, Workload):
+        return
+    own = f"{destination.namespace}/networkpolicy-{destination.policy_name}.yaml"
+    if own in known and not decision.review:
+        yield own, "ingress"
+    namespace, _, service = line.via.partition("/")
+    gate = f"{namespace}/authorizationpolicy-{service}-waypoint.yaml"
+    own = f"{destination.namespace}/authorizationpolicy-{destination.policy_name}.yaml"
+    path = gate if via_waypoint(line) and gate in known else own
+    if path in known:
+        yield path, "ingress"
+
+
+def _entry(decision: Decision, direction: str, told: dict[str, object]) -> Entry:
+    line = decision.line
+    return {
+        "direction": direction,
+        "from": str(line.source),
+        "to": str(line.destination),
+        "protocol": str(line.protocol),
+        "port": line.port,
+        "cause": decision.cause.value,
+        "standing": line.standing.value,
+        "because": line.because,
+        "via_service": line.via,
+        "principals": list(line.principals),
+        "requests": len(line.evidence.requests) + len(line.evidence.asked),
+        **told,
+    }
+
+
+def _needed(manifest: Manifest, entries: list[Entry]) -> Iterator[Entry]:
+    """Entries for rules that no line stands behind: look-ups that nobody was seen making, and the mesh's own needs."""
+    seen = {(entry["direction"], entry["protocol"], entry["port"]) for entry in entries}
+    lookups = {(direction, port) for direction, _, port in seen}
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        for rule in manifest.document["spec"].get(direction) or ():
+            for port in rule.get("ports") or ():
+                protocol, number = port.get("protocol", "TCP"), port.get("port")
+                is_lookup = direction == "egress" and number in dns.PORTS
+                # Both protocols are opened for look-ups, so a question in one explains the other.
+                if (direction, protocol, number) in seen or (is_lookup and (direction, number) in lookups):
+                    continue
+                seen.add((direction, protocol, number))
+                cause, because = (Cause.DNS, _LOOKUPS) if is_lookup else (Cause.MESH, _MESH)
+                peers = ", ".join(_peer(peer) for peer in rule.get(side) or ())
+                own = f"{manifest.namespace}/{manifest.name}"
+                yield _unseen(direction, (own, peers), str(protocol), number, cause, because)
+
+
+def _unseen(direction: str, ends: tuple[str, str], protocol: str, number: object, cause: Cause, because: str) -> Entry:
+    source, destination = ends if direction == "egress" else (ends[1], ends[0])
+    return {
+        "direction": direction,
+        "from": source,
+        "to": destination,
+        "protocol": protocol,
+        "port": number,
+        "cause": cause.value,
+        "standing": "needed",
+        "because": because,
+        "via_service": "",
+        "principals": [],
+        "requests": 0,
+        "connections": 0,
+        "first_seen": 0,
+        "last_seen": 0,
+        "hours": 0,
+        "records": 0,
+        "signals": {},
+        "source_pods": 0,
+        "destination_pods": 0,
+        "names": [],
+        "samples": [],
+    }
+
+
+def _peer(peer: dict[str, Any]) -> str:
+    """A peer of a rule as text."""
+    if "ipBlock" in peer:
+        return str(peer["ipBlock"]["cidr"])
+    namespaces = (peer.get("namespaceSelector") or {}).get("matchLabels") or {}
+    pods = (peer.get("podSelector") or {}).get("matchLabels") or {}
+    chosen = ",".join(f"{key}={value}" for key, value in sorted(pods.items())) or "all pods"
+    return f"{namespaces.get('kubernetes.io/metadata.name', '')}/{chosen}"
