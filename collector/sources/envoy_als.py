@@ -3,8 +3,8 @@
 Invariant: an entry belongs to the proxy that its stream named last. The identifier is only in a stream's first message,
 so a recording is read in order, from its beginning.
 
-The live collector uses `reporter_of` once a stream and `records_of` for each message. Facts: the definitions of
-envoy.service.accesslog.v3 and envoy.data.accesslog.v3; Istio's node ids and metadata.
+The live collector uses `reporter_of` once a stream, and `http_record` and `tcp_record` for each kind of entry.
+Facts: the definitions of envoy.service.accesslog.v3 and envoy.data.accesslog.v3; Istio's node ids and metadata.
 """
 
 from __future__ import annotations
@@ -184,20 +184,30 @@ def records_of(message: Any, reporter: Party) -> Iterator[AccessRecord]:
     """The entries of one message from one proxy."""
     if message.HasField("http_logs"):
         for entry in message.http_logs.log_entry:
-            record = _common(entry.common_properties, reporter)
-            request, response = entry.request, entry.response
-            method = request.request_method
-            record.method = _METHODS[method] if 0 <= method < len(_METHODS) else ""
-            record.path = request.path
-            record.request_id = request.request_id
-            record.status = min(response.response_code.value, 999)
-            record.details = response.response_code_details
-            yield record
+            yield http_record(entry, reporter)
     elif message.HasField("tcp_logs"):
         for entry in message.tcp_logs.log_entry:
-            record = _common(entry.common_properties, reporter)
-            record.sent_bytes = entry.connection_properties.sent_bytes
-            yield record
+            yield tcp_record(entry, reporter)
+
+
+def http_record(entry: Any, reporter: Party) -> AccessRecord:
+    """One HTTPAccessLogEntry."""
+    record = _common(entry.common_properties, reporter)
+    request, response = entry.request, entry.response
+    method = request.request_method
+    record.method = _METHODS[method] if 0 <= method < len(_METHODS) else ""
+    record.path = request.path
+    record.request_id = request.request_id
+    record.status = min(response.response_code.value, 999)
+    record.details = response.response_code_details
+    return record
+
+
+def tcp_record(entry: Any, reporter: Party) -> AccessRecord:
+    """One TCPAccessLogEntry."""
+    record = _common(entry.common_properties, reporter)
+    record.sent_bytes = entry.connection_properties.sent_bytes
+    return record
 
 
 def _common(common: Any, reporter: Party) -> AccessRecord:
@@ -205,7 +215,7 @@ def _common(common: Any, reporter: Party) -> AccessRecord:
     if common.HasField("downstream_direct_remote_address"):  # the physical peer, whatever headers say
         remote = "downstream_direct_remote_address"
     record = AccessRecord(
-        time=_time(common.start_time.seconds),
+        time=time_of(common.start_time.seconds),
         flags=_flags(common.response_flags) if common.HasField("response_flags") else _NO_FLAGS,
         termination=common.connection_termination_details,
         upstream_cluster=common.upstream_cluster,
@@ -264,7 +274,7 @@ def _address(address: Any) -> Address:
 
 
 @lru_cache(maxsize=4096)
-def _time(seconds: int) -> str:
+def time_of(seconds: int) -> str:
     """Unix seconds as RFC 3339; "" for none, and for what is no time."""
     from datetime import UTC, datetime
 
