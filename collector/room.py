@@ -11,6 +11,8 @@ from collections.abc import Callable
 from collector.patterns import Edge, Evidence, Patterns
 from collector.sketch import BottomK
 
+GROWTH = 6144  # bytes that one new flow may add to an aggregate at most, besides its own text
+
 # Bytes, measured on CPython 3.11: an empty sketch, one more key in it, and what is around them.
 _EVIDENCE = 3300
 _KEY = 130
@@ -21,7 +23,7 @@ _SKETCHES = ("hours", "sources", "destinations", "asked", "requests", "rejected"
 class Overload(Exception):
     """There is no room for what a sender brings; it may try again after the next `take`. `records` were turned away."""
 
-    def __init__(self, records: int = 1) -> None:
+    def __init__(self, records: int) -> None:
         super().__init__("no room")
         self.records = records
 
@@ -39,11 +41,8 @@ class Room:
         self.pressed = False
         self.full = False
 
-    def grow(self, sender: str, size: int, weigh: Callable[[], int]) -> None:
-        """Make room for `size` bytes at most from one sender; `weigh` tells what the aggregate really holds.
-
-        Raises Overload.
-        """
+    def grow(self, sender: str, size: int, weigh: Callable[[], int]) -> bool:
+        """Whether there is room for `size` bytes more of one sender; `weigh` tells what the aggregate really holds."""
         brought = self.brought[sender] = self.brought.get(sender, 0) + size
         self.grown += size
         if self.grown > self.allowed and not self.full:
@@ -51,8 +50,7 @@ class Room:
             self.pressed = held > self.limit // 2
             self.full = held > self.limit * 3 // 4
             self.allowed = self.grown + (self.limit - held) // 2
-        if self.full or (self.pressed and brought > self.limit // 4):
-            raise Overload
+        return not self.full and not (self.pressed and brought > self.limit // 4)
 
 
 def weight(patterns: Patterns) -> int:

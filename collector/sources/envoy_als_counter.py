@@ -13,8 +13,9 @@ from typing import Any
 from envoy.service.accesslog.v3 import als_pb2
 
 from collector.flow import Flow
+from collector.listening import Tallied
 from collector.patterns import Patterns
-from collector.room import Room, weight
+from collector.room import GROWTH, Overload, Room, weight
 from collector.sources.accesslog import Outcome, Unusable, count_unusable, flows_of
 from collector.sources.accesslog_record import NOBODY, Party
 from collector.sources.envoy_als import http_record, reporter_of, tcp_record, time_of
@@ -22,7 +23,6 @@ from collector.sources.flow_batch import hand_over
 from collector.wire.access_log_pb2 import StreamAccessLogsMessage
 
 LIMIT = 1 << 15  # kinds of entries held before they are handed over, and kinds remembered
-GROWTH = 6144  # bytes that a kind of entry may add to the patterns at most, besides its own text
 _LAST = 253_402_300_799  # the end of the year 9999, where Python's time ends
 
 Key = tuple[Any, ...]
@@ -71,16 +71,6 @@ class Remembered:
         self.meanings[key] = meaning
 
 
-class Tallied:
-    """What came of one message: entries of a kind ("http", "tcp"), those that could not be read, the newest time."""
-
-    __slots__ = ("bad", "entries", "kind", "newest")
-
-    def __init__(self) -> None:
-        self.kind = ""
-        self.entries = self.bad = self.newest = 0
-
-
 class AccessLogCounter:
     """Counts messages; `patterns()` is the end of it."""
 
@@ -104,16 +94,14 @@ class AccessLogCounter:
 
         Raises DecodeError when it is none, Overload when there is no room for an entry (those before it are counted).
         """
-        tallied = Tallied()
         message = _parse(raw)
         if message.identifier:
             self.remembered.identify(stream, message.identifier)
         which = message.WhichOneof("log_entries")
         if which is None:
-            return tallied
+            return Tallied()
         entries = getattr(message, which).log_entry
         http = which == "http_logs"
-        tallied.kind = "http" if http else "tcp"
         held, number, newest, bad = self.held, stream.number, 0, 0
         for index, entry in enumerate(entries):
             common = entry.common_properties
@@ -125,9 +113,9 @@ class AccessLogCounter:
             else:
                 name, said = "", (entry.connection_properties.sent_bytes > 0,)
             key = (moment // 3600, number, said, *_places(common), *_circumstances(common))
-            known = held.get(key)
+            known = held.get(key) or self._learn(key, moment, raw, index, stream)
             if known is None:
-                known = self._learn(key, moment, raw, index, stream)
+                raise Overload(len(entries) - index)
             known[1] += 1
             if moment < known[2]:
                 known[2] = moment
@@ -140,8 +128,7 @@ class AccessLogCounter:
                 known[5] = name
             bad += known[6]
             newest = max(newest, moment)
-        tallied.entries, tallied.bad, tallied.newest = len(entries), bad, newest
-        return tallied
+        return Tallied("http" if http else "tcp", len(entries), bad, newest)
 
     def flush(self) -> None:
         """Hand what is held over to the patterns."""
@@ -155,8 +142,8 @@ class AccessLogCounter:
                     count_unusable(outcome, self.gathered, records)
         self.held.clear()
 
-    def _learn(self, key: Key, moment: int, raw: bytes, index: int, stream: Stream) -> list[Any]:
-        """Hold an entry of a kind that is not held yet."""
+    def _learn(self, key: Key, moment: int, raw: bytes, index: int, stream: Stream) -> list[Any] | None:
+        """Hold an entry of a kind that is not held yet; None when there is no room for it."""
         meanings = self.remembered.meanings
         outcomes = meanings.get(key[1:])
         if outcomes is None:
@@ -169,7 +156,8 @@ class AccessLogCounter:
             else:
                 entry = message.tcp_logs.log_entry[index]
                 outcomes = flows_of(tcp_record(entry, stream.reporter))
-            self.room.grow(stream.name, GROWTH + entry.ByteSize(), self._weigh)
+            if not self.room.grow(stream.name, GROWTH + entry.ByteSize(), self._weigh):
+                return None
             self.remembered.remember(key[1:], tuple(map(_timeless, outcomes)))
         if len(self.held) >= LIMIT:
             self.flush()

@@ -11,10 +11,10 @@ from envoy.service.accesslog.v3 import als_pb2
 from google.protobuf import json_format
 
 from collector.patterns import Patterns
-from collector.sources.envoy_als_server import SERVICE, AccessLogServer
+from collector.sources.envoy_als_server import AccessLogServer
 from collector.transport import TLS, open_channel
 
-METHOD = f"/{SERVICE}/StreamAccessLogs"
+METHOD = f"/{AccessLogServer.service}/{AccessLogServer.method}"
 
 
 def wire(line: str) -> bytes:
