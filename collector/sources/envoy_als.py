@@ -215,7 +215,7 @@ def _common(common: Any, reporter: Party) -> AccessRecord:
     if common.HasField("downstream_direct_remote_address"):  # the physical peer, whatever headers say
         remote = "downstream_direct_remote_address"
     record = AccessRecord(
-        time=time_of(common.start_time.seconds),
+        time=time_of(common.start_time.seconds, common.start_time.nanos),
         flags=_flags(common.response_flags) if common.HasField("response_flags") else _NO_FLAGS,
         termination=common.connection_termination_details,
         upstream_cluster=common.upstream_cluster,
@@ -273,12 +273,17 @@ def _address(address: Any) -> Address:
     return NOWHERE
 
 
+def time_of(seconds: int, nanos: int) -> str:
+    """Unix time as RFC 3339 with milliseconds, as Envoy's other logs have it; "" for none, and for what is no time."""
+    second = _second(seconds)
+    return f"{second}.{nanos // 1_000_000:03}Z" if second and 0 <= nanos < 1_000_000_000 else ""
+
+
 @lru_cache(maxsize=4096)
-def time_of(seconds: int) -> str:
-    """Unix seconds as RFC 3339; "" for none, and for what is no time."""
+def _second(seconds: int) -> str:
     from datetime import UTC, datetime
 
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds > 0 else ""
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") if seconds > 0 else ""
     except (ValueError, OverflowError, OSError):
         return ""

@@ -105,8 +105,9 @@ class AccessLogCounter:
         held, number, newest, bad = self.held, stream.number, 0, 0
         for index, entry in enumerate(entries):
             common = entry.common_properties
-            moment = common.start_time.seconds
-            if not 0 < moment <= _LAST:
+            start = common.start_time
+            moment, nanos = start.seconds, start.nanos
+            if not (0 < moment <= _LAST and 0 <= nanos < 1_000_000_000):
                 moment = 0
             if http:
                 name, said = _request(entry.request, entry.response)
@@ -121,7 +122,7 @@ class AccessLogCounter:
                 known[2] = moment
             elif moment > known[3]:
                 known[3] = moment
-            name = name or time_of(moment)
+            name = name or time_of(moment, nanos)
             if name < known[4] or not known[4]:
                 known[4] = name or known[4]
             if name > known[5]:
@@ -136,7 +137,7 @@ class AccessLogCounter:
             for outcome in outcomes:
                 if isinstance(outcome, Flow):
                     flow = copy.copy(outcome)
-                    flow.time = time_of(first)
+                    flow.time = time_of(first, 0)
                     hand_over(self.gathered, flow, records, first, last, lowest, lowest, highest)
                 else:
                     count_unusable(outcome, self.gathered, records)

@@ -97,7 +97,9 @@ class TLS(_message.Message):
     def __init__(self, tls_sni_hostname: _Optional[str] = ..., peer_certificate_properties: _Optional[bytes] = ...) -> None: ...
 
 class Timestamp(_message.Message):
-    __slots__ = ("seconds",)
+    __slots__ = ("seconds", "nanos")
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NANOS_FIELD_NUMBER: _ClassVar[int]
     seconds: int
-    def __init__(self, seconds: _Optional[int] = ...) -> None: ...
+    nanos: int
+    def __init__(self, seconds: _Optional[int] = ..., nanos: _Optional[int] = ...) -> None: ...
