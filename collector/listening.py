@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -35,18 +35,6 @@ class Tallied:
         self.reason = reason
 
 
-class Counter(Protocol):
-    """Turns messages into patterns, from one `take` to the next."""
-
-    gathered: Patterns
-
-    def count(self, raw: bytes, stream: Any) -> Tallied:
-        """Count one message of a stream. Raises DecodeError when it is none, Overload when there is no room."""
-
-    def patterns(self) -> Patterns:
-        """Everything counted; the counter is not used afterwards."""
-
-
 class ListeningSource(ABC):
     """A `LiveSource` that serves one gRPC method. `address` is `host:port` (0: any that is free) or `unix:///path`."""
 
@@ -61,12 +49,20 @@ class ListeningSource(ABC):
         self.limits = limits or Limits()
         self._server = Server(address, tls, self.limits, self.service, self._methods)
         self._lock = threading.Lock()
-        self._counter = self.counter()
         self._numbers = itertools.count(1)
 
     @abstractmethod
-    def counter(self) -> Counter:
-        """A fresh counter."""
+    def count(self, raw: bytes, stream: Any) -> Tallied:
+        """Count one message of a stream. Raises DecodeError when it is none, Overload when there is no room."""
+
+    @property
+    @abstractmethod
+    def gathered(self) -> Patterns:
+        """Where to count what cannot be counted."""
+
+    @abstractmethod
+    def exchange(self) -> Callable[[], Patterns]:
+        """Begin anew, at once; what is returned makes patterns of what was counted, and may take its time."""
 
     @abstractmethod
     def stream(self, name: str) -> Any:
@@ -89,8 +85,8 @@ class ListeningSource(ABC):
     def take(self) -> Patterns:
         """What was counted since the last call."""
         with self._lock:
-            counter, self._counter = self._counter, self.counter()
-        return counter.patterns()
+            finish = self.exchange()
+        return finish()
 
     def stop(self, grace: float) -> None:
         """Count what has arrived, then end all streams, within `grace` seconds."""
@@ -125,9 +121,9 @@ class ListeningSource(ABC):
     def _count(self, raw: bytes, stream: Any) -> Tallied:
         with self._lock:
             self._server.progress += 1
-            quality = self._counter.gathered.quality
+            quality = self.gathered.quality
             try:
-                tallied = self._counter.count(raw, stream)
+                tallied = self.count(raw, stream)
             except DecodeError:
                 quality.bad.add(self.unreadable, 1)
                 raise

@@ -2,12 +2,14 @@
 
 Invariant: the patterns are those of `envoy_als.flows_of`, entry by entry; only repetition is recognised before an entry
 is read in full. Two entries are alike if they differ in nothing but time, ids, the query of the path and the ports of
-clients; everything else that the reader looks at is part of the key in `held`.
+clients; everything else that the reader looks at is part of the key in `kinds`.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from envoy.service.accesslog.v3 import als_pb2
@@ -22,10 +24,15 @@ from collector.sources.envoy_als import http_record, reporter_of, tcp_record, ti
 from collector.sources.flow_batch import hand_over
 from collector.wire.access_log_pb2 import StreamAccessLogsMessage
 
-LIMIT = 1 << 15  # kinds of entries held before they are handed over, and kinds remembered
+KINDS = 1 << 17  # kinds of entries known at once: a thousand proxies with a hundred each; about 1 KB a kind
+KEPT = 1 << 27  # bytes of the entries that they are known by
+FORGOTTEN = 1 << 12  # kinds forgotten at once when there are more, the oldest first
+REPORTERS = 1 << 13
 _LAST = 253_402_300_799  # the end of the year 9999, where Python's time ends
 
 Key = tuple[Any, ...]
+Held = tuple[tuple[Outcome, ...], int, int, int, str, str]  # see `Kind`
+
 _parse = StreamAccessLogsMessage.FromString
 _parse_all = als_pb2.StreamAccessLogsMessage.FromString
 
@@ -41,53 +48,49 @@ class Stream:
         self.number = 0
 
 
-class Remembered:
-    """What kinds of entries turned out to mean, and the reporters' numbers; bounded, and kept from `take` to `take`."""
+class Kind:
+    """Entries that are alike: what they mean, and those of one hour that the patterns do not have yet.
 
-    __slots__ = ("given", "meanings", "reporters")
+    `first` and `last` in unix seconds, `lowest` and `highest` of their ids, `bad` records in each that are damaged,
+    `size` in bytes of one entry.
+    """
 
-    def __init__(self) -> None:
-        self.meanings: dict[Key, tuple[Outcome, ...]] = {}
-        self.reporters: dict[Party, int] = {}
-        self.given = 0  # numbers, each once: what was remembered under one must never be another's
+    __slots__ = ("bad", "first", "highest", "hour", "last", "lowest", "meaning", "records", "size")
 
-    def identify(self, stream: Stream, identifier: bytes) -> None:
-        """Take over what an identifier says of a stream's sender. Raises DecodeError."""
-        said = als_pb2.StreamAccessLogsMessage.Identifier.FromString(identifier)
-        if said.HasField("node"):
-            stream.reporter = reporter_of(said)
-            number = self.reporters.get(stream.reporter)
-            if number is None:
-                if len(self.reporters) >= LIMIT:
-                    self.reporters.clear()
-                self.given += 1
-                number = self.reporters[stream.reporter] = self.given
-            stream.number = number
+    def __init__(self, meaning: tuple[Outcome, ...], size: int) -> None:
+        self.meaning = meaning
+        self.size = size
+        self.bad = sum(isinstance(outcome, Unusable) and not outcome.readable for outcome in meaning)
+        self.hour = self.records = self.first = self.last = 0
+        self.lowest = self.highest = ""
 
-    def remember(self, key: Key, meaning: tuple[Outcome, ...]) -> None:
-        """Keep what a kind of entry means."""
-        if len(self.meanings) >= LIMIT:
-            self.meanings.clear()
-        self.meanings[key] = meaning
+    def release(self) -> Held:
+        """What is held, which is none afterwards."""
+        held = (self.meaning, self.records, self.first, self.last, self.lowest, self.highest)
+        self.records = 0
+        return held
 
 
 class AccessLogCounter:
-    """Counts messages; `patterns()` is the end of it."""
+    """Counts messages into `gathered`; `exchange` and `settle` make patterns of it."""
 
-    __slots__ = ("gathered", "held", "read", "remembered", "room")
-
-    def __init__(self, remembered: Remembered, room: Room) -> None:
-        self.remembered = remembered
-        self.room = room
+    def __init__(self, limit: int) -> None:
+        """`limit` as of `Room`."""
+        self.limit = limit
+        self.room = Room(limit)
         self.gathered = Patterns()
+        self.kinds: dict[Key, Kind] = {}
+        self.size = 0  # of the kinds, in bytes
+        self.parts: dict[Any, Any] = {}  # of keys, each once
+        self.reporters: dict[Party, int] = {}
+        self.given = 0  # numbers of reporters, each once: what is known under one must never be another's
         self.read: tuple[bytes, Any] = (b"", None)  # the last message that was read in full
-        # key with the hour → [outcomes, records, first and last time, lowest and highest id, bad outcomes]
-        self.held: dict[Key, list[Any]] = {}
 
-    def patterns(self) -> Patterns:
-        """Everything counted; the counter must not be used afterwards."""
-        self.flush()
-        return self.gathered
+    def exchange(self) -> tuple[Patterns, list[Held]]:
+        """Begin anew; what was counted since the last time goes to `settle`, which may take its time."""
+        held = [kind.release() for kind in self.kinds.values() if kind.records]
+        gathered, self.gathered, self.room = self.gathered, Patterns(), Room(self.limit)
+        return gathered, held
 
     def count(self, raw: bytes, stream: Stream) -> Tallied:
         """Count one message.
@@ -96,13 +99,13 @@ class AccessLogCounter:
         """
         message = _parse(raw)
         if message.identifier:
-            self.remembered.identify(stream, message.identifier)
+            self._identify(stream, message.identifier)
         which = message.WhichOneof("log_entries")
         if which is None:
             return Tallied()
         entries = getattr(message, which).log_entry
         http = which == "http_logs"
-        held, number, newest, bad = self.held, stream.number, 0, 0
+        kinds, number, newest, bad = self.kinds, stream.number, 0, 0
         for index, entry in enumerate(entries):
             common = entry.common_properties
             start = common.start_time
@@ -113,62 +116,90 @@ class AccessLogCounter:
                 name, said = _request(entry.request, entry.response)
             else:
                 name, said = "", (entry.connection_properties.sent_bytes > 0,)
-            key = (moment // 3600, number, said, *_places(common), *_circumstances(common))
-            known = held.get(key) or self._learn(key, moment, raw, index, stream)
-            if known is None:
+            key = (number, said, *_places(common), *_circumstances(common))
+            kind = kinds.get(key) or self._learn(key, raw, index, stream)
+            if kind is None:
                 raise Overload(len(entries) - index)
-            known[1] += 1
-            if moment < known[2]:
-                known[2] = moment
-            elif moment > known[3]:
-                known[3] = moment
             name = name or time_of(moment, nanos)
-            if name < known[4] or not known[4]:
-                known[4] = name or known[4]
-            if name > known[5]:
-                known[5] = name
-            bad += known[6]
-            newest = max(newest, moment)
+            if kind.records and kind.hour == moment // 3600:
+                kind.records += 1
+                if moment < kind.first:
+                    kind.first = moment
+                elif moment > kind.last:
+                    kind.last = moment
+                if name < kind.lowest:
+                    kind.lowest = name or kind.lowest
+                elif name > kind.highest:
+                    kind.highest = name
+                    kind.lowest = kind.lowest or name
+            else:
+                if kind.records:
+                    settle(self.gathered, (kind.release(),))
+                kind.hour, kind.records, kind.first, kind.last = moment // 3600, 1, moment, moment
+                kind.lowest = kind.highest = name
+            bad += kind.bad
+            if moment > newest:
+                newest = moment
         return Tallied("http" if http else "tcp", len(entries), bad, newest)
 
-    def flush(self) -> None:
-        """Hand what is held over to the patterns."""
-        for outcomes, records, first, last, lowest, highest, _ in self.held.values():
-            for outcome in outcomes:
-                if isinstance(outcome, Flow):
-                    flow = copy.copy(outcome)
-                    flow.time = time_of(first, 0)
-                    hand_over(self.gathered, flow, records, first, last, lowest, lowest, highest)
-                else:
-                    count_unusable(outcome, self.gathered, records)
-        self.held.clear()
+    def _identify(self, stream: Stream, identifier: bytes) -> None:
+        """Take over what an identifier says of a stream's sender. Raises DecodeError."""
+        said = als_pb2.StreamAccessLogsMessage.Identifier.FromString(identifier)
+        if said.HasField("node"):
+            stream.reporter = reporter_of(said)
+            number = self.reporters.get(stream.reporter)
+            if number is None:
+                if len(self.reporters) >= REPORTERS:
+                    self.reporters.clear()
+                self.given += 1
+                number = self.reporters[stream.reporter] = self.given
+            stream.number = number
 
-    def _learn(self, key: Key, moment: int, raw: bytes, index: int, stream: Stream) -> list[Any] | None:
-        """Hold an entry of a kind that is not held yet; None when there is no room for it."""
-        meanings = self.remembered.meanings
-        outcomes = meanings.get(key[1:])
-        if outcomes is None:
-            if self.read[0] is not raw:
-                self.read = (raw, _parse_all(raw))
-            message = self.read[1]
-            if message.HasField("http_logs"):
-                entry = message.http_logs.log_entry[index]
-                outcomes = flows_of(http_record(entry, stream.reporter))
-            else:
-                entry = message.tcp_logs.log_entry[index]
-                outcomes = flows_of(tcp_record(entry, stream.reporter))
-            if not self.room.grow(stream.name, GROWTH + entry.ByteSize(), self._weigh):
-                return None
-            self.remembered.remember(key[1:], tuple(map(_timeless, outcomes)))
-        if len(self.held) >= LIMIT:
-            self.flush()
-        bad = sum(isinstance(outcome, Unusable) and not outcome.readable for outcome in outcomes)
-        known = self.held[key] = [outcomes, 0, moment, moment, "", "", bad]
-        return known
+    def _learn(self, key: Key, raw: bytes, index: int, stream: Stream) -> Kind | None:
+        """Read an entry in full and keep what its kind means; None when there is no room for it."""
+        if self.read[0] is not raw:
+            self.read = (raw, _parse_all(raw))
+        message = self.read[1]
+        if message.HasField("http_logs"):
+            entry = message.http_logs.log_entry[index]
+            outcomes = flows_of(http_record(entry, stream.reporter))
+        else:
+            entry = message.tcp_logs.log_entry[index]
+            outcomes = flows_of(tcp_record(entry, stream.reporter))
+        size = entry.ByteSize()
+        if not self.room.grow(stream.name, GROWTH + size, self._weigh):
+            return None
+        self.size += size
+        if len(self.kinds) >= KINDS or self.size > KEPT or len(self.parts) >= KINDS:
+            self._forget()
+        once = self.parts.setdefault
+        kind = self.kinds[tuple(once(part, part) for part in key)] = Kind(tuple(map(_timeless, outcomes)), size)
+        return kind
+
+    def _forget(self) -> None:
+        """Make place for new kinds."""
+        self.parts.clear()
+        while self.kinds and (len(self.kinds) >= KINDS or self.size > KEPT):
+            for key in [*islice(self.kinds, FORGOTTEN)]:
+                kind = self.kinds.pop(key)
+                self.size -= kind.size
+                settle(self.gathered, (kind.release(),))
 
     def _weigh(self) -> int:
-        self.flush()
+        settle(self.gathered, [kind.release() for kind in self.kinds.values() if kind.records])
         return weight(self.gathered)
+
+
+def settle(patterns: Patterns, held: Iterable[Held]) -> None:
+    """Count what was held into patterns."""
+    for meaning, records, first, last, lowest, highest in held:
+        for outcome in meaning if records else ():
+            if isinstance(outcome, Flow):
+                flow = copy.copy(outcome)
+                flow.time = time_of(first, 0)
+                hand_over(patterns, flow, records, first, last, lowest, lowest, highest)
+            else:
+                count_unusable(outcome, patterns, records)
 
 
 def _timeless(outcome: Outcome) -> Outcome:
@@ -212,8 +243,17 @@ def _portless(address: bytes) -> bytes:
     The message says: socket_address (length), address (length, text), port_value (three bytes from 16384 on).
     """
     end = len(address) - 4
-    plain = end > 4 and address[:1] + address[2:3] == b"\n\x12" and (address[1], address[3]) == (end + 2, end - 4)
-    if plain and address[end] == 0x18 and address[-3] > 0x7F and address[-2] > 0x7F and 0 < address[-1] < 4:
+    if (
+        end > 4
+        and address[end] == 0x18
+        and address[-3] > 0x7F
+        and address[-2] > 0x7F
+        and 0 < address[-1] < 4
+        and address[3] == end - 4
+        and address[2] == 0x12
+        and address[1] == end + 2
+        and address[0] == 0x0A
+    ):
         return address[4:end]
     return address
 

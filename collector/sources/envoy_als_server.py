@@ -8,10 +8,12 @@ Facts: envoy.service.accesslog.v3.
 
 from __future__ import annotations
 
-from collector.listening import ListeningSource
-from collector.room import Room
+from collections.abc import Callable
+
+from collector.listening import ListeningSource, Tallied
+from collector.patterns import Patterns
 from collector.serving import Limits
-from collector.sources.envoy_als_counter import AccessLogCounter, Remembered, Stream
+from collector.sources.envoy_als_counter import AccessLogCounter, Stream, settle
 from collector.transport import TLS
 
 
@@ -25,12 +27,27 @@ class AccessLogServer(ListeningSource):
 
     def __init__(self, address: str, tls: TLS | None = None, limits: Limits | None = None) -> None:
         """Raises SourceError when the address is none."""
-        self._remembered = Remembered()
         super().__init__(address, tls, limits)
+        self._counter = AccessLogCounter(self.limits.held)
 
-    def counter(self) -> AccessLogCounter:
-        """A counter that knows the kinds of entries that the ones before it have learned."""
-        return AccessLogCounter(self._remembered, Room(self.limits.held))
+    @property
+    def gathered(self) -> Patterns:
+        """The patterns so far."""
+        return self._counter.gathered
+
+    def count(self, raw: bytes, stream: Stream) -> Tallied:
+        """One message."""
+        return self._counter.count(raw, stream)
+
+    def exchange(self) -> Callable[[], Patterns]:
+        """The end of an aggregate; what the kinds of entries mean is kept."""
+        gathered, held = self._counter.exchange()
+
+        def finish() -> Patterns:
+            settle(gathered, held)
+            return gathered
+
+        return finish
 
     def stream(self, name: str) -> Stream:
         """A stream whose identifier is still to come."""

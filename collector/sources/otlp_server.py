@@ -8,15 +8,18 @@ Facts: opentelemetry-proto's collector.logs.v1 and the OTLP specification of par
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from collector.flow import Flow
 from collector.listening import ListeningSource, Tallied
 from collector.patterns import Patterns, seconds
 from collector.room import GROWTH, Overload, Room, weight
+from collector.serving import Limits
 from collector.sources.accesslog import count_unusable
 from collector.sources.flow_batch import FlowBatch
 from collector.sources.otlp_logs import flows_of
+from collector.transport import TLS
 from collector.wire.otlp_logs_pb2 import ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse
 
 KINDS = 1 << 15  # kinds of flows known to be in the aggregate, before they are forgotten
@@ -30,9 +33,24 @@ class LogServer(ListeningSource):
     method = "Export"
     unreadable = "not an OTLP log request"
 
-    def counter(self) -> LogCounter:
-        """A fresh counter."""
-        return LogCounter(Room(self.limits.held))
+    def __init__(self, address: str, tls: TLS | None = None, limits: Limits | None = None) -> None:
+        """Raises SourceError when the address is none."""
+        super().__init__(address, tls, limits)
+        self._counter = LogCounter(Room(self.limits.held))
+
+    @property
+    def gathered(self) -> Patterns:
+        """The patterns so far."""
+        return self._counter.gathered
+
+    def count(self, raw: bytes, stream: str) -> Tallied:
+        """One request."""
+        return self._counter.count(raw, stream)
+
+    def exchange(self) -> Callable[[], Patterns]:
+        """The end of an aggregate."""
+        counter, self._counter = self._counter, LogCounter(Room(self.limits.held))
+        return counter.patterns
 
     def stream(self, name: str) -> str:
         """The sender, by its connection: every request is a call of its own."""

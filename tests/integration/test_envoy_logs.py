@@ -30,11 +30,10 @@ from google.protobuf import json_format
 from collector import store
 from collector.listening import ListeningSource, Tallied
 from collector.patterns import Patterns
-from collector.room import Room
 from collector.sources import envoy_als, otlp_logs
-from collector.sources.envoy_als_counter import AccessLogCounter, Stream
+from collector.sources.envoy_als_counter import Stream
 from collector.sources.envoy_als_server import AccessLogServer
-from collector.sources.otlp_server import LogCounter, LogServer
+from collector.sources.otlp_server import LogServer
 from collector.wire.otlp_logs_pb2 import ExportLogsServiceRequest
 from tests import envoy_server
 from tests.certificates import Authority
@@ -154,15 +153,9 @@ class RecordedEntries(AccessLogServer):
 
     messages: ClassVar[dict[str, list[bytes]]] = {}
 
-    def counter(self) -> AccessLogCounter:
-        messages = self.messages
-
-        class Recording(AccessLogCounter):
-            def count(self, raw: bytes, stream: Stream) -> Tallied:
-                messages.setdefault(stream.name, []).append(raw)
-                return super().count(raw, stream)
-
-        return Recording(self._remembered, Room(self.limits.held))
+    def count(self, raw: bytes, stream: Stream) -> Tallied:
+        self.messages.setdefault(stream.name, []).append(raw)
+        return super().count(raw, stream)
 
 
 class RecordedRequests(LogServer):
@@ -170,15 +163,9 @@ class RecordedRequests(LogServer):
 
     messages: ClassVar[list[bytes]] = []
 
-    def counter(self) -> LogCounter:
-        messages = self.messages
-
-        class Recording(LogCounter):
-            def count(self, raw: bytes, stream: str) -> Tallied:
-                messages.append(raw)
-                return super().count(raw, stream)
-
-        return Recording(Room(self.limits.held))
+    def count(self, raw: bytes, stream: str) -> Tallied:
+        self.messages.append(raw)
+        return super().count(raw, stream)
 
 
 @dataclass
