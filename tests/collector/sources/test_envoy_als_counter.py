@@ -259,7 +259,9 @@ def test_what_is_no_message_is_told(raw: bytes) -> None:
 
 
 def test_our_subset_has_the_numbers_of_the_original() -> None:
-    todo = [(access_log_pb2.StreamAccessLogsMessage.DESCRIPTOR, als_pb2.StreamAccessLogsMessage.DESCRIPTOR)]
+    todo: list[tuple[Any, Any]] = [
+        (access_log_pb2.StreamAccessLogsMessage.DESCRIPTOR, als_pb2.StreamAccessLogsMessage.DESCRIPTOR)
+    ]
     seen = 0
     while todo:
         ours, theirs = todo.pop()
