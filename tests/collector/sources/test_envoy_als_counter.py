@@ -278,3 +278,15 @@ def test_our_subset_has_the_numbers_of_the_original() -> None:
             elif taken_apart:
                 todo.append((field.message_type.fields[0].message_type, original.message_type.fields[0].message_type))
     assert seen > 30
+
+
+@given(cut=st.integers(0, 400), length=st.integers(0, 12), more=st.binary(max_size=12), good=messages())
+def test_damaged_messages_are_counted_or_refused_and_nothing_else(
+    cut: int, length: int, more: bytes, good: list[tuple[int, bytes]]
+) -> None:
+    counter, stream = AccessLogCounter(1 << 30), Stream("one")
+    for _, raw in good:
+        counter.count(raw, stream)
+        with contextlib.suppress(DecodeError):
+            counter.count(raw[:cut] + more + raw[cut + length :], stream)
+    taken(counter)

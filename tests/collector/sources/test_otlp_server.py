@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,16 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
 from collector.patterns import Patterns
+from collector.room import Room
 from collector.serving import Limits
 from collector.sources import otlp_logs
-from collector.sources.otlp_server import LogServer
+from collector.sources.otlp_server import LogCounter, LogServer
 from collector.transport import TLS, open_channel
 from collector.wire import otlp_logs_pb2
 from tests.certificates import Authority
@@ -150,3 +155,13 @@ def test_our_stubs_have_the_numbers_of_the_original() -> None:
     for path, said in numbers(otlp_logs_pb2.ExportLogsServiceRequest).items():
         if said[0] != FieldDescriptor.TYPE_BYTES and not path.endswith("/11"):  # not taken apart; newer than the stubs
             assert theirs[path] == said, path
+
+
+@given(line=st.sampled_from(LINES), cut=st.integers(0, 700), length=st.integers(0, 12), more=st.binary(max_size=12))
+def test_damaged_requests_are_counted_or_refused_and_nothing_else(
+    line: str, cut: int, length: int, more: bytes
+) -> None:
+    raw, counter = wire(line), LogCounter(Room(1 << 30))
+    with contextlib.suppress(DecodeError):
+        counter.count(raw[:cut] + more + raw[cut + length :], "sender")
+    counter.patterns()
