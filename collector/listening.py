@@ -21,6 +21,8 @@ from collector.room import Overload
 from collector.serving import Limits, Server
 from collector.transport import TLS, Address
 
+Record = Callable[[bytes], None]  # quick, and raises nothing; called in the server's own thread
+
 
 class Tallied:
     """What came of one message: entries of one kind, how many could not be read and why, their newest time."""
@@ -43,8 +45,11 @@ class ListeningSource(ABC):
     method: str
     unreadable: str  # what a message that cannot be read is not
 
-    def __init__(self, address: str, tls: TLS | None = None, limits: Limits | None = None) -> None:
-        """Raises SourceError when the address is none."""
+    def __init__(
+        self, address: str, tls: TLS | None = None, limits: Limits | None = None, record: Record | None = None
+    ) -> None:
+        """`record` is handed every message that was counted, see `recorded`. Raises SourceError for a wrong address."""
+        self.record = record
         self.status = SourceStatus()
         self.limits = limits or Limits()
         self._server = Server(address, tls, self.limits, self.service, self._methods)
@@ -71,6 +76,10 @@ class ListeningSource(ABC):
     @abstractmethod
     def answer(self, bad: int, reason: str) -> bytes:
         """The answer to a stream that has ended, of whose records `bad` could not be read, one of them for `reason`."""
+
+    def recorded(self, raw: bytes, stream: Any) -> bytes:  # noqa: ARG002  # for those who need it
+        """A message as it is recorded: with all that is needed to read it without its stream."""
+        return raw
 
     @property
     def address(self) -> Address:
@@ -107,6 +116,8 @@ class ListeningSource(ABC):
         try:
             async for raw in messages:
                 tallied = self._count(raw, stream)
+                if self.record is not None:
+                    self.record(self.recorded(raw, stream))
                 bad, reason = bad + tallied.bad, tallied.reason or reason
         except DecodeError:
             status.bad += 1

@@ -13,7 +13,7 @@ from collector.sketch import BottomK
 
 GROWTH = 6144  # bytes that one new flow may add to an aggregate at most, besides its own text
 
-# Bytes on CPython 3.11 (tests/collector/test_room.py): evidence without keys, a key without its text, what is around it.
+# Bytes on CPython 3.11 (tests/collector/test_room.py): evidence without keys, a key without text, what is around it.
 _EVIDENCE = 2200
 _KEY = 110
 _EDGE = 1000

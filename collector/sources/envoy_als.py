@@ -66,6 +66,11 @@ FLAGS = {
     "dns_resolution_failure": "DF",
     "downstream_remote_reset": "DR",
 }
+# What is read of Istio's metadata about a pod, in either case.
+PEER_KEYS = frozenset(
+    {"config_namespace", "identity", "labels", "name", "namespace", "owner", "pod_name", "service_account"}
+    | {"workload", "workload_name"}
+)
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _LOGS = frozenset({"httpLogs", "http_logs", "tcpLogs", "tcp_logs"})
 _STARTS = frozenset({4, 14})  # AccessLogType: DownstreamStart, TcpConnectionStart

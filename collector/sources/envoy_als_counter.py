@@ -20,7 +20,7 @@ from collector.patterns import Patterns
 from collector.room import GROWTH, Overload, Room, weight
 from collector.sources.accesslog import Outcome, Unusable, count_unusable, flows_of
 from collector.sources.accesslog_record import NOBODY, Party
-from collector.sources.envoy_als import http_record, reporter_of, tcp_record, time_of
+from collector.sources.envoy_als import PEER_KEYS, http_record, reporter_of, tcp_record, time_of
 from collector.sources.flow_batch import hand_over
 from collector.wire.access_log_pb2 import StreamAccessLogsMessage
 
@@ -28,6 +28,7 @@ KINDS = 1 << 17  # kinds of entries known at once: a thousand proxies with a hun
 KEPT = 1 << 27  # bytes of the entries that they are known by
 FORGOTTEN = 1 << 12  # kinds forgotten at once when there are more, the oldest first
 REPORTERS = 1 << 13
+SAID = 1 << 15  # bytes of an identifier that are kept for a recording; Istio's need a thousand
 _LAST = 253_402_300_799  # the end of the year 9999, where Python's time ends
 
 Key = tuple[Any, ...]
@@ -38,14 +39,18 @@ _parse_all = als_pb2.StreamAccessLogsMessage.FromString
 
 
 class Stream:
-    """One stream of messages: who reports, and the name under which its share of the room is kept."""
+    """One stream of messages: who reports, and the name under which its share of the room is kept.
 
-    __slots__ = ("name", "number", "reporter")
+    `said` is a message with nothing but its identifier, and of that only what is read of it.
+    """
+
+    __slots__ = ("name", "number", "reporter", "said")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.reporter: Party = NOBODY
         self.number = 0
+        self.said = b""
 
 
 class Kind:
@@ -154,6 +159,7 @@ class AccessLogCounter:
                 self.given += 1
                 number = self.reporters[stream.reporter] = self.given
             stream.number = number
+            stream.said = _identifying(said)
 
     def _learn(self, key: Key, raw: bytes, index: int, stream: Stream) -> Kind | None:
         """Read an entry in full and keep what its kind means; None when there is no room for it."""
@@ -200,6 +206,20 @@ def settle(patterns: Patterns, held: Iterable[Held]) -> None:
                 hand_over(patterns, flow, records, first, last, lowest, lowest, highest)
             else:
                 count_unusable(outcome, patterns, records)
+
+
+def _identifying(said: Any) -> bytes:
+    """A message with nothing but an identifier, and of that only what is read."""
+    kept = als_pb2.StreamAccessLogsMessage()
+    node, fields = kept.identifier.node, said.node.metadata.fields
+    node.id = said.node.id[:SAID]
+    for name in fields:
+        if name.lower() in PEER_KEYS:
+            node.metadata.fields[name].CopyFrom(fields[name])
+    if kept.ByteSize() > SAID:
+        node.ClearField("metadata")
+    packed: bytes = kept.SerializeToString()
+    return packed
 
 
 def _timeless(outcome: Outcome) -> Outcome:

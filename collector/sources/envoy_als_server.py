@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from collector.listening import ListeningSource, Tallied
+from collector.listening import ListeningSource, Record, Tallied
 from collector.patterns import Patterns
 from collector.serving import Limits
 from collector.sources.envoy_als_counter import AccessLogCounter, Stream, settle
@@ -25,9 +25,11 @@ class AccessLogServer(ListeningSource):
     method = "StreamAccessLogs"
     unreadable = "not an access log service message"
 
-    def __init__(self, address: str, tls: TLS | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, address: str, tls: TLS | None = None, limits: Limits | None = None, record: Record | None = None
+    ) -> None:
         """Raises SourceError when the address is none."""
-        super().__init__(address, tls, limits)
+        super().__init__(address, tls, limits, record)
         self._counter = AccessLogCounter(self.limits.held)
 
     @property
@@ -52,6 +54,10 @@ class AccessLogServer(ListeningSource):
     def stream(self, name: str) -> Stream:
         """A stream whose identifier is still to come."""
         return Stream(name)
+
+    def recorded(self, raw: bytes, stream: Stream) -> bytes:
+        """The message after its stream's identifier: one protobuf message behind another is both in one."""
+        return stream.said + raw
 
     def answer(self, bad: int, reason: str) -> bytes:  # noqa: ARG002  # there is no way to tell it
         """A StreamAccessLogsResponse, which has no fields."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from collector.flow import Flow
-from collector.listening import ListeningSource, Tallied
+from collector.listening import ListeningSource, Record, Tallied
 from collector.patterns import Patterns, seconds
 from collector.room import GROWTH, Overload, Room, weight
 from collector.serving import Limits
@@ -33,9 +33,11 @@ class LogServer(ListeningSource):
     method = "Export"
     unreadable = "not an OTLP log request"
 
-    def __init__(self, address: str, tls: TLS | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, address: str, tls: TLS | None = None, limits: Limits | None = None, record: Record | None = None
+    ) -> None:
         """Raises SourceError when the address is none."""
-        super().__init__(address, tls, limits)
+        super().__init__(address, tls, limits, record)
         self._counter = LogCounter(Room(self.limits.held))
 
     @property

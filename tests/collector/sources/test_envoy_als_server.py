@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf import json_format
 
 from collector.errors import SourceError
 from collector.patterns import Patterns
@@ -20,6 +23,7 @@ from tests.collector.sources.als import connected, sent, serving, status, wire
 from tests.collector.sources.entries import folded
 from tests.collector.sources.test_envoy_als import NODE, SOURCE_SIDE, TLS, entry, message
 
+METADATA = {"NAMESPACE": "shop", "WORKLOAD_NAME": "main", "SERVICE_ACCOUNT": "it", "LABELS": {"app": "it"}, "X": "y"}
 LINES = [
     message(entry(**TLS), entry(**TLS), entry(**SOURCE_SIDE), node=NODE, metadata={"LABELS": {"app": "cart"}}),
     message(entry(), entry(upstreamCluster="outbound|80||cart.shop.svc.cluster.local")),
@@ -45,6 +49,30 @@ def test_live_and_recorded_messages_give_the_same_patterns(server: AccessLogServ
     assert sent(server, map(wire, LINES)) == folded(envoy_als, *LINES)[0]
     assert server.status.flows == {"http": 5}
     assert server.status.newest == 1772352000
+
+
+def test_recorded_messages_name_their_stream_and_give_the_same_patterns() -> None:
+    other = NODE.replace("cart", "stock").replace("10.9.0.20", "10.9.0.21")
+    recorded: list[bytes] = []
+    with serving(AccessLogServer("127.0.0.1:0", record=recorded.append)) as started, connected(started) as call:
+        first, second = (
+            [wire(message(entry(), node=node, metadata=METADATA)), wire(message(entry()))] for node in (NODE, other)
+        )
+        streams = [queue.SimpleQueue[bytes | None](), queue.SimpleQueue[bytes | None]()]
+        futures = [call.future(iter(stream.get, None), timeout=20) for stream in streams]
+        for count, (stream, raw) in enumerate(
+            zip(streams * 2, (first[0], second[0], first[1], second[1]), strict=True)
+        ):
+            stream.put(raw)
+            until(lambda count=count: started.status.flows.get("http") == count + 1)
+        for stream in streams:
+            stream.put(None)
+        assert [future.result() for future in futures] == [b"", b""]
+        live = started.take()
+    lines = [
+        json_format.MessageToJson(als_pb2.StreamAccessLogsMessage.FromString(raw), indent=None) for raw in recorded
+    ]
+    assert folded(envoy_als, *lines) == (live, [])
 
 
 def test_what_was_taken_is_not_given_again(server: AccessLogServer) -> None:
