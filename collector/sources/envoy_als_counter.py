@@ -121,7 +121,7 @@ class AccessLogCounter:
                 name, said = _request(entry.request, entry.response)
             else:
                 name, said = "", (entry.connection_properties.sent_bytes > 0,)
-            key = (number, said, *_places(common), *_circumstances(common))
+            key = _key(number, said, common)
             kind = kinds.get(key) or self._learn(key, raw, index, stream)
             if kind is None:
                 raise Overload(len(entries) - index)
@@ -179,7 +179,7 @@ class AccessLogCounter:
         if len(self.kinds) >= KINDS or self.size > KEPT or len(self.parts) >= KINDS:
             self._forget()
         once = self.parts.setdefault
-        kind = self.kinds[tuple(once(part, part) for part in key)] = Kind(tuple(map(_timeless, outcomes)), size)
+        kind = self.kinds[tuple(map(once, key, key))] = Kind(tuple(map(_timeless, outcomes)), size)
         return kind
 
     def _forget(self) -> None:
@@ -234,7 +234,9 @@ def _request(request: Any, response: Any) -> tuple[str, Key]:
     name = request.request_id
     if len(name) > 128 or not name.isprintable():
         name = ""
-    path = _shortened(request.path)
+    path = request.path
+    if "?" in path:
+        path = _shortened(path)
     return name, (path, request.request_method, response.response_code, response.response_code_details)
 
 
@@ -242,19 +244,6 @@ def _shortened(path: str) -> str:
     """A request's target without its query, if that changes nothing of what the reader would say of it."""
     end = path.find("?")
     return path[:end] if end > 0 and path.isascii() and path.isprintable() else path
-
-
-def _places(common: Any) -> tuple[bytes, ...]:
-    """The addresses of an entry, without the ports that differ from connection to connection."""
-    remote = common.downstream_direct_remote_address
-    if not remote and not common.HasField("downstream_direct_remote_address"):
-        remote = common.downstream_remote_address
-    return (
-        _portless(remote),
-        common.downstream_local_address,
-        common.upstream_remote_address,
-        _portless(common.upstream_local_address),
-    )
 
 
 def _portless(address: bytes) -> bytes:
@@ -278,19 +267,28 @@ def _portless(address: bytes) -> bytes:
     return address
 
 
-def _circumstances(common: Any) -> tuple[Any, ...]:
-    """What else the reader looks at."""
-    name, peer = "", b""
-    if common.HasField("tls_properties"):
-        tls = common.tls_properties
-        name, peer = tls.tls_sni_hostname, tls.peer_certificate_properties
+def _key(number: int, said: Key, common: Any) -> Key:
+    """What tells kinds of entries apart: the reporter, what was said, and whatever else the reader looks at.
+
+    Addresses of clients are without the ports that differ from connection to connection.
+    """
+    remote = common.downstream_direct_remote_address
+    if not remote and not common.HasField("downstream_direct_remote_address"):
+        remote = common.downstream_remote_address
+    tls = common.tls_properties  # empty if there is none, which means the same
     return (
+        number,
+        said,
+        _portless(remote),
+        common.downstream_local_address,
+        common.upstream_remote_address,
+        _portless(common.upstream_local_address),
         common.upstream_cluster,
-        name,
-        peer,
+        tls.tls_sni_hostname,
+        tls.peer_certificate_properties,
         common.response_flags,
         common.connection_termination_details,
         common.intermediate_log_entry,
         common.access_log_type,
-        *common.filter_state_objects,
+        tuple(common.filter_state_objects),
     )
