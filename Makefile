@@ -44,6 +44,7 @@ samples: venv ## write the captures of sample_flows/ anew
 bench: venv ## the speed ratios, measured side by side on this machine, and how the judge grows
 	$(RUN)python -m tests.bench
 	$(RUN)python -m tests.bench_judge
+	$(RUN)python -m tests.bench_als
 
 check: ## everything that CI runs, in fresh environments
 	.ci/run

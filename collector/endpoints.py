@@ -80,6 +80,8 @@ UNSTABLE_PREFIXES = (
     "topology.kubernetes.io/",
 )
 
+LABELS = 64  # kept of a pod; who sends more is not describing a pod, and every endpoint is a key in memory
+
 # Kubernetes' own syntax (apimachinery, validation.IsQualifiedName / IsValidLabelValue). What does not fit did not
 # come from a Kubernetes object and must not reach a selector.
 _LABEL_KEY = re.compile(
@@ -159,8 +161,8 @@ def valid_object_name(name: str) -> bool:
 
 
 def stable_labels(pairs: Iterable[tuple[str, str]]) -> Labels:
-    """The stable and valid labels among `pairs`, sorted, each key once."""
-    return tuple(sorted({key: value for key, value in pairs if _usable(key, value)}.items()))
+    """The stable and valid labels among `pairs`, sorted, each key once; the first `LABELS` of more."""
+    return tuple(sorted({key: value for key, value in pairs if _usable(key, value)}.items())[:LABELS])
 
 
 @lru_cache(maxsize=1 << 16)

@@ -125,29 +125,55 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
         except (OSError, EOFError) as error:
             broken(error)
             return
-        lines = records(enumerate(_lines(stream, broken), 1))
-        head: list[tuple[int, bytes]] = []
-        size = 0
-        found = None
-        for number, record in lines:
-            head.append((number, record))
-            size += len(record)
-            found = sources.recognise(record)
-            if found or size > HEAD or len(head) > 1000:
-                break
-        if found is not None:
+        found, lines = _recognised(records(enumerate(_lines(stream, broken), 1)))
+        if found:
             reading.formats[name] = found
             source = sources.source(found)
             if isinstance(source, parts.Divisible) and (pieces := parts.parts(name, source)):
                 parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name))
             else:
-                source.fold(chain(head, lines), reading.patterns, bad)
-        elif not head:
+                source.fold(lines, reading.patterns, bad)
+        elif found is None:
             reading.formats.setdefault(name, "empty")
         elif name not in reading.formats:
             reading.patterns.quality.bad.add("file in no known format", 1)
             bad(0, "file in no known format")
             reading.formats[name] = "unknown"
+
+
+def capture_records(name: str, broken: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
+    """The records of capture files as they are, each with the name of its format ("" unknown), to be played back.
+
+    `name` is a file, a folder, a URL or `-`. `broken` is told why a file cannot be read to its end.
+    Raises SourceError as `read`.
+    """
+    for file in _files(name):
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = _open(file, stack, None)
+            except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+                raise SourceError(f"cannot be read: {error.strerror}", where=file, hint="check the path") from error
+            except (OSError, EOFError) as error:
+                broken(f"{file}: {error}")
+                continue
+            cut = _lines(stream, lambda error, file=file: broken(f"{file}: {error}"))  # type: ignore[misc]
+            found, lines = _recognised(records(enumerate(cut, 1)))
+            for _, record in lines:
+                yield found or "", record
+
+
+def _recognised(lines: Iterator[tuple[int, bytes]]) -> tuple[str | None, Iterator[tuple[int, bytes]]]:
+    """The format of a file ("" unknown, None if the file is empty), and all of its records."""
+    head: list[tuple[int, bytes]] = []
+    size = 0
+    found = None
+    for number, record in lines:
+        head.append((number, record))
+        size += len(record)
+        found = sources.recognise(record)
+        if found or size > HEAD or len(head) > 1000:
+            break
+    return (found or "") if head else None, chain(head, lines)
 
 
 def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:

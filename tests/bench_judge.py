@@ -23,7 +23,7 @@ from leastway.verify.judge import Judge
 from leastway.verify.minimality import redundant_parts
 from leastway.verify.overpermission import over_permission
 from leastway.verify.policies import load_policies
-from leastway.verify.replay import Observed, replay
+from leastway.verify.soundness import Observed, replay
 from leastway.verify.world import NamedPort, Subject, World
 
 SIZES = (1250, 2500, 5000)

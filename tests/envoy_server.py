@@ -36,14 +36,19 @@ needs_envoy = pytest.mark.skipif(executable() is None, reason="no Envoy: install
 
 @contextmanager
 def running(
-    configuration: dict[str, Any], folder: Path, ready: Callable[[], bool], *arguments: str
+    configuration: dict[str, Any],
+    folder: Path,
+    ready: Callable[[], bool],
+    *arguments: str,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """An Envoy with this configuration, once `ready()`; ended by its own process id. Logs to `folder`/envoy.log."""
     path = folder / "envoy.json"
     path.write_text(json.dumps(configuration))
     base = ("--use-dynamic-base-id", "--concurrency", "1", "-l", "warning")
     with (folder / "envoy.log").open("wb") as log:
-        process = subprocess.Popen([str(executable()), "-c", str(path), *base, *arguments], stdout=log, stderr=log)
+        command = [str(executable()), "-c", str(path), *base, *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | (environment or {}))
     try:
         deadline = time.monotonic() + 30
         while not ready():

@@ -240,7 +240,7 @@ def fold_lines(
     batch.flush()
 
 
-def count_unusable(outcome: Unusable, patterns: Patterns) -> bool:
-    """Count a record that gave no flow; True if it is damaged and someone should be told."""
-    (patterns.quality.skipped if outcome.readable else patterns.quality.bad).add(outcome.reason, 1)
+def count_unusable(outcome: Unusable, patterns: Patterns, records: int = 1) -> bool:
+    """Count a record (or equal ones) that gave no flow; True if it is damaged and someone should be told."""
+    (patterns.quality.skipped if outcome.readable else patterns.quality.bad).add(outcome.reason, records)
     return not outcome.readable

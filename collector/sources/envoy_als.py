@@ -3,8 +3,8 @@
 Invariant: an entry belongs to the proxy that its stream named last. The identifier is only in a stream's first message,
 so a recording is read in order, from its beginning.
 
-The live collector uses `reporter_of` once a stream and `records_of` for each message. Facts: the definitions of
-envoy.service.accesslog.v3 and envoy.data.accesslog.v3; Istio's node ids and metadata.
+The live collector uses `reporter_of` once a stream, and `http_record` and `tcp_record` for each kind of entry.
+Facts: the definitions of envoy.service.accesslog.v3 and envoy.data.accesslog.v3; Istio's node ids and metadata.
 """
 
 from __future__ import annotations
@@ -66,6 +66,11 @@ FLAGS = {
     "dns_resolution_failure": "DF",
     "downstream_remote_reset": "DR",
 }
+# What is read of Istio's metadata about a pod, in either case.
+PEER_KEYS = frozenset(
+    {"config_namespace", "identity", "labels", "name", "namespace", "owner", "pod_name", "service_account"}
+    | {"workload", "workload_name"}
+)
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _LOGS = frozenset({"httpLogs", "http_logs", "tcpLogs", "tcp_logs"})
 _STARTS = frozenset({4, 14})  # AccessLogType: DownstreamStart, TcpConnectionStart
@@ -184,20 +189,30 @@ def records_of(message: Any, reporter: Party) -> Iterator[AccessRecord]:
     """The entries of one message from one proxy."""
     if message.HasField("http_logs"):
         for entry in message.http_logs.log_entry:
-            record = _common(entry.common_properties, reporter)
-            request, response = entry.request, entry.response
-            method = request.request_method
-            record.method = _METHODS[method] if 0 <= method < len(_METHODS) else ""
-            record.path = request.path
-            record.request_id = request.request_id
-            record.status = min(response.response_code.value, 999)
-            record.details = response.response_code_details
-            yield record
+            yield http_record(entry, reporter)
     elif message.HasField("tcp_logs"):
         for entry in message.tcp_logs.log_entry:
-            record = _common(entry.common_properties, reporter)
-            record.sent_bytes = entry.connection_properties.sent_bytes
-            yield record
+            yield tcp_record(entry, reporter)
+
+
+def http_record(entry: Any, reporter: Party) -> AccessRecord:
+    """One HTTPAccessLogEntry."""
+    record = _common(entry.common_properties, reporter)
+    request, response = entry.request, entry.response
+    method = request.request_method
+    record.method = _METHODS[method] if 0 <= method < len(_METHODS) else ""
+    record.path = request.path
+    record.request_id = request.request_id
+    record.status = min(response.response_code.value, 999)
+    record.details = response.response_code_details
+    return record
+
+
+def tcp_record(entry: Any, reporter: Party) -> AccessRecord:
+    """One TCPAccessLogEntry."""
+    record = _common(entry.common_properties, reporter)
+    record.sent_bytes = entry.connection_properties.sent_bytes
+    return record
 
 
 def _common(common: Any, reporter: Party) -> AccessRecord:
@@ -205,7 +220,7 @@ def _common(common: Any, reporter: Party) -> AccessRecord:
     if common.HasField("downstream_direct_remote_address"):  # the physical peer, whatever headers say
         remote = "downstream_direct_remote_address"
     record = AccessRecord(
-        time=_time(common.start_time.seconds),
+        time=time_of(common.start_time.seconds, common.start_time.nanos),
         flags=_flags(common.response_flags) if common.HasField("response_flags") else _NO_FLAGS,
         termination=common.connection_termination_details,
         upstream_cluster=common.upstream_cluster,
@@ -263,12 +278,17 @@ def _address(address: Any) -> Address:
     return NOWHERE
 
 
+def time_of(seconds: int, nanos: int) -> str:
+    """Unix time as RFC 3339 with milliseconds, as Envoy's other logs have it; "" for none, and for what is no time."""
+    second = _second(seconds)
+    return f"{second}.{nanos // 1_000_000:03}Z" if second and 0 <= nanos < 1_000_000_000 else ""
+
+
 @lru_cache(maxsize=4096)
-def _time(seconds: int) -> str:
-    """Unix seconds as RFC 3339; "" for none, and for what is no time."""
+def _second(seconds: int) -> str:
     from datetime import UTC, datetime
 
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds > 0 else ""
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") if seconds > 0 else ""
     except (ValueError, OverflowError, OSError):
         return ""

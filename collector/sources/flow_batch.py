@@ -49,21 +49,31 @@ class FlowBatch:
             known[3] = moment
         if flow_id and (flow_id < known[4] or not known[4]):
             known[4] = flow_id
-        known[5] = min(known[5], socket)
+        if socket and (socket < known[5] or not known[5]):
+            known[5] = socket
         known[6] = max(known[6], socket)
 
     def flush(self) -> None:
         """Hand everything over to the patterns."""
-        patterns = self.patterns
-        for flow, records, first, last, flow_id, lowest, highest in self.held.values():
-            flow.flow_id = flow_id
-            patterns.add(flow, records)
-            key = EdgeKey(flow.source, flow.destination, flow.protocol, flow.principal)
-            evidence = patterns.edge(key).evidence(flow.port, flow.signal, flow.source_port)
-            evidence.sockets(lowest, highest)
-            if last != first:
-                evidence.span(last, last)
-                patterns.quality.saw(flow.origin, last, 0)
-            if flow.signal is Signal.ANSWERED:
-                patterns.quality.replies += records
+        for held in self.held.values():
+            hand_over(self.patterns, *held)
         self.held.clear()
+
+
+def hand_over(
+    patterns: Patterns, flow: Flow, records: int, first: int, last: int, flow_id: str, lowest: str, highest: str
+) -> None:
+    """Count `records` flows that differ only in time (`first` to `last`, one hour) and ids; `flow.time` is the first.
+
+    The flow must not be used afterwards.
+    """
+    flow.flow_id = flow_id
+    patterns.add(flow, records)
+    key = EdgeKey(flow.source, flow.destination, flow.protocol, flow.principal)
+    evidence = patterns.edge(key).evidence(flow.port, flow.signal, flow.source_port)
+    evidence.sockets(lowest, highest)
+    if last != first:
+        evidence.span(last, last)
+        patterns.quality.saw(flow.origin, last, 0)
+    if flow.signal is Signal.ANSWERED:
+        patterns.quality.replies += records

@@ -3,16 +3,14 @@
 Invariant: a log record is read from its body (the default text format, a JSON object or a key-value list) and its
 attributes together; attributes win, since they are what a user added on purpose.
 
-The live collector uses `flows_of` for each request. Its fields are found by number, for two packages install different
-generations of these stubs under one path (opentelemetry-proto, and xds-protos with names from before OTLP 0.15), and
-which one is there depends on the order of installation. For the same reason the JSON form is read without stubs.
-Facts: opentelemetry-proto; Istio's envoyOtelAls provider.
+The live collector uses `flows_of` for each request, with stubs of our own (docs/decisions/0005). The JSON form, which
+may have either spelling of a name, is read without stubs. Facts: opentelemetry-proto; Istio's envoyOtelAls provider.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +19,9 @@ from collector.sources.accesslog import Outcome, Unusable, fold_lines
 from collector.sources.accesslog import flows_of as flows_of_record
 from collector.sources.accesslog_record import IDENTITY_KEYS, record_of
 from collector.sources.accesslog_text import begins_entry, fields_of
+
+if TYPE_CHECKING:
+    from collector.wire.otlp_logs_pb2 import ExportLogsServiceRequest, KeyValue
 
 ORIGIN = "otlp-logs"
 
@@ -58,29 +59,27 @@ def outcomes(line: bytes) -> Iterable[Outcome]:
     return (outcome for record in records for outcome in _flows(record))
 
 
-def flows_of(request: Any) -> Iterator[Outcome]:
-    """The flows of one ExportLogsServiceRequest, a protobuf message of any generation."""
+def flows_of(request: ExportLogsServiceRequest) -> Iterator[Outcome]:
+    """The flows of one request, record by record."""
     for resource in request.resource_logs:
         shared = _shared(_texts(resource.resource.attributes))
-        for scope in _numbered(resource, 2):  # scope_logs
-            for log in _numbered(scope, 2):  # log_records
+        for scope in resource.scope_logs:
+            for log in scope.log_records:
                 body: str | dict[str, str] = log.body.string_value
                 if log.body.WhichOneof("value") == "kvlist_value":
                     body = dict(_texts(log.body.kvlist_value.values))
-                time = log.time_unix_nano or getattr(log, "observed_time_unix_nano", 0)
+                time = log.time_unix_nano or log.observed_time_unix_nano
                 yield from _flows(LogRecord(body, shared | dict(_texts(log.attributes)), time))
 
 
-def _numbered(message: Any, number: int) -> Any:
-    return getattr(message, message.DESCRIPTOR.fields_by_number[number].name)
-
-
-def _texts(attributes: Any) -> Iterator[tuple[str, str]]:
+def _texts(attributes: Iterable[KeyValue]) -> Iterator[tuple[str, str]]:
     """Attributes as text; structured values are left out."""
     for attribute in attributes:
         kind = attribute.value.WhichOneof("value")
-        if kind in ("string_value", "int_value"):
-            yield attribute.key, str(getattr(attribute.value, kind))
+        if kind == "string_value":
+            yield attribute.key, attribute.value.string_value
+        elif kind == "int_value":
+            yield attribute.key, str(attribute.value.int_value)
 
 
 def _shared(attributes: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -188,3 +188,10 @@ def test_endpoints_tell_who_they_are() -> None:
 def test_every_reserved_identity_is_an_entity_or_the_world() -> None:
     assert set(RESERVED_IDENTITIES.values()) == set(ENTITIES) | {"world"}
     assert set(ENTITIES) >= NODE_ENTITIES
+
+
+def test_a_pod_with_thousands_of_labels_keeps_the_same_few_in_any_order() -> None:
+    many = [(f"key-{number}", "x") for number in range(10_000)]
+    kept = stable_labels(many)
+    assert kept == stable_labels(reversed(many)) == stable_labels(kept)
+    assert len(kept) == 64

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from leastway.verify.judge import Judge, Question
 from leastway.verify.overpermission import over_permission
 from leastway.verify.reading import Document
-from leastway.verify.replay import Observed
+from leastway.verify.soundness import Observed
 from leastway.verify.world import Subject, World
 from tests.verify.clusters import Clusters
 from tests.verify.kit import labels

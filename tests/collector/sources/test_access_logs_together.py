@@ -133,6 +133,7 @@ VARIANTS: list[Callable[[int], dict[str, object]]] = [
     lambda n: INBOUND | {"start_time": f"2026-03-01T08:{n:02}:00Z", "request_id": f"id{n}"},
     lambda n: OUTBOUND | {"start_time": f"2026-03-01T0{n % 10}:00:00Z", "request_id": None},
     lambda n: OUTBOUND | {"start_time": "-", "response_code": 400 + n},
+    lambda n: OUTBOUND | {"start_time": "-", "request_id": f"id{n}" if n % 2 else None},
 ]
 
 

@@ -60,7 +60,7 @@ def test_an_inbound_entry_gives_the_peer_the_pod_and_the_request() -> None:
     assert seen.source == Endpoint("pod", namespace="shop", service_account="web")
     assert seen.destination == Endpoint("pod", namespace="shop", workload="cart")
     assert (seen.method, seen.path, seen.status, seen.flow_id) == ("GET", "/carts/7", 200, "b6f0")
-    assert (seen.principal, seen.mtls, seen.time) == ("mesh.example/ns/shop/sa/web", True, "2026-03-01T08:00:00Z")
+    assert (seen.principal, seen.mtls, seen.time) == ("mesh.example/ns/shop/sa/web", True, "2026-03-01T08:00:00.250Z")
 
 
 def test_no_tls_properties_prove_plaintext_at_the_receiver_and_nothing_at_the_caller() -> None:

@@ -76,17 +76,13 @@ def test_it_is_recognised_by_its_keys(head: str, ours: bool) -> None:
 
 
 def test_the_protobuf_message_says_what_its_json_says() -> None:
-    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+    from google.protobuf import json_format
 
-    message = logs_service_pb2.ExportLogsServiceRequest()
-    resource = message.resource_logs.add()
-    # By number, as in the reader: the stubs' names differ between the packages that install them.
-    scope = getattr(resource, resource.DESCRIPTOR.fields_by_number[2].name).add()
-    log = getattr(scope, scope.DESCRIPTOR.fields_by_number[2].name).add()
-    log.body.string_value = HTTP
-    log.attributes.add(key="upstream_local_uri_san").value.string_value = CALLER
-    (seen,) = otlp_logs.flows_of(message)
-    (expected,) = otlp_logs.outcomes(request(text(HTTP), {"upstream_local_uri_san": CALLER}).encode())
+    from collector.wire.otlp_logs_pb2 import ExportLogsServiceRequest
+
+    line = request(text(HTTP), {"upstream_local_uri_san": CALLER}, {"node_id": "x"})
+    (seen,) = otlp_logs.flows_of(json_format.Parse(line, ExportLogsServiceRequest()))
+    (expected,) = otlp_logs.outcomes(line.encode())
     assert seen == expected
     assert isinstance(seen, Flow)
     assert seen.source.service_account == "web"

@@ -1,0 +1,149 @@
+"""A live source that is sent its records: what Envoy's access log service and OTLP have in common.
+
+Invariant: a message is counted as a whole before it is answered, under one lock with `take`; so a record is in exactly
+one of the aggregates handed out. What is turned away is answered with a status that says why, and counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from collector.live import SourceStatus
+from collector.patterns import Patterns
+from collector.room import Overload
+from collector.serving import Limits, Server
+from collector.transport import TLS, Address
+
+Record = Callable[[bytes], None]  # quick, and raises nothing; called in the server's own thread
+
+
+class Tallied:
+    """What came of one message: entries of one kind, how many could not be read and why, their newest time."""
+
+    __slots__ = ("bad", "entries", "kind", "newest", "reason")
+
+    def __init__(self, kind: str = "", entries: int = 0, bad: int = 0, newest: int = 0, reason: str = "") -> None:
+        self.kind = kind
+        self.entries = entries
+        self.bad = bad
+        self.newest = newest
+        self.reason = reason
+
+
+class ListeningSource(ABC):
+    """A `LiveSource` that serves one gRPC method. `address` is `host:port` (0: any that is free) or `unix:///path`."""
+
+    name: str
+    service: str
+    method: str
+    unreadable: str  # what a message that cannot be read is not
+
+    def __init__(
+        self, address: str, tls: TLS | None = None, limits: Limits | None = None, record: Record | None = None
+    ) -> None:
+        """`record` is handed every message that was counted, see `recorded`. Raises SourceError for a wrong address."""
+        self.record = record
+        self.status = SourceStatus()
+        self.limits = limits or Limits()
+        self._server = Server(address, tls, self.limits, self.service, self._methods)
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+
+    @abstractmethod
+    def count(self, raw: bytes, stream: Any) -> Tallied:
+        """Count one message of a stream. Raises DecodeError when it is none, Overload when there is no room."""
+
+    @property
+    @abstractmethod
+    def gathered(self) -> Patterns:
+        """Where to count what cannot be counted."""
+
+    @abstractmethod
+    def exchange(self) -> Callable[[], Patterns]:
+        """Begin anew, at once; what is returned makes patterns of what was counted, and may take its time."""
+
+    @abstractmethod
+    def stream(self, name: str) -> Any:
+        """What is remembered of one stream; `name` tells its sender from others."""
+
+    @abstractmethod
+    def answer(self, bad: int, reason: str) -> bytes:
+        """The answer to a stream that has ended, of whose records `bad` could not be read, one of them for `reason`."""
+
+    def recorded(self, raw: bytes, stream: Any) -> bytes:  # noqa: ARG002  # for those who need it
+        """A message as it is recorded: with all that is needed to read it without its stream."""
+        return raw
+
+    @property
+    def address(self) -> Address:
+        """Where it listens; with the real port once it is started."""
+        return self._server.address
+
+    def start(self) -> None:
+        """Listen, in a thread. Raises SourceError when the address or the TLS files cannot be used."""
+        self._server.start()
+        self.status.connected = True
+
+    def take(self) -> Patterns:
+        """What was counted since the last call."""
+        with self._lock:
+            finish = self.exchange()
+        return finish()
+
+    def stop(self, grace: float) -> None:
+        """Count what has arrived, then end all streams, within `grace` seconds."""
+        self._server.stop(grace)
+        self.status.connected = False
+
+    def _methods(self) -> dict[str, Any]:
+        # A single message is a stream of one on the wire; as a stream it is not received before it is wanted.
+        return {self.method: grpc.stream_unary_rpc_method_handler(self._call)}
+
+    async def _call(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        status, bad, reason = self.status, 0, ""
+        if status.streams >= self.limits.streams:
+            status.refused += 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.limits.streams} streams are open already")
+        stream = self.stream(f"{context.peer()} {next(self._numbers)}")
+        status.streams += 1
+        try:
+            async for raw in messages:
+                tallied = self._count(raw, stream)
+                if self.record is not None:
+                    self.record(self.recorded(raw, stream))
+                bad, reason = bad + tallied.bad, tallied.reason or reason
+        except DecodeError:
+            status.bad += 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.unreadable)
+        except Overload as overload:
+            status.refused += overload.records
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no room for new patterns before the next flush")
+        finally:
+            status.streams -= 1
+        return self.answer(bad, reason)
+
+    def _count(self, raw: bytes, stream: Any) -> Tallied:
+        with self._lock:
+            self._server.progress += 1
+            quality = self.gathered.quality
+            try:
+                tallied = self.count(raw, stream)
+            except DecodeError:
+                quality.bad.add(self.unreadable, 1)
+                raise
+            except Overload as overload:
+                quality.lost.add(f"overload {self.name}", overload.records)
+                raise
+        status = self.status
+        if tallied.entries:
+            status.flows[tallied.kind] = status.flows.get(tallied.kind, 0) + tallied.entries
+            status.bad += tallied.bad
+            status.newest = max(status.newest, tallied.newest)
+        return tallied

@@ -1,0 +1,116 @@
+"""A gRPC server on asyncio, in a thread with a loop of its own: what the live sources that listen have in common.
+
+Invariant: a sender can cost the others nothing but its own share of time. Streams, message sizes and handshakes are
+limited, a sender that has vanished is noticed, and stopping takes no longer than it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from collector.errors import LeastwayError, SourceError
+from collector.transport import TLS, UNSHARED_PORT, Address, listen, parse_address
+
+_QUIET = 0.1  # seconds without a message after which a stopping server takes it that all have arrived
+_START = 30.0  # seconds a server may take to listen
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`streams` open at once (or requests), `message` in bytes, `held` bytes of patterns between two `take`s."""
+
+    streams: int = 4096
+    message: int = 4 * 1024 * 1024
+    held: int = 512 * 1024 * 1024
+
+    def options(self) -> list[tuple[str, int]]:
+        """As gRPC channel arguments; times in milliseconds."""
+        return [
+            *UNSHARED_PORT,
+            ("grpc.max_receive_message_length", self.message),
+            ("grpc.max_concurrent_streams", self.streams + 1),  # of one connection: more than we take, to say so
+            ("grpc.max_metadata_size", 16 * 1024),
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.http2.bdp_probe", 0),  # or a fast sender is granted megabytes of buffer for each connection
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ]
+
+
+class Server:
+    """One gRPC server. `address` is where it listens, once started; `progress` counts the messages taken in."""
+
+    def __init__(
+        self, address: str, tls: TLS | None, limits: Limits, service: str, methods: Callable[[], dict[str, Any]]
+    ) -> None:
+        """`methods` makes the gRPC method handlers, in the server's own thread. Raises SourceError."""
+        self.address: Address = parse_address(address, listen=True)
+        self.progress = 0
+        self._tls = tls
+        self._limits = limits
+        self._service = service
+        self._methods = methods
+        self._grace = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._listening = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"{service} server", daemon=True)
+
+    def start(self) -> None:
+        """Listen. Raises SourceError when the address or the TLS files cannot be used."""
+        self._thread.start()
+        if not self._listening.wait(_START):
+            raise SourceError("the server does not come up", where=str(self.address))
+        if self._failure is not None:
+            self._thread.join()
+            if isinstance(self._failure, LeastwayError):
+                raise self._failure
+            raise SourceError(f"cannot listen: {self._failure}", where=str(self.address)) from self._failure
+
+    def stop(self, grace: float) -> None:
+        """Take in what has arrived, then end every call; within `grace` seconds."""
+        if self._loop is None or not self._thread.is_alive():
+            return
+        self._grace = grace
+        with contextlib.suppress(RuntimeError):  # the loop has ended since
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(grace + 1)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # handed to the thread that waits in `start`
+            self._failure = error
+        finally:
+            self._listening.set()
+
+    async def _serve(self) -> None:
+        server = grpc.aio.server(options=self._limits.options())
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(self._service, self._methods()),))
+        self.address = listen(server, self.address, self._tls)
+        await server.start()
+        self._loop = asyncio.get_running_loop()
+        self._listening.set()
+        await self._stopping.wait()
+        end = time.monotonic() + self._grace
+        ending = asyncio.create_task(server.stop(self._grace))
+        await self._quiet(end)
+        await server.stop(None)
+        await ending
+
+    async def _quiet(self, end: float) -> None:
+        """Wait until no message has arrived for a moment, or it is time to end."""
+        seen = -1
+        while seen != self.progress and time.monotonic() + _QUIET < end:
+            seen = self.progress
+            await asyncio.sleep(_QUIET)

@@ -1,0 +1,171 @@
+"""The access log service over real sockets: what it counts, how it is left, how it ends."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf import json_format
+
+from collector.errors import SourceError
+from collector.patterns import Patterns
+from collector.serving import Limits
+from collector.sources import envoy_als
+from collector.sources.envoy_als_server import AccessLogServer
+from tests.certificates import Authority
+from tests.collector.sources.als import connected, sent, serving, status, wire
+from tests.collector.sources.entries import folded
+from tests.collector.sources.test_envoy_als import NODE, SOURCE_SIDE, TLS, entry, message
+
+METADATA = {"NAMESPACE": "shop", "WORKLOAD_NAME": "main", "SERVICE_ACCOUNT": "it", "LABELS": {"app": "it"}, "X": "y"}
+LINES = [
+    message(entry(**TLS), entry(**TLS), entry(**SOURCE_SIDE), node=NODE, metadata={"LABELS": {"app": "cart"}}),
+    message(entry(), entry(upstreamCluster="outbound|80||cart.shop.svc.cluster.local")),
+]
+
+
+@pytest.fixture
+def server() -> Iterator[AccessLogServer]:
+    with serving(AccessLogServer("127.0.0.1:0")) as started:
+        yield started
+
+
+def until(condition: object, seconds: float = 10) -> None:
+    """Wait until `condition()` holds."""
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "never came true"
+        time.sleep(0.005)
+
+
+def test_live_and_recorded_messages_give_the_same_patterns(server: AccessLogServer) -> None:
+    assert sent(server, map(wire, LINES)) == folded(envoy_als, *LINES)[0]
+    assert server.status.flows == {"http": 5}
+    assert server.status.newest == 1772352000
+
+
+def test_recorded_messages_name_their_stream_and_give_the_same_patterns() -> None:
+    other = NODE.replace("cart", "stock").replace("10.9.0.20", "10.9.0.21")
+    recorded: list[bytes] = []
+    with serving(AccessLogServer("127.0.0.1:0", record=recorded.append)) as started, connected(started) as call:
+        first, second = (
+            [wire(message(entry(), node=node, metadata=METADATA)), wire(message(entry()))] for node in (NODE, other)
+        )
+        streams = [queue.SimpleQueue[bytes | None](), queue.SimpleQueue[bytes | None]()]
+        futures = [call.future(iter(stream.get, None), timeout=20) for stream in streams]
+        for count, (stream, raw) in enumerate(
+            zip(streams * 2, (first[0], second[0], first[1], second[1]), strict=True)
+        ):
+            stream.put(raw)
+            until(lambda count=count: started.status.flows.get("http") == count + 1)
+        for stream in streams:
+            stream.put(None)
+        assert [future.result() for future in futures] == [b"", b""]
+        live = started.take()
+    lines = [
+        json_format.MessageToJson(als_pb2.StreamAccessLogsMessage.FromString(raw), indent=None) for raw in recorded
+    ]
+    assert folded(envoy_als, *lines) == (live, [])
+
+
+def test_what_was_taken_is_not_given_again(server: AccessLogServer) -> None:
+    assert sent(server, map(wire, LINES)).quality.total == 5
+    assert server.take() == Patterns()
+
+
+def test_a_stream_keeps_its_identifier_over_takes_and_beside_other_streams(server: AccessLogServer) -> None:
+    other = NODE.replace("cart", "stock").replace("10.9.0.20", "10.9.0.21")
+    go = threading.Event()
+
+    def first() -> Iterator[bytes]:
+        yield wire(message(entry(), node=NODE))
+        assert go.wait(20)
+        yield wire(message(entry()))
+
+    with connected(server) as call:
+        future = call.future(first(), timeout=20)
+        until(lambda: server.status.flows.get("http") == 1)
+        call(iter([wire(message(entry(), node=other))]), timeout=20)
+        before = server.take()
+        go.set()
+        assert future.result() == b""
+    assert sorted(key.destination.workload for key in before.edges) == ["cart", "stock"]
+    assert [key.destination.workload for key in server.take().edges] == ["cart"]
+
+
+def test_over_a_unix_socket(tmp_path: Path) -> None:
+    with serving(AccessLogServer(f"unix://{tmp_path}/als.sock")) as started:
+        assert sent(started, map(wire, LINES)).quality.total == 5
+
+
+def test_over_mutual_tls_and_without_a_certificate_not_at_all(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with serving(AccessLogServer("127.0.0.1:0", authority.server(mutual=True))) as started:
+        assert sent(started, map(wire, LINES), authority.client(mutual=True)).quality.total == 5
+        (tmp_path / "other").mkdir()
+        stranger = Authority(tmp_path / "other", "stranger")
+        for tls in (authority.client(), stranger.client(mutual=True), None):
+            with connected(started, tls) as call:
+                assert status(call, [wire(LINES[0])])[0] is grpc.StatusCode.UNAVAILABLE
+        assert started.take() == Patterns()
+        assert sent(started, map(wire, LINES), authority.client(mutual=True)).quality.total == 5
+
+
+def test_stopping_counts_what_has_arrived_and_ends_open_streams_in_time(server: AccessLogServer) -> None:
+    hold = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        yield wire(LINES[0])
+        hold.wait(20)
+
+    with connected(server) as call:
+        future = call.future(endless(), timeout=20)
+        until(lambda: server.status.streams == 1 and server.status.flows)
+        begin = time.monotonic()
+        server.stop(3)
+        assert time.monotonic() - begin < 3
+        hold.set()
+        assert future.code() is grpc.StatusCode.UNAVAILABLE
+    assert (server.take().quality.total, server.status.streams, server.status.connected) == (3, 0, False)
+    server.stop(3)
+
+
+def test_it_does_not_start_where_it_cannot_listen(server: AccessLogServer, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot listen there"):
+        AccessLogServer(str(server.address)).start()
+    with pytest.raises(SourceError, match="no port"):
+        AccessLogServer("127.0.0.1")
+    tls = Authority(tmp_path).server()
+    (tmp_path / "server.pem").write_text("no certificate")
+    with pytest.raises(SourceError, match="not a pair"):
+        AccessLogServer("127.0.0.1:0", tls).start()
+
+
+def test_more_streams_than_the_limit_are_turned_away_and_counted() -> None:
+    hold = threading.Event()
+
+    def idle() -> Iterator[bytes]:
+        yield wire(LINES[0])
+        hold.wait(20)
+
+    with serving(AccessLogServer("127.0.0.1:0", limits=Limits(streams=2))) as started:
+        channels = [connected(started) for _ in range(3)]
+        calls = [channel.__enter__() for channel in channels]
+        futures = [call.future(idle(), timeout=20) for call in calls[:2]]
+        until(lambda: started.status.streams == 2)
+        code, details = status(calls[2], [wire(LINES[0])])
+        assert (code, details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "2 streams are open already")
+        assert started.status.refused == 1
+        hold.set()
+        assert [future.result() for future in futures] == [b"", b""]
+        assert status(calls[2], [wire(LINES[0])])[0] is grpc.StatusCode.OK
+        for channel in channels:
+            channel.__exit__(None, None, None)
+        assert started.take().quality.total == 9
