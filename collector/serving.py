@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from collector.errors import LeastwayError, SourceError
 from collector.transport import TLS, UNSHARED_PORT, Address, listen, parse_address
 
 _QUIET = 0.1  # seconds without a message after which a stopping server takes it that all have arrived
+_FILES = 256  # open files besides the streams' sockets
 _START = 30.0  # seconds a server may take to listen
 
 
@@ -95,6 +97,7 @@ class Server:
             self._listening.set()
 
     async def _serve(self) -> None:
+        _allow_sockets(self._limits.streams)
         server = grpc.aio.server(options=self._limits.options())
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(self._service, self._methods()),))
         self.address = listen(server, self.address, self._tls)
@@ -114,3 +117,11 @@ class Server:
         while seen != self.progress and time.monotonic() + _QUIET < end:
             seen = self.progress
             await asyncio.sleep(_QUIET)
+
+
+def _allow_sockets(streams: int) -> None:
+    """Raise the process' own limit of open files, as far as it may: every proxy of a mesh has a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = streams + _FILES if hard == resource.RLIM_INFINITY else min(streams + _FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

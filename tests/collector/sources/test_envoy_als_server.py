@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from tests.certificates import Authority
 from tests.collector.sources.als import connected, sent, serving, status, wire
 from tests.collector.sources.entries import folded
 from tests.collector.sources.test_envoy_als import NODE, SOURCE_SIDE, TLS, entry, message
+from tests.conftest import ROOT
 
 METADATA = {"NAMESPACE": "shop", "WORKLOAD_NAME": "main", "SERVICE_ACCOUNT": "it", "LABELS": {"app": "it"}, "X": "y"}
 LINES = [
@@ -169,3 +172,18 @@ def test_more_streams_than_the_limit_are_turned_away_and_counted() -> None:
         for channel in channels:
             channel.__exit__(None, None, None)
         assert started.take().quality.total == 9
+
+
+def test_every_stream_may_have_a_connection_of_its_own() -> None:
+    program = """
+import resource
+from collector.serving import Limits
+from collector.sources.envoy_als_server import AccessLogServer
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+server = AccessLogServer("127.0.0.1:0", limits=Limits(streams=500))
+server.start()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+server.stop(1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, timeout=30, check=True)
+    assert int(done.stdout) >= 500
