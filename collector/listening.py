@@ -52,7 +52,7 @@ class ListeningSource(ABC):
         self.record = record
         self.status = SourceStatus()
         self.limits = limits or Limits()
-        self._server = Server(address, tls, self.limits, self.service, self._methods)
+        self._server = Server(address, tls, self.limits, self.service, self._methods, self._ended)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
 
@@ -88,8 +88,8 @@ class ListeningSource(ABC):
 
     def start(self) -> None:
         """Listen, in a thread. Raises SourceError when the address or the TLS files cannot be used."""
+        self.status.connected = True  # until the server's thread ends, for whatever reason
         self._server.start()
-        self.status.connected = True
 
     def take(self) -> Patterns:
         """What was counted since the last call."""
@@ -100,6 +100,8 @@ class ListeningSource(ABC):
     def stop(self, grace: float) -> None:
         """Count what has arrived, then end all streams, within `grace` seconds."""
         self._server.stop(grace)
+
+    def _ended(self) -> None:
         self.status.connected = False
 
     def _methods(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from collector.errors import LeastwayError, SourceError
 from collector.transport import TLS, UNSHARED_PORT, Address, listen, parse_address
 
 _QUIET = 0.1  # seconds without a message after which a stopping server takes it that all have arrived
+_DRAIN = 1.0  # seconds that a stopping server goes on reading at most, for senders that never pause
 _FILES = 256  # open files besides the streams' sockets
 _START = 30.0  # seconds a server may take to listen
 
@@ -52,15 +53,25 @@ class Server:
     """One gRPC server. `address` is where it listens, once started; `progress` counts the messages taken in."""
 
     def __init__(
-        self, address: str, tls: TLS | None, limits: Limits, service: str, methods: Callable[[], dict[str, Any]]
+        self,
+        address: str,
+        tls: TLS | None,
+        limits: Limits,
+        service: str,
+        methods: Callable[[], dict[str, Any]],
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
-        """`methods` makes the gRPC method handlers, in the server's own thread. Raises SourceError."""
+        """`methods` makes the gRPC method handlers in the server's own thread, which calls `ended` at its end.
+
+        Raises SourceError.
+        """
         self.address: Address = parse_address(address, listen=True)
         self.progress = 0
         self._tls = tls
         self._limits = limits
         self._service = service
         self._methods = methods
+        self._ended = ended
         self._grace = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -94,6 +105,7 @@ class Server:
         except Exception as error:  # handed to the thread that waits in `start`
             self._failure = error
         finally:
+            self._ended()
             self._listening.set()
 
     async def _serve(self) -> None:
@@ -105,7 +117,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._listening.set()
         await self._stopping.wait()
-        end = time.monotonic() + self._grace
+        end = time.monotonic() + min(self._grace, _DRAIN)
         ending = asyncio.create_task(server.stop(self._grace))
         await self._quiet(end)
         await server.stop(None)

@@ -140,6 +140,25 @@ def test_stopping_counts_what_has_arrived_and_ends_open_streams_in_time(server: 
     server.stop(3)
 
 
+def test_senders_that_never_pause_do_not_hold_up_the_end(server: AccessLogServer) -> None:
+    ends = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        raw = wire(LINES[1])
+        while not ends.is_set():
+            yield raw
+
+    with connected(server) as call:
+        future = call.future(endless(), timeout=20)
+        until(lambda: server.status.flows)
+        begin = time.monotonic()
+        server.stop(4)
+        assert time.monotonic() - begin < 2
+        ends.set()
+        assert future.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert server.take().quality.total == server.status.flows["http"]
+
+
 def test_it_does_not_start_where_it_cannot_listen(server: AccessLogServer, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot listen there"):
         AccessLogServer(str(server.address)).start()
