@@ -127,7 +127,9 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     if action in ("DENY", "CUSTOM") and not rules:
         raise PolicyError(f"action {action} without rules is meaningless", where, "Istio rejects it")
     if action == "CUSTOM":
-        mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
+        provider = mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
+        if not text(provider.get("name", ""), f"{where} spec.provider.name"):
+            raise PolicyError("action CUSTOM needs a provider's name", f"{where} spec.provider", "Istio rejects it")
     elif "provider" in spec:
         raise PolicyError("provider belongs to action CUSTOM", f"{where} spec.provider")
     selector = _selector(spec.get("selector"), f"{where} spec.selector")
@@ -158,8 +160,12 @@ def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
 
 
 def _selector(value: object, where: str) -> tuple[tuple[str, str], ...]:
-    found = optional(value, where, ("matchLabels",))
-    return tuple(sorted(labels(found.get("matchLabels"), f"{where}.matchLabels").items()))
+    found = labels(optional(value, where, ("matchLabels",)).get("matchLabels"), f"{where}.matchLabels")
+    for key, item in found.items():
+        if not key or "*" in key + item:
+            shown = f"{key}={item}"[:80]
+            raise PolicyError(f"{shown!r} is no label", f"{where}.matchLabels", "a selector knows no wildcards")
+    return tuple(sorted(found.items()))
 
 
 def _rule(value: object, where: str) -> AuthorizationRule:

@@ -8,14 +8,14 @@ plaintext, where the caller's own loopback address 127.SET/256.SET%256.X does.
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from leastway.verify.httppath import Normalization
 from leastway.verify.reading import Document
+from tests.certificates import Authority
 from tests.verify.envoy_rbac import TYPE, Json, rbac
 
 NORMALIZATIONS: tuple[Normalization, ...] = ("BASE", "NONE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
@@ -135,30 +135,23 @@ def _tcp_chain(one: PolicySet) -> Json:
 def _security(folder: Path) -> Json:
     certificate = {
         "certificate_chain": {"filename": str(folder / "server.pem")},
-        "private_key": {"filename": str(folder / "key.pem")},
+        "private_key": {"filename": str(folder / "server-key.pem")},
     }
     tls = {
         "@type": TYPE + "transport_sockets.tls.v3.DownstreamTlsContext",
         "require_client_certificate": True,
         "common_tls_context": {
             "tls_certificates": [certificate],
-            "validation_context": {"trusted_ca": {"filename": str(folder / "ca.pem")}},
+            "validation_context": {"trusted_ca": {"filename": str(folder / "authority.pem")}},
         },
     }
     return {"transport_socket": {"name": "tls", "typed_config": tls}}
 
 
 def certificates(folder: Path, clients: Sequence[str]) -> None:
-    """A certificate authority, a server and one client for each SPIFFE name: ca, server, c0, c1, ... `.pem`."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-    openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "key.pem")
-    openssl("req", "-x509", "-key", "key.pem", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
-    names: list[tuple[str, Any]] = [("server", "server"), *((f"c{i}", client) for i, client in enumerate(clients))]
-    for name, identity in names:
-        (folder / "san.cnf").write_text(f"subjectAltName=URI:spiffe://{identity}\n")
-        openssl("req", "-new", "-key", "key.pem", "-out", "csr.pem", "-subj", f"/CN={name}")
-        signing = ("-CA", "ca.pem", "-CAkey", "key.pem", "-CAcreateserial", "-days", "2", "-extfile", "san.cnf")
-        openssl("x509", "-req", "-in", "csr.pem", "-out", f"{name}.pem", *signing)
+    """An authority, a server and one client for each SPIFFE name: `authority`, `server`, `c0`, `c1`, ... `.pem`, and
+    their keys as `-key.pem`."""
+    authority = Authority(folder)
+    authority.issue("server", "spiffe://server")
+    for number, client in enumerate(clients):
+        authority.issue(f"c{number}", f"spiffe://{client}")

@@ -22,6 +22,8 @@ NETWORK = "test_networkpolicy.py"
 SELECTORS = "test_selectors.py"
 E2E = "test_kubernetes_e2e.py"
 ISTIO = "test_authorizationpolicy.py"
+SOUND = "test_soundness.py"
+BEYOND = "test_overpermission.py"
 PATHS = "test_httppath.py"
 
 MUTATIONS = [
@@ -382,5 +384,58 @@ MUTATIONS = [
         "if question.path and request.path is None:",
         "if False:",
         (f"{ISTIO}::TestOperations",),
+    ),
+    # The measures
+    Mutation(
+        "what is undefined counts as allowed",
+        "soundness",
+        'if verdict.outcome != "allow":',
+        'if verdict.outcome == "deny":',
+        (SOUND,),
+    ),
+    Mutation(
+        "declared connections count as observed", "soundness", "elif not item.declared:", "else:", (SOUND, BEYOND)
+    ),
+    Mutation(
+        "a plaintext caller has its account's identity",
+        "soundness",
+        'item.principal or ("" if item.mtls is False else None)',
+        "item.principal or None",
+        (SOUND,),
+    ),
+    Mutation(
+        "of several identities one is asked about",
+        "soundness",
+        "(i.principal, i.mtls, i.source_address, i.destination_address): i for i in items",
+        "None: i for i in items[:1]",
+        (SOUND,),
+    ),
+    Mutation(
+        "what is held back for review excuses permissions",
+        "overpermission",
+        "if not i.held and not i.declared",
+        "if not i.declared",
+        (BEYOND,),
+    ),
+    Mutation(
+        "what was observed is beyond what was observed",
+        "overpermission",
+        "            over &= ~self.seen.sources[d].get((port.protocol, port.number), 0)\n",
+        "            over &= -1\n",
+        (BEYOND,),
+    ),
+    Mutation(
+        "ambient's tunnel is not looked into",
+        "overpermission",
+        "network = network & ~mesh.meshed | tunnel & mesh.meshed",
+        "network = network | tunnel & 0",
+        ("test_sets_and_points.py::test_sets_hold_exactly_the_sources_that_the_judge_allows[ambient-generic]",),
+    ),
+    Mutation(
+        "ports that ranges cover are one class",
+        "ports",
+        "if span[0] <= low <= span[1]",
+        "if span[0] <= LAST",
+        ("test_sets_and_points.py::test_port_classes_partition_all_ports",),
     ),
 ]

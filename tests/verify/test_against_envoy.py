@@ -36,9 +36,9 @@ def judging(one: PolicySet, normalization: Normalization = "BASE") -> Judge:
 
 
 def client_tls(served: Served, client: int) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(served.folder / "ca.pem"))
+    context = ssl.create_default_context(cafile=str(served.folder / "authority.pem"))
     context.check_hostname = False
-    context.load_cert_chain(served.folder / f"c{client}.pem", served.folder / "key.pem")
+    context.load_cert_chain(served.folder / f"c{client}.pem", served.folder / f"c{client}-key.pem")
     return context
 
 

@@ -40,6 +40,20 @@ def test_distinct_connections_are_counted_once_and_held_ones_apart() -> None:
     assert (found.sound, found.observed, found.allowed, found.held) == (True, 2, 2, 1)
 
 
+def test_what_was_only_declared_is_neither_counted_nor_required() -> None:
+    found = run([DB], Observed("a/web", "a/db", port=80), Observed("a/api", "a/db", port=80, declared=True))
+    assert (found.sound, found.observed, found.allowed) == (True, 1, 1)
+
+
+def test_a_connection_seen_with_several_identities_needs_all_of_them_allowed() -> None:
+    grant = access("a/db", rules=[{"from": [{"source": {"principals": ["cluster.local/ns/a/sa/web"]}}]}])
+    seen = [Observed("a/web", "a/db", port=80, principal=f"cluster.local/ns/a/sa/{name}") for name in ("web", "old")]
+    for order in (seen, seen[::-1]):
+        found = run([grant], *order, mesh="sidecar")
+        assert (found.observed, found.allowed) == (1, 0)
+    assert run([grant], seen[0], mesh="sidecar").sound
+
+
 def test_a_denied_connection_names_the_isolating_policy_and_the_rule_that_lacks_a_port() -> None:
     (entry,) = run([DB], Observed("a/web", "a/db", port=81, weight=3)).denied
     assert (entry["from"], entry["to"], entry["protocol"], entry["port"]) == ("a/web", "a/db", "TCP", 81)

@@ -1,5 +1,5 @@
 """The judge in ambient mode against ztunnel's own unit tests (src/rbac.rs `rbac_*` and `string_match`, src/state.rs
-`assert_rbac_*`), re-authored under their names."""
+`assert_rbac_*`) and istiod's golden policies for it (`peer-authn-*`, `deny-groups`), re-authored under their names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from leastway.verify.httppath import string_matches
 from leastway.verify.judge import Judge
-from tests.verify.kit import access, judge, namespace, outcome, pod
+from tests.verify.kit import access, judge, labels, namespace, outcome, peers, pod
 
 THINGS = [
     namespace("namespace"),
@@ -100,6 +100,87 @@ def test_assert_rbac_logic_deny_allow(account: str) -> None:
     assert outcome(ambient(known), **asked) == ANSWERS[mine]
     assert outcome(ambient(known, annotations={"istio.io/dry-run": "true"}), **asked) == "allow"
     assert outcome(ambient(known, action="DENY", annotations={"istio.io/dry-run": "true"}), **asked) == "allow"
+
+
+ROOT, NAMESPACE, WORKLOAD = "istio-system/default", "namespace/default", "namespace/workload"
+
+
+def mtls(ref: str, mode: str | None, **port_modes: str) -> dict[str, Any]:
+    """A PeerAuthentication; `p9090="STRICT"` is the mode of port 9090."""
+    spec: dict[str, Any] = {} if mode is None else {"mtls": {"mode": mode}}
+    if ref == WORKLOAD:
+        spec["selector"] = labels(app="one")
+    if port_modes:
+        spec["portLevelMtls"] = {int(port[1:]): {"mode": found} for port, found in port_modes.items()}
+    return peers(ref, **spec)
+
+
+@pytest.mark.parametrize(
+    ("policies", "refused"),
+    [
+        pytest.param([mtls(WORKLOAD, "STRICT")], {8080, 9090, 7070}, id="strict-workload"),
+        pytest.param([mtls(WORKLOAD, "STRICT", p9090="STRICT")], {8080, 9090, 7070}, id="strict-and-strict-port-mtls"),
+        pytest.param(
+            [mtls(WORKLOAD, "STRICT", p9090="PERMISSIVE")], {8080, 7070}, id="strict-and-permissive-port-mtls"
+        ),
+        pytest.param([mtls(WORKLOAD, "STRICT", p9090="DISABLE")], {8080, 7070}, id="strict-and-disable-port-mtls"),
+        pytest.param([mtls(WORKLOAD, "PERMISSIVE", p9090="STRICT")], {9090}, id="permissive-port-mtls-strict"),
+        pytest.param(
+            [mtls(WORKLOAD, "PERMISSIVE", p9090="STRICT", p8080="PERMISSIVE")],
+            {9090},
+            id="permissive-port-mtls-strict-and-permissive",
+        ),
+        pytest.param(
+            [mtls(WORKLOAD, "STRICT", p9090="STRICT", p8080="PERMISSIVE")],
+            {9090, 7070},
+            id="strict-port-mtls-strict-and-permissive",
+        ),
+        pytest.param([mtls(WORKLOAD, "UNSET", p8080="STRICT")], {8080}, id="unset-port-mtls-strict"),
+        pytest.param(
+            [
+                mtls(ROOT, "PERMISSIVE"),
+                mtls(NAMESPACE, "UNSET"),
+                mtls(WORKLOAD, None, p9090="STRICT", p8080="PERMISSIVE"),
+            ],
+            {9090},
+            id="permissive-root-unset-namespace-mixed-workload-ports",
+        ),
+        pytest.param(
+            [mtls(ROOT, "STRICT"), mtls(WORKLOAD, None, p9090="PERMISSIVE", p8080="STRICT")],
+            {8080, 7070},
+            id="strict-root-unset-workload-port-mtls-strict-and-permissive",
+        ),
+    ],
+)
+def test_peer_authn(policies: list[dict[str, Any]], refused: set[int]) -> None:
+    """istio pilot/pkg/serviceregistry/ambient/testdata/peer-authn-*: which ports plaintext is refused on."""
+    of = judge(THINGS, policies, mesh="ambient")
+    for port in (8080, 9090, 7070):
+        assert outcome(of, **PLAINTEXT | {"port": port}) == ANSWERS[port not in refused], port
+        assert outcome(of, **TLS | {"port": port}) == "allow", port
+
+
+@pytest.mark.parametrize(
+    ("rule", "denied"),
+    [
+        pytest.param(
+            source(namespaces=["namespace"], requestPrincipals=["x"]) | ports(ports=["8080"]),
+            True,
+            id="L4 and L7 in from",
+        ),
+        pytest.param(
+            source(namespaces=["namespace"]) | ports(ports=["8080"], methods=["GET"]), True, id="L4 and L7 in to"
+        ),
+        pytest.param(source(namespaces=["namespace"]) | ports(ports=["8080"]), True, id="only L4"),
+        pytest.param(source(requestPrincipals=["x"]) | ports(paths=["/x"], methods=["GET"]), False, id="only L7"),
+        pytest.param({"when": [{"key": "source.ip", "values": ["127.0.0.1"]}]}, True, id="L4 only when"),
+        pytest.param({"when": [{"key": "request.headers[x]", "values": ["x"]}]}, False, id="L7 only when"),
+    ],
+)
+def test_deny_groups(rule: dict[str, Any], denied: bool) -> None:
+    """istio pilot/pkg/serviceregistry/ambient/testdata/deny-groups: L7 parts go, and a rule without parts matches
+    nothing."""
+    assert outcome(ambient(rule, action="DENY"), **TLS) == ANSWERS[not denied]
 
 
 @pytest.mark.parametrize(
