@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from collector.errors import SourceError
 from collector.live import SourceStatus
 from collector.patterns import Patterns
-from collector.sources.hubble_request import METHOD, Request
+from collector.sources.hubble_request import METHOD, STATUS, Request
 from collector.transport import TLS, Address, Options, open_channel, parse_address
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LARGEST_MESSAGE = 16 << 20  # bytes, as much as the longest record of a file
 FIRST_DELAY, LONGEST_DELAY, GROWTH = 0.1, 30.0, 1.7  # seconds between attempts
 FRUITLESS = 3  # attempts that break at the same message before it is passed over
+ANSWER = 10.0  # seconds for a server to say that it is there
+SILENCE = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}  # no server has answered
 REFUSES_MASK = {"INVALID_ARGUMENT", "UNIMPLEMENTED", "UNKNOWN"}  # what a server may answer that knows no field masks
 
 OPTIONS: Options = (
@@ -76,6 +78,11 @@ class HubbleSource:
         self._call: Any = None
         self._mask = self.request.mask
         self._stuck = 0
+
+    @property
+    def repeated(self) -> int:
+        """Flows that came again, and were not counted."""
+        return self._reader.positions.repeated if self._reader is not None else 0
 
     def start(self) -> None:
         """Begin to connect and to count.
@@ -138,7 +145,7 @@ class HubbleSource:
 
     def _attempt(self, reader: Reader) -> bool:
         """One stream, from the position where the last one broke. True if no other must follow."""
-        import grpc
+        import grpc.experimental
 
         since = 0 if self._stuck >= FRUITLESS else reader.positions.since()
         before = reader.received
@@ -149,7 +156,7 @@ class HubbleSource:
             self.trouble = str(error)
             return False
         try:
-            channel.subscribe(self._connectivity)
+            self._greet(channel)
             self._call = call = channel.unary_stream(METHOD)(self.request.serialised(since, self._mask))
             if self._stopping.is_set():
                 return True
@@ -164,7 +171,6 @@ class HubbleSource:
             return False
         finally:
             self._call = None
-            channel.unsubscribe(self._connectivity)
             channel.close()
 
     def _read(self, call: Any, reader: Reader) -> None:
@@ -175,13 +181,25 @@ class HubbleSource:
             with lock:
                 message(raw)
 
-    def _connectivity(self, state: Any) -> None:
-        """Called by a thread of gRPC's."""
-        connected = state.name == "READY"
-        self.status.connected = connected
-        self.status.streams = int(connected)
-        if connected:
-            self.trouble = ""
+    def _greet(self, channel: Any) -> None:
+        """Make sure that there is a server: a stream of a quiet cluster would not tell.
+
+        Raises grpc.RpcError.
+        """
+        import grpc
+
+        self._call = call = channel.unary_unary(STATUS).future(b"", timeout=ANSWER)
+        try:
+            if not self._stopping.is_set():
+                call.result()
+        except grpc.FutureCancelledError:
+            return
+        except grpc.RpcError as error:
+            if error.code().name in SILENCE:
+                raise
+        self.status.connected = True  # any other refusal came from a server
+        self.status.streams = 1
+        self.trouble = ""
 
     def _broken(self, error: Any, reader: Reader, received: bool) -> bool:
         """Prepare for the next attempt after a stream that ended in an error. True if there must be none."""

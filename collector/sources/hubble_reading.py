@@ -6,12 +6,13 @@ Invariant: whatever bytes come, they end in a counter: of flows, of events, of r
 from __future__ import annotations
 
 import msgspec
+from google.protobuf.message import DecodeError
 
 from collector.live import SourceStatus
 from collector.patterns import Patterns
 from collector.sources.hubble_counter import NAME, FlowCounter
 from collector.sources.hubble_resume import Nanoseconds, Positions
-from collector.sources.hubble_wire import Translator, endpoint, layer7, parsed
+from collector.sources.hubble_wire import Translator, endpoint, layer7
 from collector.wire.hubble_records_pb2 import Response
 
 BILLION = 1_000_000_000
@@ -27,27 +28,27 @@ class Reader:
         self.positions = Positions(self.gap)
         self.translator = Translator()
         self.newest: Nanoseconds = 0
+        self.flows = status.flows
 
     def message(self, raw: bytes) -> None:
         """Count one observer.GetFlowsResponse."""
         try:
-            response = parsed(Response, raw)
+            response = Response.FromString(raw)
             if not response.HasField("flow"):
                 self._event(response)
                 return
-            translator = self.translator
-            flow = translator.flow(response.flow)
-            moment = translator.moment
+            flow = self.translator.flow(response.flow)
+            moment = self.translator.moment
             if not moment and response.HasField("time"):
                 moment = response.time.seconds * BILLION + response.time.nanos
-            if not self.positions.fresh(response.node_name, moment, hash(raw), bool(flow.uuid)):
+            if not self.positions.fresh(response.node_name, moment, hash(raw), flow.uuid):
                 return
             self.counter.count(flow)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, DecodeError) as error:
             self.bad(f"not a Hubble flow: {error}")
             return
-        flows = self.status.flows
         verdict = flow.verdict or "VERDICT_UNKNOWN"
+        flows = self.flows
         flows[verdict] = flows.get(verdict, 0) + 1
         if moment > self.newest:
             self.newest = moment

@@ -57,11 +57,11 @@ class Positions:
             node = self._meet(name)
             node.last = node.mark = node.covered = last
 
-    def fresh(self, name: str, moment: Nanoseconds, digest: int, unique: bool) -> bool:
+    def fresh(self, name: str, moment: Nanoseconds, digest: int, flow_id: str | None) -> bool:
         """Whether a flow of node `name` is to be counted; it is remembered.
 
-        `moment` is its time (0 unknown), `digest` a hash of all of it; `unique` says whether it has an id of its own,
-        without which equal flows in one stream may be two.
+        `moment` is its time (0 unknown), `digest` a hash of all of it; without an id, equal flows of one stream may be
+        two.
         """
         node = self.nodes.get(name)
         if node is None:
@@ -70,7 +70,7 @@ class Positions:
         if node.until:
             if not self._fresh_again(name, node, moment, known):
                 return False
-        elif known and unique:
+        elif known and flow_id:
             self.repeated += 1
             return False
         if moment > node.last:

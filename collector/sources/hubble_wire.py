@@ -1,7 +1,7 @@
 """Hubble's protobuf responses → the records that `FlowCounter` counts.
 
 Invariant: a flow gives the same record as its protojson form gives in `hubble_json`; live and offline differ in nothing
-but the way here. Parts that repeat (addresses, ports, event types) are parsed once per distinct bytes.
+but the way here. Parts that repeat (TCP flags, event types) are parsed once per distinct bytes.
 
 Facts: numbers and names are those of collector/wire/*.proto; protojson leaves zero values out and writes times with 0,
 3, 6 or 9 digits of a second.
@@ -33,7 +33,7 @@ from collector.sources.hubble_records import (
 from collector.wire import flow_pb2, hubble_records_pb2, relay_pb2
 
 BILLION = 1_000_000_000
-MEMO = 1 << 16  # parsed parts of each kind that are kept
+MEMO = 1 << 12  # parsed parts of each kind that are kept
 DROPPED = flow_pb2.DROPPED
 POLICY_VERDICT = 5  # event_type.type
 RECORD: Any = HubbleFlow  # its raw parts are bytes here, which msgspec.Raw stands for in JSON
@@ -94,13 +94,8 @@ def layer7(raw: bytes) -> Layer7:
     return Layer7(name_of(MESSAGES, record.type), Http(http.code, http.method, http.url))
 
 
-def layer4(raw: bytes) -> Layer4:
-    """flow.Layer4."""
-    record = parsed(hubble_records_pb2.Layer4, raw)
-    if record.HasField("tcp"):
-        flags = record.tcp.flags
-        found = TCPFlags(flags.SYN, flags.ACK, flags.RST) if record.tcp.HasField("flags") else None
-        return Layer4(TCP=Ports(record.tcp.source_port, record.tcp.destination_port, found))
+def layer4(record: Any) -> Layer4:
+    """leastway.hubble.Layer4, other than TCP."""
     if record.HasField("udp"):
         return Layer4(UDP=Ports(record.udp.source_port, record.udp.destination_port))
     if record.HasField("sctp"):
@@ -110,10 +105,10 @@ def layer4(raw: bytes) -> Layer4:
     return Layer4()
 
 
-def addresses(raw: bytes) -> Addresses:
-    """flow.IP."""
-    record = parsed(hubble_records_pb2.IP, raw)
-    return Addresses(record.source, record.destination)
+def tcp_flags(raw: bytes) -> TCPFlags:
+    """flow.TCPFlags."""
+    record = parsed(hubble_records_pb2.TCPFlags, raw)
+    return TCPFlags(record.SYN, record.ACK, record.RST)
 
 
 def event_type(raw: bytes) -> EventType:
@@ -142,8 +137,7 @@ class Translator:
     """Makes records of responses."""
 
     def __init__(self) -> None:
-        self.layers = _Memo(layer4)
-        self.addresses = _Memo(addresses)
+        self.flags = _Memo(tcp_flags)
         self.events = _Memo(event_type)
         self.moment = 0  # of the last flow, in unix nanoseconds; 0 unknown
         self.second = 0
@@ -172,9 +166,13 @@ class Translator:
             direction = name_of(DIRECTIONS, flow.traffic_direction)
         else:
             point = name_of(POINTS, flow.trace_observation_point)
-        raw = flow.ip
-        ip = self.addresses[raw] if raw else None
-        raw = flow.l4
+        l4 = flow.l4
+        if l4.HasField("tcp"):
+            ports = l4.tcp
+            layer = Layer4(Ports(ports.source_port, ports.destination_port, self.flags[ports.flags]))
+        else:
+            layer = layer4(l4)
+        ip = flow.ip
         names = flow.destination_names
         reply = flow.is_reply
         return RECORD(  # type: ignore[no-any-return]  # see RECORD
@@ -182,8 +180,8 @@ class Translator:
             VERDICTS.get(verdict, "?"),
             reason,
             described,
-            ip,
-            self.layers[raw] if raw else None,
+            Addresses(ip.source, ip.destination),
+            layer,
             flow.source,
             flow.destination,
             TYPES.get(flow.type, "?"),

@@ -45,8 +45,8 @@ class Flow(_message.Message):
     time: _timestamp_pb2.Timestamp
     verdict: int
     drop_reason: int
-    ip: bytes
-    l4: bytes
+    ip: IP
+    l4: Layer4
     source: bytes
     destination: bytes
     type: int
@@ -59,7 +59,7 @@ class Flow(_message.Message):
     drop_reason_desc: int
     is_reply: bytes
     uuid: str
-    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[int] = ..., drop_reason: _Optional[int] = ..., ip: _Optional[bytes] = ..., l4: _Optional[bytes] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., type: _Optional[int] = ..., destination_names: _Optional[_Iterable[str]] = ..., l7: _Optional[bytes] = ..., reply: bool = ..., event_type: _Optional[bytes] = ..., traffic_direction: _Optional[int] = ..., trace_observation_point: _Optional[int] = ..., drop_reason_desc: _Optional[int] = ..., is_reply: _Optional[bytes] = ..., uuid: _Optional[str] = ...) -> None: ...
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[int] = ..., drop_reason: _Optional[int] = ..., ip: _Optional[_Union[IP, _Mapping]] = ..., l4: _Optional[_Union[Layer4, _Mapping]] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., type: _Optional[int] = ..., destination_names: _Optional[_Iterable[str]] = ..., l7: _Optional[bytes] = ..., reply: bool = ..., event_type: _Optional[bytes] = ..., traffic_direction: _Optional[int] = ..., trace_observation_point: _Optional[int] = ..., drop_reason_desc: _Optional[int] = ..., is_reply: _Optional[bytes] = ..., uuid: _Optional[str] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("ID", "identity", "namespace", "labels", "pod_name", "workloads", "cluster_name")
@@ -116,8 +116,8 @@ class Ports(_message.Message):
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     source_port: int
     destination_port: int
-    flags: TCPFlags
-    def __init__(self, source_port: _Optional[int] = ..., destination_port: _Optional[int] = ..., flags: _Optional[_Union[TCPFlags, _Mapping]] = ...) -> None: ...
+    flags: bytes
+    def __init__(self, source_port: _Optional[int] = ..., destination_port: _Optional[int] = ..., flags: _Optional[bytes] = ...) -> None: ...
 
 class TCPFlags(_message.Message):
     __slots__ = ("SYN", "RST", "ACK")

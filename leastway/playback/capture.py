@@ -10,7 +10,7 @@ import mmap
 import tempfile
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from collector.errors import SourceError
@@ -33,36 +33,39 @@ class Capture:
         self.namespaces: set[tuple[str, str]] = set()
         self.unread = 0
         self.broken: list[str] = []
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the capture
         offsets, lengths, times, nodes = array("Q"), array("L"), array("q"), array("L")
         numbers: dict[str, int] = {}
-        size = 0
-        for name in inputs:
-            moment = 0
-            for form, record in capture_records(name, self.broken.append):
-                message = self._message(form, record)
-                if message is None:
-                    continue
-                moment = _moment(message) or moment
+        with tempfile.TemporaryFile() as file:
+            size = 0
+            for moment, message in self._messages(inputs):
                 raw = message.SerializeToString()
                 offsets.append(size)
                 lengths.append(len(raw))
                 times.append(moment)
                 node = message.node_name or message.flow.node_name
                 nodes.append(numbers.setdefault(node, len(numbers)))
-                size += self._file.write(raw)
-        if not offsets:
-            raise SourceError(
-                "no Hubble flows to play", where=", ".join(inputs), hint="give a capture of `hubble observe -o jsonpb`"
-            )
-        self._file.flush()
-        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+                size += file.write(raw)
+            if not size:
+                hint = "give a capture of `hubble observe -o jsonpb`"
+                raise SourceError("no Hubble flows to play", where=", ".join(inputs), hint=hint)
+            file.flush()
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # it keeps the file
         self.names = list(numbers)
         order = sorted(range(len(offsets)), key=times.__getitem__)
         self.offsets = array("Q", [offsets[i] for i in order])
         self.lengths = array("L", [lengths[i] for i in order])
         self.times = array("q", [times[i] for i in order])
         self.nodes = array("L", [nodes[i] for i in order])
+
+    def _messages(self, inputs: Sequence[str]) -> Iterator[tuple[int, Any]]:
+        """Every record that can be sent, with its time."""
+        for name in inputs:
+            moment = 0
+            for form, record in capture_records(name, self.broken.append):
+                message = self._message(form, record)
+                if message is not None:
+                    moment = _moment(message) or moment
+                    yield moment, message
 
     def _message(self, form: str, record: bytes) -> Any | None:
         if form != "hubble_json":

@@ -19,6 +19,7 @@ from collector.sources.hubble_request import FIELDS
 from collector.wire.observer_pb2 import GetFlowsResponse
 
 READ = frozenset(path.partition(".")[0] for path in FIELDS) | {"node_name"}
+PARTS = ("IP", "l4", "source", "destination", "l7", "event_type")
 _member = msgspec.json.Decoder().decode
 
 
@@ -67,6 +68,8 @@ def _thorough(members: dict[str, Any]) -> Any:
         key: members[key] for key in ("flow", "lost_events", "node_status", "node_name", "time") if key in members
     }
     flow = members.get("flow")
+    if isinstance(flow, dict) and not all(isinstance(flow.get(part), dict | None) for part in PARTS):
+        raise ValueError("a part of the flow is no object")  # which protobuf takes for an empty one
     for only in (None, READ):
         if only is not None and isinstance(flow, dict):
             wanted["flow"] = {key: value for key, value in flow.items() if key in only}
