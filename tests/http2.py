@@ -120,7 +120,7 @@ class _Call:
         else:
             end = literal("grpc-status", str(status))
             self.connection.sendall(frame(HEADERS, END_HEADERS | END_STREAM, self.stream, end))
-        self.connection.settimeout(5)
+        self.connection.settimeout(1)
         with contextlib.suppress(TimeoutError):
             while self.connection.recv(FRAME):  # until the client has read it all and closes
                 pass

@@ -206,7 +206,7 @@ class HubbleSource:
         if self._stopping.is_set():
             return True
         code, details = error.code().name, str(error.details())
-        self.trouble = f"{code}: {details}"[:500]
+        self.trouble = str(SourceError(f"{code}: {details}"))  # one printable line
         if code in REFUSES_MASK and self.request.mask and not received:
             self._mask = not self._mask
         elif code == "RESOURCE_EXHAUSTED" and "larger than max" in details:

@@ -1,7 +1,7 @@
 """A wire between client and server that is cut in the middle of messages: what a dying server looks like.
 
-Invariant: bytes pass unchanged and in order until a cut, and nothing after it. There are `CUTS` cuts, at amounts of
-bytes that the seed decides; then the wire holds.
+Invariant: bytes pass unchanged and in order until a cut, and nothing after it. There are `CUTS` cuts, after amounts of
+bytes from the server that the seed decides; then the wire holds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collector.errors import SourceError
 from collector.transport import Address
 
 CUTS = 5
-SHORTEST, LONGEST = 2_000, 200_000  # bytes from the server before a cut
+SHORTEST, LONGEST = 5_000, 50_000  # bytes between two cuts
 CHUNK = 64 << 10
 
 
@@ -26,7 +26,7 @@ class Cutter:
 
     def __init__(self, address: Address, behind: Address, seed: int) -> None:
         rng = Random(seed)  # noqa: S311  # it is meant to be foreseen
-        self.budgets = [rng.randrange(SHORTEST, LONGEST) for _ in range(CUTS)]
+        self.pieces = [rng.randrange(SHORTEST, LONGEST) for _ in range(CUTS)]  # left to pass before each cut
         self.cuts = 0
         self.behind = behind
         self._lock = threading.Lock()
@@ -57,6 +57,8 @@ class Cutter:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if client.family != socket.AF_UNIX:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 server = _connected(self.behind)
             except OSError:
@@ -64,25 +66,31 @@ class Cutter:
                 continue
             with self._lock:
                 self._open |= {client, server}
-                budget = self.budgets.pop(0) if self.budgets else -1
-            for source, target, bytes_left in ((client, server, -1), (server, client, budget)):
-                threading.Thread(target=self._pass, args=(source, target, bytes_left), daemon=True).start()
+            for source, target, counted in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pass, args=(source, target, counted), daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket, left: int) -> None:
-        """Pass bytes on until an end closes, or until `left` bytes have passed (-1: no limit)."""
+    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        """Pass bytes on until an end closes, or the wire is cut."""
         with contextlib.suppress(OSError):
             while chunk := source.recv(CHUNK):
-                if 0 <= left <= len(chunk):
-                    target.sendall(chunk[:left])
-                    with self._lock:
-                        self.cuts += 1
+                left = self._left(len(chunk)) if counted else len(chunk)
+                target.sendall(chunk[:left])
+                if left < len(chunk):
                     break
-                target.sendall(chunk)
-                left -= len(chunk) if left > 0 else 0
         with self._lock:
             self._open -= {source, target}
         _close(source)
         _close(target)
+
+    def _left(self, size: int) -> int:
+        """How many of so many bytes pass before the next cut."""
+        with self._lock:
+            if not self.pieces or self.pieces[0] > size:
+                if self.pieces:
+                    self.pieces[0] -= size
+                return size
+            self.cuts += 1
+            return self.pieces.pop(0) - 1
 
 
 def _listening(address: Address) -> socket.socket:

@@ -28,6 +28,7 @@ class Played:
     playback: Playback
     address: Address
     chaos: Chaos | None = None
+    wire: Cutter | None = None
     remarks: list[str] = field(default_factory=list)
 
 
@@ -50,15 +51,16 @@ def play(
     chaos = None if seed is None else Chaos(seed, capture)
     playback = Playback(capture, Clock(capture, speed, loop), chaos)
     with ExitStack() as stack:
-        behind = address
+        behind, wire = address, None
         if seed is not None:  # clients come through a wire that can be cut
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="leastway-replay-"))
             behind = Address(path=str(Path(folder) / "socket"))
         server, bound = serve(playback, behind, tls)
         stack.callback(lambda: server.stop(grace).wait(grace + 1))
         if seed is not None:
-            bound = stack.enter_context(Cutter(address, bound, seed)).address
-        yield Played(capture, playback, bound, chaos, _remarks(capture, chaos, seed))
+            wire = stack.enter_context(Cutter(address, bound, seed))
+            bound = wire.address
+        yield Played(capture, playback, bound, chaos, wire, _remarks(capture, chaos, seed))
 
 
 def _remarks(capture: Capture, chaos: Chaos | None, seed: int | None) -> list[str]:

@@ -44,7 +44,7 @@ def arrived(capture: Capture, missing: set[int], folder: Path) -> Patterns:
     return offline(path)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_fifty_disconnects_and_all_else_count_every_flow_once(seed: int, capture: Path, tmp_path: Path) -> None:
     with playing(capture, seed=seed) as played, observing(played.address) as source:
         chaos = played.chaos
@@ -57,6 +57,9 @@ def test_fifty_disconnects_and_all_else_count_every_flow_once(seed: int, capture
         found = source.take()
         assert differences(found, expected, "lost", "nodes", "blind") == []
         assert received(source) == flows
+        assert played.wire is not None
+        assert played.wire.cuts >= 3
+        assert 50 <= source.status.reconnects <= 50 + played.wire.cuts  # a cut may hide a disconnect
 
         told: Counter[str] = Counter()
         for losses in chaos.lost.values():
