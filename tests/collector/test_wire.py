@@ -14,8 +14,9 @@ WIRE = Path(observer_pb2.__file__).parent
 
 # Cilium v1.19.4, api/v1/{flow,observer,relay}: what is declared here and where it stands on the wire.
 NUMBERS = """
-flow.Flow time=1 verdict=2 drop_reason=3 ethernet=4 IP=5 l4=6 source=8 destination=9 Type=10 node_name=11 
-  source_names=13 destination_names=14 l7=15 reply=16 event_type=19 source_service=20 destination_service=21 traffic_direction=22
+flow.Flow time=1 verdict=2 drop_reason=3 ethernet=4 IP=5 l4=6 source=8 destination=9 Type=10 node_name=11
+  source_names=13 destination_names=14 l7=15 reply=16 event_type=19 source_service=20 destination_service=21
+  traffic_direction=22
   policy_match_type=23 trace_observation_point=24 drop_reason_desc=25 is_reply=26 interface=28 proxy_port=29
   trace_context=30 sock_xlate_point=31 socket_cookie=32 cgroup_id=33 uuid=34 auth_type=35 trace_reason=36 node_labels=37
   file=38 emitter=41 egress_allowed_by=21001 ingress_allowed_by=21002 egress_denied_by=21004 ingress_denied_by=21005
@@ -131,7 +132,7 @@ def test_the_stubs_are_those_of_the_proto_file(name: str) -> None:
         ("enum", module.DESCRIPTOR.enum_types_by_name),
     ):
         blocks = dict(re.findall(rf"^{kind} (\w+) \{{(?:\}}|\n(.*?)^\}})", text, re.MULTILINE | re.DOTALL))
-        assert blocks.keys() == found.keys()
+        assert set(blocks) == set(found)
         for each, block in blocks.items():
             declared = {(field, int(number)) for field, number in re.findall(r"(\w+) = (\d+);", block)}
             members = found[each].fields if kind == "message" else found[each].values
