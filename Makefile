@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint types imports format goldens samples bench check clean
+.PHONY: help venv test lint types imports format goldens samples stubs bench check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,12 @@ goldens: venv ## write sample_flows/*/expected and the README's examples anew; r
 
 samples: venv ## write the captures of sample_flows/ anew
 	$(RUN)python -m tests.simulator
+
+stubs: ## collector/wire/*_pb2.py(i) anew from the .proto files; the compiler stays out of the other environment
+	$(PYTHON) -m venv .stubs
+	.stubs/bin/pip install --quiet 'grpcio-tools==1.74.0' # writes for protobuf 6.31.1, the oldest that pyproject.toml allows
+	.stubs/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. collector/wire/*.proto
+	rm -rf .stubs
 
 bench: venv ## the speed ratios, measured side by side on this machine, and how the judge grows
 	$(RUN)python -m tests.bench

@@ -6,6 +6,8 @@ whatever order and from whatever files they come. (Positions of bad lines go to 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from collector.sketch import Tally
 
 
@@ -13,11 +15,12 @@ class Quality:
     """Counts that the reader of a policy must know.
 
     `records` by origin; `skipped` records by reason (kinds that carry no connection); `bad` unreadable records by
-    reason; `lost` events by "node source"; `nodes` status changes by "STATE node"; `masked` records that lack a field,
-    by field; `first`/`last` in unix seconds (0 = none); `replies` records that show replies at all.
+    reason; `lost` events by "node source"; `nodes` status changes by "STATE node"; `blind` spots in time by "hour node:
+    what" (see `blind_spot`); `masked` records that lack a field, by field; `first`/`last` in unix seconds (0 = none);
+    `replies` records that show replies at all.
     """
 
-    __slots__ = ("bad", "first", "last", "lost", "masked", "nodes", "records", "replies", "skipped")
+    __slots__ = ("bad", "blind", "first", "last", "lost", "masked", "nodes", "records", "replies", "skipped")
 
     def __init__(self) -> None:
         self.records: dict[str, int] = {}
@@ -26,6 +29,7 @@ class Quality:
         self.lost: Tally[str] = Tally(4096)
         self.nodes: Tally[str] = Tally(4096)
         self.masked: Tally[str] = Tally(64)
+        self.blind: Tally[str] = Tally(4096)
         self.replies = 0
         self.first = 0
         self.last = 0
@@ -37,11 +41,16 @@ class Quality:
             self.first = min(self.first or moment, moment)
             self.last = max(self.last, moment)
 
+    def blind_spot(self, moment: int, node: str, what: str) -> None:
+        """Note that in the hour of `moment` (unix seconds, 0 unknown) something of what a node saw is missing here."""
+        hour = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H") if moment else "unknown hour"
+        self.blind.add(f"{hour} {node}: {what}", 1)
+
     def merge(self, other: Quality) -> None:
         """Take in the quality of another part of the observation."""
         for origin, records in other.records.items():
             self.records[origin] = self.records.get(origin, 0) + records
-        for sketch in ("skipped", "bad", "lost", "nodes", "masked"):
+        for sketch in ("skipped", "bad", "lost", "nodes", "masked", "blind"):
             getattr(self, sketch).merge(getattr(other, sketch))
         self.replies += other.replies
         if other.first:

@@ -23,14 +23,14 @@ Row = dict[str, Any]
 
 # The number that goes into every file. A change to the columns, or to a limit in collector.patterns (sets cut at
 # different limits do not merge exactly), needs the next one.
-VERSION = 2
+VERSION = 3
 LARGEST = (1 << 63) - 1
 
 CLASSES = ("spoken", "knocked", "open")
 KINDS = frozenset(get_args(Kind))
 EVIDENCE_SETS = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
 SIGHTING_SETS = ("pods", "owners", "ports", "origins")
-QUALITY_SETS = ("skipped", "bad", "lost", "nodes", "masked")
+QUALITY_SETS = ("skipped", "bad", "lost", "nodes", "masked", "blind")
 
 
 @cache
@@ -219,5 +219,6 @@ def _fold_quality(row: Row, patterns: Patterns) -> None:
     part.records.update(row["records"])
     part.replies, part.first, part.last = row["replies"], row["first"], row["last"]
     for name in QUALITY_SETS:
-        _fill(getattr(part, name), row[name])
+        if name in row:  # `blind` came with version 3
+            _fill(getattr(part, name), row[name])
     patterns.quality.merge(part)

@@ -6,6 +6,7 @@ counts are handed to `Patterns` in batches, which changes nothing in the result 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,11 +14,12 @@ import msgspec
 from collector.direction import first_look
 from collector.flow import Flow, Signal
 from collector.patterns import Edge, EdgeKey, Patterns, seconds, socket_name
-from collector.sources.hubble_endpoints import Parties, Party
+from collector.sources.hubble_endpoints import HELD, Decode, Parties, Party, from_json
 from collector.sources.hubble_records import Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
 from collector.urls import path_of
 
 ORIGIN = "hubble"
+NAME = 320  # characters kept of a node's name: cluster/node
 BATCH = 1 << 16  # distinct counters held before they are handed over
 _POLICY_DROPS = {"POLICY_DENIED", "POLICY_DENY", "AUTH_REQUIRED"}
 _POLICY_DROP_NUMBERS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQUIRED"}
@@ -40,7 +42,9 @@ _NAMES: dict[tuple[str, bool, str | None], str] = {
 }
 _VERDICTS = {"ERROR", "TRACED", "TRANSLATED", "VERDICT_UNKNOWN"}
 
-_layer7 = msgspec.json.Decoder(Layer7 | None).decode
+Layer7Decode = Callable[[bytes], Layer7 | None]  # raises msgspec.MsgspecError
+
+layer7_from_json: Layer7Decode = msgspec.json.Decoder(Layer7 | None).decode
 
 
 class _Count:
@@ -79,12 +83,16 @@ _exported = msgspec.msgpack.Decoder(
 class FlowCounter:
     """Counts Hubble flows; `flush` must be called before the patterns are read.
 
-    Used by the file reader and by the live gRPC client alike.
+    Used by the file reader and by the live gRPC client alike; `endpoint` and `layer7` read the parts of a flow that
+    are left as raw bytes.
     """
 
-    def __init__(self, patterns: Patterns) -> None:
+    def __init__(
+        self, patterns: Patterns, endpoint: Decode = from_json, layer7: Layer7Decode = layer7_from_json
+    ) -> None:
         self.patterns = patterns
-        self.parties = Parties(patterns)
+        self.parties = Parties(patterns, endpoint)
+        self.layer7 = layer7
         self.counts: dict[_Key, _Count] = {}
         self.names: dict[tuple[Party, Party, str, int, str, int], set[str]] = {}
         self.replies = 0
@@ -106,7 +114,7 @@ class FlowCounter:
         reply = flow.is_reply if flow.is_reply is not None else (True if flow.reply else None)
         first_packet = flow.event_type is not None and flow.event_type.type == POLICY_VERDICT
         swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, first_packet)
-        message = _message(flow.l7) if len(flow.l7) else None
+        message = self._message(flow.l7) if len(flow.l7) else None
         if message is not None:  # the proxy knows best whether it passed on a request or a response
             swapped = message.type == "RESPONSE"
         if swapped and not sport:
@@ -132,7 +140,7 @@ class FlowCounter:
         known = self.counts.get(key)
         if known is None:
             self.counts[key] = _Count(time, flow_id, sport, time, sport, 1)
-            if len(self.counts) >= BATCH:
+            if len(self.counts) >= BATCH or self.parties.held > HELD:
                 self.flush()
         else:
             known.records += 1
@@ -155,15 +163,21 @@ class FlowCounter:
     def event(self, record: Line) -> None:
         """Count an event that is no flow: lost events, node status, agent and debug events."""
         quality = self.patterns.quality
+        node = (record.node_name or "unknown node")[:NAME]
         if record.lost_events is not None:
             try:
                 lost = max(1, int(record.lost_events.num_events_lost))
             except ValueError:
                 lost = 1
-            quality.lost.add(f"{record.node_name or 'unknown node'} {record.lost_events.source}", lost)
+            source = record.lost_events.source[:NAME]
+            quality.lost.add(f"{node} {source}", lost)
+            quality.blind_spot(seconds(record.time or ""), node, source)
         elif record.node_status is not None:
-            for node in record.node_status.node_names or [record.node_name or "unknown node"]:
-                quality.nodes.add(f"{record.node_status.state_change} {node}", 1)
+            state = record.node_status.state_change[:NAME]
+            for name in record.node_status.node_names or [node]:
+                quality.nodes.add(f"{state} {name[:NAME]}", 1)
+                if state != "NODE_CONNECTED":
+                    quality.blind_spot(seconds(record.time or ""), name[:NAME], state)
         else:
             quality.skipped.add("agent or debug event", 1)
 
@@ -252,6 +266,18 @@ class FlowCounter:
         self.names.clear()
         self.parties.forget()
 
+    def hand_over(self) -> Patterns:
+        """What was counted since the last call. The ends met so far stay known, so this costs no parsing anew."""
+        self.flush()
+        done = self.patterns
+        self.patterns = self.parties.patterns = Patterns()
+        return done
+
+    def _message(self, raw: bytes) -> Layer7 | None:
+        """The request or response in a proxy's record; None when it is neither, or null."""
+        message = self.layer7(raw)
+        return message if message is not None and message.type in ("REQUEST", "RESPONSE") else None
+
     def _skip(self, reason: str) -> None:
         self.patterns.quality.skipped.add(reason, 1)
 
@@ -331,12 +357,6 @@ def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet
     # Each side gives a verdict of its own on the first packet.
     point = flow.traffic_direction if first_packet else flow.trace_observation_point
     return _NAMES.get((signal, first_packet, point), signal)
-
-
-def _message(raw: msgspec.Raw) -> Layer7 | None:
-    """The request or response in a proxy's record; None when it is neither, or null."""
-    message = _layer7(raw)
-    return message if message is not None and message.type in ("REQUEST", "RESPONSE") else None
 
 
 def _request(message: Layer7) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
@@ -27,6 +28,7 @@ from collector.endpoints import (
 from collector.patterns import Patterns
 
 CACHE = 1 << 16
+HELD = 1 << 26  # bytes
 _SOURCES = {"k8s", "any", "container", "unspec", "reserved", "cidr", "cidrgroup", "fqdn", "gen"}
 _NAMESPACE = "io.kubernetes.pod.namespace"
 _CLUSTER = "io.cilium.k8s.policy.cluster"
@@ -52,7 +54,9 @@ class HubbleEndpoint(msgspec.Struct):
     cluster_name: str | None = ""
 
 
-_decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
+Decode = Callable[[bytes], HubbleEndpoint | None]  # raises msgspec.MsgspecError
+
+from_json: Decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
 
 
 class Party:
@@ -77,16 +81,20 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
     """The ends met so far, by their raw bytes and address: as the responder, and as the opener of a connection (they
     differ for reserved entities only).
 
-    Looking up one that was not met before parses it; raises msgspec.MsgspecError when its bytes are no endpoint.
+    Looking up one that was not met before parses it with `decode`; raises msgspec.MsgspecError when its bytes are no
+    endpoint.
     """
 
-    def __init__(self, patterns: Patterns) -> None:
+    def __init__(self, patterns: Patterns, decode: Decode = from_json) -> None:
         self.patterns = patterns
+        self.decode = decode
+        self.held = 0  # bytes of the keys: an end of a hostile flow may be as large as a message
         self.endpoints: dict[Endpoint, Endpoint] = {}  # one object for equal endpoints
 
     def __missing__(self, met: tuple[bytes, str | None]) -> tuple[Party, Party]:
         raw, address = met
-        record = _decode(raw) if raw else None
+        self.held += len(raw)
+        record = self.decode(raw) if raw else None
         unlabelled = record is None or not (record.labels or record.identity)
         roles = []
         for opener in (False, True):
@@ -118,9 +126,10 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
 
     def forget(self) -> None:
         """Keep the cache bounded; called when no count refers to its entries any more."""
-        if len(self) > CACHE:
+        if len(self) > CACHE or self.held > HELD:
             self.clear()
             self.endpoints.clear()
+            self.held = 0
 
 
 @lru_cache(maxsize=1 << 16)

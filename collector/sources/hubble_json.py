@@ -79,6 +79,25 @@ def decode(line: bytes) -> Line:
     return record
 
 
+def members(line: bytes) -> dict[str, msgspec.Raw]:
+    """The same record as the members of its response, undecoded; a bare flow is the member `flow`.
+
+    Raises msgspec.MsgspecError when it is none of them.
+    """
+    if line[:1] != b"{":
+        line = _RUNTIME_PREFIX.sub(b"", line, count=1)
+    found = _keys(line)
+    keys = {key for key, value in found.items() if bytes(value) != b"null"}
+    if keys & _WRAPPERS:
+        return found
+    if keys & _BARE or {"source", "destination"} <= keys:
+        return {key: found[key] for key in ("node_name", "time") if key in keys} | {"flow": msgspec.Raw(line)}
+    inner = _unwrap(line)
+    if inner is None:
+        raise msgspec.ValidationError("neither a flow nor another Hubble event")
+    return members(inner)
+
+
 def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[int, str], None]) -> None:
     """Count every record of `lines` (line number, one JSON value) into `patterns`.
 

@@ -86,6 +86,7 @@ class Line(msgspec.Struct):
     agent_event: msgspec.Raw = msgspec.Raw(b"")
     debug_event: msgspec.Raw = msgspec.Raw(b"")
     node_name: str | None = ""
+    time: str | None = ""
 
 
 class Http(msgspec.Struct):

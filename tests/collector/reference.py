@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ import msgspec
 
 from collector.direction import first_look
 from collector.flow import Flow, Signal
-from collector.patterns import EdgeKey, Patterns
+from collector.patterns import EdgeKey, Patterns, seconds
 from collector.sources.hubble_endpoints import HubbleEndpoint, Party, parse
 from collector.urls import path_of
 
@@ -41,6 +42,12 @@ def fold(lines: Iterable[bytes]) -> tuple[Patterns, list[int]]:
     return patterns, bad
 
 
+def hour_of(record: Json) -> str:
+    """The hour of an event, as text."""
+    moment = seconds(record.get("time") or "")
+    return datetime.fromtimestamp(moment, UTC).isoformat()[:13] if moment else "unknown hour"
+
+
 def count(record: Json, patterns: Patterns) -> None:
     """Count one record: an event of the exporter, a bare flow, or either as text in a log shipper's envelope."""
     quality = patterns.quality
@@ -51,10 +58,14 @@ def count(record: Json, patterns: Patterns) -> None:
         number = str(lost.get("num_events_lost", 0))
         where = f"{record.get('node_name') or 'unknown node'} {lost.get('source', 'UNKNOWN_LOST_EVENT_SOURCE')}"
         quality.lost.add(where, max(1, int(number)) if number.isascii() and number.isdecimal() else 1)
+        quality.blind.add(f"{hour_of(record)} {where.replace(' ', ': ')}", 1)
     elif record.get("node_status") is not None:
         status = record["node_status"]
         for node in status.get("node_names") or [record.get("node_name") or "unknown node"]:
-            quality.nodes.add(f"{status.get('state_change', 'UNKNOWN_NODE_STATE')} {node}", 1)
+            state = status.get("state_change", "UNKNOWN_NODE_STATE")
+            quality.nodes.add(f"{state} {node}", 1)
+            if state != "NODE_CONNECTED":
+                quality.blind.add(f"{hour_of(record)} {node}: {state}", 1)
     elif record.keys() & BARE or record.keys() >= {"source", "destination"}:
         count_flow(record, patterns)
     elif record.keys() & EVENTS:

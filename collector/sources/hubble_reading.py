@@ -1,0 +1,89 @@
+"""Serialised responses of Hubble → patterns: decoding, the look for repeated flows, counting.
+
+Invariant: whatever bytes come, they end in a counter: of flows, of events, of repeated or of bad messages.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from collector.live import SourceStatus
+from collector.patterns import Patterns
+from collector.sources.hubble_counter import NAME, FlowCounter
+from collector.sources.hubble_resume import Nanoseconds, Positions
+from collector.sources.hubble_wire import Translator, endpoint, layer7
+from collector.wire.hubble_records_pb2 import Response
+
+BILLION = 1_000_000_000
+GAP_HOURS = 48  # hours of one gap that are named
+
+
+class Reader:
+    """Counts messages; one thread at a time."""
+
+    def __init__(self, status: SourceStatus) -> None:
+        self.status = status
+        self.counter = FlowCounter(Patterns(), endpoint, layer7)
+        self.positions = Positions(self.gap)
+        self.translator = Translator()
+        self.newest: Nanoseconds = 0
+        self.flows = status.flows
+
+    def message(self, raw: bytes) -> None:
+        """Count one observer.GetFlowsResponse."""
+        try:
+            response = Response.FromString(raw)
+            if not response.HasField("flow"):
+                self._event(response)
+                return
+            flow = self.translator.flow(response.flow)
+            moment = self.translator.moment
+            if not moment and response.HasField("time"):
+                moment = response.time.seconds * BILLION + response.time.nanos
+            if not self.positions.fresh(response.node_name, moment, hash(raw), flow.uuid):
+                return
+            self.counter.count(flow)
+        except (msgspec.MsgspecError, DecodeError) as error:
+            self.bad(f"not a Hubble flow: {error}")
+            return
+        verdict = flow.verdict or "VERDICT_UNKNOWN"
+        flows = self.flows
+        flows[verdict] = flows.get(verdict, 0) + 1
+        if moment > self.newest:
+            self.newest = moment
+            self.status.newest = moment / BILLION
+
+    @property
+    def received(self) -> int:
+        """Messages so far that were flows, or meant to be."""
+        return sum(self.status.flows.values()) + self.status.bad + self.positions.repeated
+
+    def bad(self, reason: str) -> None:
+        """Count a message that cannot be read."""
+        self.status.bad += 1
+        self.counter.patterns.quality.bad.add(reason[:120], 1)
+
+    def gap(self, node: str, last: Nanoseconds, next_known: Nanoseconds) -> None:
+        """Note that flows of a node between two times may be missing."""
+        name = node[:NAME] or "unknown node"
+        quality = self.counter.patterns.quality
+        quality.nodes.add(f"GAP {name}", 1)
+        begin, end = last // BILLION, next_known // BILLION
+        for second in [*range(begin, end, 3600)[: GAP_HOURS - 1], end]:
+            quality.blind_spot(second, name, "gap")
+
+    def hand_over(self) -> Patterns:
+        """What was counted since the last call."""
+        return self.counter.hand_over()
+
+    def close(self) -> None:
+        """Note the nodes that sent nothing more after a reconnect although others did."""
+        for node, last in self.positions.unresolved():
+            self.gap(node, last, self.newest)
+
+    def _event(self, response: object) -> None:
+        line = self.translator.event(response)
+        self.counter.event(line)
+        if line.lost_events is not None:
+            self.status.lost += max(1, int(line.lost_events.num_events_lost))

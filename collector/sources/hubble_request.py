@@ -1,0 +1,75 @@
+"""What is asked of Hubble's Observer API: observer.GetFlowsRequest.
+
+Invariant: the field mask names every field that `hubble_wire` reads: a flow counts the same with it and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from collector.errors import SourceError
+
+METHOD = "/observer.Observer/GetFlows"
+STATUS = "/observer.Observer/ServerStatus"
+BILLION = 1_000_000_000
+
+# See hubble_records.proto. Endpoints and layer 4 are wanted whole; of layer 7 neither DNS nor headers are read.
+FIELDS = (
+    *("time", "uuid", "verdict", "drop_reason", "drop_reason_desc", "IP.source", "IP.destination", "l4"),
+    *("source", "destination", "Type", "destination_names", "l7.type", "l7.http.code", "l7.http.method", "l7.http.url"),
+    *("reply", "is_reply", "event_type", "traffic_direction", "trace_observation_point"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which flows are wanted.
+
+    `since` and `until` are unix seconds; without `since` a followed stream begins now. `allow` and `deny` are
+    flow.FlowFilter objects in protojson form, as `hubble observe --allowlist` takes them: nothing is filtered by
+    default, because what is skipped here is counted. Without `follow` the stream ends with what the server has now.
+    `mask` asks for no more of a flow than is read.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    follow: bool = True
+    allow: Sequence[Mapping[str, Any]] = ()
+    deny: Sequence[Mapping[str, Any]] = ()
+    mask: bool = True
+
+    @property
+    def endless(self) -> bool:
+        """Whether only a broken connection can end the stream."""
+        return self.follow and self.until is None
+
+    def serialised(self, since: int, mask: bool) -> bytes:
+        """The message; `since` in unix nanoseconds is the position to go on from, 0 if there is none.
+
+        Raises SourceError when a filter is none.
+        """
+        from google.protobuf.json_format import ParseDict, ParseError
+
+        from collector.wire.flow_pb2 import FlowFilter
+        from collector.wire.observer_pb2 import GetFlowsRequest
+
+        message: Any = GetFlowsRequest(follow=self.follow)
+        since = since or round((self.since or 0) * BILLION)
+        if since:
+            message.since.FromNanoseconds(since)
+        if self.until is not None:
+            message.until.FromNanoseconds(round(self.until * BILLION))
+        if not self.follow and not since and self.until is None:
+            message.since.FromNanoseconds(1)  # neither number nor time would be the last 20 flows or so
+        try:
+            message.whitelist.extend(ParseDict(dict(each), FlowFilter()) for each in self.allow)
+            message.blacklist.extend(ParseDict(dict(each), FlowFilter()) for each in self.deny)
+        except (ParseError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"not a flow filter: {error}", hint="give filters as `hubble observe --print-raw-filters` prints them"
+            ) from error
+        if mask:
+            message.field_mask.paths.extend(FIELDS)
+        return bytes(message.SerializeToString())
