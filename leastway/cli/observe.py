@@ -9,7 +9,6 @@ import contextlib
 import gc
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -33,6 +32,7 @@ from leastway.observing.plan import Plan, build
 from leastway.observing.recording import Recorder
 from leastway.observing.session import Session, resume_points
 from leastway.observing.status import summary
+from leastway.observing.stopping import Stop
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -186,9 +186,9 @@ def _serving(session: Session, recorders: dict[str, Recorder], scrape: str | Non
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process, and the store is whole even then."""
-    stop = threading.Event()
+def _signals() -> Iterator[Stop]:
+    """What the first SIGTERM or SIGINT sets; the second ends the process, and the store is whole even then."""
+    stop = Stop()
 
     def received(number: int, _: object) -> None:
         if stop.is_set():
@@ -201,3 +201,4 @@ def _signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        stop.close()

@@ -21,6 +21,7 @@ from collector.quality import Quality
 from collector.sessions import Mark
 from leastway.observing.journal import fail, note, warn
 from leastway.observing.merging import Merging
+from leastway.observing.stopping import Stop
 from leastway.observing.watch import Watch
 
 TICK = 1.0  # seconds between two looks at the sources
@@ -61,7 +62,7 @@ class Session:
         self._merging = merging
         self._watch = Watch(sources)
 
-    def run(self, stop: threading.Event, seconds: float | None = None) -> bool:
+    def run(self, stop: Stop, seconds: float | None = None) -> bool:
         """Observe until `stop` is set or for so many seconds; True if everything that was gathered is in the store.
 
         Raises LeastwayError when the store cannot be written at the beginning or a source cannot start.
@@ -96,7 +97,7 @@ class Session:
             self.failing = ""
         return True
 
-    def _loop(self, stop: threading.Event, end: float) -> None:
+    def _loop(self, stop: Stop, end: float) -> None:
         due = time.monotonic() + self.interval
         while not stop.is_set() and (now := time.monotonic()) < end:
             self.beat = now

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from collector import store
 from collector.errors import PatternStoreError
 from collector.sessions import breaks
 from leastway.observing.session import Session, resume_points
+from leastway.observing.stopping import Stop
 from tests.conftest import ROOT
 from tests.observing.processes import until
 from tests.observing.ticking import NODE, Ticking
@@ -48,7 +48,8 @@ def observing(place: Path, *more: str, resume: bool = False) -> subprocess.Popen
 def test_all_that_was_gathered_is_in_the_store_after_a_clean_end(tmp_path: Path) -> None:
     source = Ticking(limit=200)
     session = Session([source], str(tmp_path), name="one", interval=0.05)
-    assert session.run(threading.Event(), seconds=0.5)
+    with Stop() as stop:
+        assert session.run(stop, seconds=0.5)
     assert source.number > 50
     assert counted(tmp_path) == source.number
     assert session.flushes > 3
@@ -61,8 +62,8 @@ def test_all_that_was_gathered_is_in_the_store_after_a_clean_end(tmp_path: Path)
 def test_a_store_that_cannot_be_written_is_told_before_anything_is_observed(tmp_path: Path) -> None:
     (tmp_path / "store").touch()
     source = Ticking()
-    with pytest.raises(PatternStoreError):
-        Session([source], str(tmp_path / "store"), name="one").run(threading.Event(), seconds=1)
+    with Stop() as stop, pytest.raises(PatternStoreError):
+        Session([source], str(tmp_path / "store"), name="one").run(stop, seconds=1)
     assert source.number == 0
 
 
@@ -144,3 +145,17 @@ def test_several_collectors_write_to_one_store_without_talking_to_each_other(tmp
     assert {name: resume_points(found, name)[NODE] for name in ("one", "two", "three")} == dict(
         zip(("one", "two", "three"), numbers, strict=True)
     )
+
+
+def test_a_signal_at_any_instant_wakes_who_waits() -> None:
+    """With `threading.Event` this hangs: its `set` takes the lock that `wait` holds for a moment."""
+    for _ in range(200):
+        with Stop() as stop:
+            before = signal.signal(signal.SIGALRM, lambda *_, stop=stop: stop.set())
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00005, 0.0005))
+            end = time.monotonic() + 5
+            while not stop.wait(0):
+                assert time.monotonic() < end
+            signal.signal(signal.SIGALRM, before)
+            assert stop.is_set()
+            assert stop.wait(0.5)

@@ -14,6 +14,7 @@ from collector.live import SourceStatus
 from collector.patterns import Patterns
 from collector.store import quality
 from leastway.observing.session import Session, resume_points
+from leastway.observing.stopping import Stop
 
 WEB = Endpoint("pod", "", "shop", (("app", "web"),))
 API = Endpoint("pod", "", "shop", (("app", "api"),))
@@ -74,7 +75,7 @@ def main(place: str, interval: str, name: str = "one", pause: str = "0.001") -> 
     found = quality(place) if os.environ.get("RESUME") else None
     points = resume_points(found, name) if found else {}
     source = Ticking(first=points.get(NODE, 0), pause=float(pause))
-    stop = threading.Event()
+    stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     session = Session([source], place, name=name, interval=float(interval))
     print("ready", flush=True)
