@@ -12,6 +12,8 @@ import sys
 
 from leastway.observing.journal import note, warn
 
+COMMAND = ("-m", "leastway", "merge")
+
 
 class Merging:
     """Counts flushes, and starts a merge of the store after every `every` of them."""
@@ -30,7 +32,7 @@ class Merging:
             self.since = 0
             with contextlib.suppress(OSError):  # no memory for a process now: the next flush tries again
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "leastway", "merge", self.place],
+                    [sys.executable, *COMMAND, self.place],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
