@@ -2,13 +2,18 @@
 
 Invariant: mergeable like the patterns; no file position or clock is in it, so the same records give the same quality in
 whatever order and from whatever files they come. (Positions of bad lines go to the person who waits, see `sources`.)
+Only a live collector adds its own times: the marks of its sessions, and how far it has read.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from collector.sketch import Tally
+from collector.sessions import Mark
+from collector.sketch import Greatest, Tally
+
+SESSIONS = 1024  # sessions that are remembered
+CURSORS = 8192  # nodes whose newest record is remembered
 
 
 class Quality:
@@ -18,9 +23,24 @@ class Quality:
     reason; `lost` events by "node source"; `nodes` status changes by "STATE node"; `blind` spots in time by "hour node:
     what" (see `blind_spot`); `masked` records that lack a field, by field; `first`/`last` in unix seconds (0 = none);
     `replies` records that show replies at all.
+    Of live collectors: `sessions`, the newest mark by session id; `cursors`, up to which record's time (unix
+    nanoseconds) a node's records have been counted, by "collector node".
     """
 
-    __slots__ = ("bad", "blind", "first", "last", "lost", "masked", "nodes", "records", "replies", "skipped")
+    __slots__ = (
+        "bad",
+        "blind",
+        "cursors",
+        "first",
+        "last",
+        "lost",
+        "masked",
+        "nodes",
+        "records",
+        "replies",
+        "sessions",
+        "skipped",
+    )
 
     def __init__(self) -> None:
         self.records: dict[str, int] = {}
@@ -33,6 +53,8 @@ class Quality:
         self.replies = 0
         self.first = 0
         self.last = 0
+        self.sessions: Greatest[str, Mark] = Greatest(SESSIONS)
+        self.cursors: Greatest[str, int] = Greatest(CURSORS)
 
     def saw(self, origin: str, moment: int, records: int = 1) -> None:
         """Count records of one origin at one time."""
@@ -50,7 +72,7 @@ class Quality:
         """Take in the quality of another part of the observation."""
         for origin, records in other.records.items():
             self.records[origin] = self.records.get(origin, 0) + records
-        for sketch in ("skipped", "bad", "lost", "nodes", "masked", "blind"):
+        for sketch in ("skipped", "bad", "lost", "nodes", "masked", "blind", "sessions", "cursors"):
             getattr(self, sketch).merge(getattr(other, sketch))
         self.replies += other.replies
         if other.first:

@@ -123,3 +123,14 @@ class Members(BottomK[K, int]):
     def combine(old: int, new: int) -> int:
         """One."""
         return max(old, new)
+
+
+class Greatest(BottomK[K, V]):
+    """The greatest value per key."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def combine(old: V, new: V) -> V:
+        """The greater one."""
+        return old if old > new else new  # type: ignore[operator]  # numbers and ordered records are kept here

@@ -14,10 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, get_args
 
+from msgspec.structs import asdict
+
 from collector.endpoints import Endpoint, Kind, Labels
 from collector.patterns import Edge, EdgeKey, Evidence, Patterns, Sighting
 from collector.quality import Quality
-from collector.sketch import Tally
+from collector.sessions import Mark
+from collector.sketch import BottomK
 
 Row = dict[str, Any]
 
@@ -26,11 +29,13 @@ Row = dict[str, Any]
 VERSION = 3
 LARGEST = (1 << 63) - 1
 
+_EMPTY: Row = {"counts": [], "saturated": False}
+
 CLASSES = ("spoken", "knocked", "open")
 KINDS = frozenset(get_args(Kind))
 EVIDENCE_SETS = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
 SIGHTING_SETS = ("pods", "owners", "ports", "origins")
-QUALITY_SETS = ("skipped", "bad", "lost", "nodes", "masked", "blind")
+QUALITY_SETS = ("skipped", "bad", "lost", "nodes", "masked", "blind", "cursors")
 
 
 @cache
@@ -41,8 +46,8 @@ def schemas() -> Mapping[str, Any]:
     text, number, flag = pa.string(), pa.int64(), pa.bool_()
     counts = pa.map_(text, number)
 
-    def bounded(key: Any) -> Any:
-        return pa.struct([("counts", pa.map_(key, number)), ("saturated", flag)])
+    def bounded(key: Any, value: Any = number) -> Any:
+        return pa.struct([("counts", pa.map_(key, value)), ("saturated", flag)])
 
     end = pa.struct(
         [
@@ -53,6 +58,16 @@ def schemas() -> Mapping[str, Any]:
             ("workload", text),
             ("service_account", text),
             ("entity", text),
+        ]
+    )
+    mark = pa.struct(
+        [
+            ("sequence", number),
+            ("name", text),
+            ("started", number),
+            ("flushed", number),
+            ("interval", number),
+            ("ended", flag),
         ]
     )
     edges = {
@@ -82,6 +97,7 @@ def schemas() -> Mapping[str, Any]:
         "first": number,
         "last": number,
         **{name: bounded(text) for name in QUALITY_SETS},
+        "sessions": bounded(text, mark),
     }
     tables = {"edges": edges, "sightings": sightings, "quality": quality}
     return {
@@ -139,11 +155,16 @@ def _endpoint(row: Row) -> Endpoint:
     return Endpoint(**{**row, "labels": labels})
 
 
-def _set(tally: Tally[Any]) -> Row:
+def _set(tally: BottomK[Any, int]) -> Row:
+    kept = tally.kept
+    if not kept and not tally.saturated:  # most are
+        return _EMPTY
+    if len(kept) == 1:
+        return {"counts": [*kept.items()], "saturated": tally.saturated}
     return {"counts": tally.items(), "saturated": tally.saturated}  # items() trims first, so the flag is final
 
 
-def _fill(tally: Tally[Any], row: Row) -> None:
+def _fill(tally: BottomK[Any, int], row: Row) -> None:
     for key, count in row["counts"]:
         tally.add(key, count)
     tally.saturated |= row["saturated"]
@@ -211,6 +232,10 @@ def _quality_row(quality: Quality) -> Row:
         "first": quality.first,
         "last": quality.last,
         **{name: _set(getattr(quality, name)) for name in QUALITY_SETS},
+        "sessions": {
+            "counts": [(session, asdict(mark)) for session, mark in quality.sessions.items()],
+            "saturated": quality.sessions.saturated,
+        },
     }
 
 
@@ -219,6 +244,10 @@ def _fold_quality(row: Row, patterns: Patterns) -> None:
     part.records.update(row["records"])
     part.replies, part.first, part.last = row["replies"], row["first"], row["last"]
     for name in QUALITY_SETS:
-        if name in row:  # `blind` came with version 3
+        if name in row:  # `blind` and `cursors` came with version 3
             _fill(getattr(part, name), row[name])
+    if "sessions" in row:  # so did they
+        for session, mark in row["sessions"]["counts"]:
+            part.sessions.add(session, Mark(**mark))
+        part.sessions.saturated |= row["sessions"]["saturated"]
     patterns.quality.merge(part)

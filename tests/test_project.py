@@ -49,6 +49,7 @@ def test_everything_at_the_top_is_meant_to_be_there() -> None:
         pytest.skip("this is no git checkout, so what belongs to it cannot be told")
     assert {path.split("/")[0] for path in listed.stdout.splitlines()} <= {
         ".ci",
+        ".dockerignore",
         ".gitignore",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
@@ -56,6 +57,7 @@ def test_everything_at_the_top_is_meant_to_be_there() -> None:
         "Makefile",
         "README.md",
         "collector",
+        "deploy",
         "docs",
         "leastway",
         "pyproject.toml",

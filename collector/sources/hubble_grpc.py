@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 class HubbleSource:
     """A `LiveSource`.
 
-    `record` is handed every response as it came, serialised, before it is counted. `resume` are positions to go on
-    from, unix nanoseconds by node, as `cursors` had them after the last `take` of another process.
+    `record` is handed every response as it came, serialised, but for those that were sent again. `resume` are positions
+    to go on from, unix nanoseconds by node, as `cursors` had them after the last `take` of another process.
     """
 
     name = "hubble"
@@ -176,10 +176,10 @@ class HubbleSource:
     def _read(self, call: Any, reader: Reader) -> None:
         lock, message, record = self._lock, reader.message, self.record
         for raw in call:
-            if record is not None:
-                record(raw)
             with lock:
-                message(raw)
+                taken = message(raw)
+            if taken and record is not None:
+                record(raw)
 
     def _greet(self, channel: Any) -> None:
         """Make sure that there is a server: a stream of a quiet cluster would not tell.

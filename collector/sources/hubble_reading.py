@@ -30,29 +30,30 @@ class Reader:
         self.newest: Nanoseconds = 0
         self.flows = status.flows
 
-    def message(self, raw: bytes) -> None:
-        """Count one observer.GetFlowsResponse."""
+    def message(self, raw: bytes) -> bool:
+        """Count one observer.GetFlowsResponse. False if it had been counted before."""
         try:
             response = Response.FromString(raw)
             if not response.HasField("flow"):
                 self._event(response)
-                return
+                return True
             flow = self.translator.flow(response.flow)
             moment = self.translator.moment
             if not moment and response.HasField("time"):
                 moment = response.time.seconds * BILLION + response.time.nanos
             if not self.positions.fresh(response.node_name, moment, hash(raw), flow.uuid):
-                return
+                return False
             self.counter.count(flow)
         except (msgspec.MsgspecError, DecodeError) as error:
             self.bad(f"not a Hubble flow: {error}")
-            return
+            return True
         verdict = flow.verdict or "VERDICT_UNKNOWN"
         flows = self.flows
         flows[verdict] = flows.get(verdict, 0) + 1
         if moment > self.newest:
             self.newest = moment
             self.status.newest = moment / BILLION
+        return True
 
     @property
     def received(self) -> int:

@@ -26,7 +26,9 @@ COMMANDS = {
     "can": "Ask the judge whether one connection is allowed, and by which rule.",
     "explain": "Show the traffic behind the rules of a generated policy.",
     "diff": "Show which connections two policy sets let through differently.",
+    "observe": "Gather patterns from live traffic into a store.",
     "replay": "Play a capture as if it were a live cluster.",
+    "merge": "Merge the parts of a pattern store into one.",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE

@@ -5,7 +5,8 @@ Invariant: a wrong value is a usage error that names its option.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -24,6 +25,32 @@ def read_share(ctx: click.Context, param: click.Parameter, value: str) -> float:
     if not 0 <= share <= 1:
         raise click.BadParameter(f"{text[:40]!r} is not between 0% and 100%", ctx, param)
     return share
+
+
+_SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {"": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """`90`, `90s`, `5m`, `2h` or `7d` in seconds."""
+    return _scaled(ctx, param, value, _SECONDS, "a duration, such as 90s, 5m, 2h or 7d")
+
+
+def read_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """`500MiB` or `2GB` in bytes."""
+    size = _scaled(ctx, param, value, _BYTES, "a size, such as 500MiB or 2GB")
+    return None if size is None else int(size)
+
+
+def _scaled(
+    ctx: click.Context, param: click.Parameter, value: str | None, units: Mapping[str, float], what: str
+) -> float | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s?([A-Za-z]*)", value.strip(), re.ASCII)
+    if found is None or found[2] not in units:
+        raise click.BadParameter(f"{value[:40]!r} is not {what}", ctx, param)
+    return float(found[1]) * units[found[2]]
 
 
 def inventory_option(command: Command) -> Command:

@@ -17,6 +17,7 @@ from collector.endpoints import Endpoint
 from collector.errors import PatternStoreError
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
+from collector.storage import storage
 from tests.collector.traffic import LIMITS, captures, limits, patterns_of
 
 WEB = Endpoint("pod", "", "shop", (("app", "web"),))
@@ -225,7 +226,7 @@ def test_several_writers_and_a_compaction_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_compaction_at_the_same_time_is_refused(both: Path) -> None:
-    with store._exclusive(both), pytest.raises(PatternStoreError, match="compacting"):
+    with storage(both).exclusive(), pytest.raises(PatternStoreError, match="compacting"):
         store.compact(both)
 
 

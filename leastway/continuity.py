@@ -1,0 +1,57 @@
+"""When live collectors were not observing, and what that leaves missing, in sentences.
+
+Invariant: it says what the store knows and asks no clock, so that the same store gives the same sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from collector.quality import SESSIONS, Quality
+from collector.sessions import Break, breaks
+
+SHOWN = 5
+
+
+def sentences(quality: Quality) -> Iterator[str]:
+    """One sentence for each break, those without loss summed up; none for an observation that ended as it should."""
+    found = breaks(mark for _, mark in quality.sessions.items())
+    torn = [gap for gap in found if gap.torn]
+    for gap in torn[:SHOWN]:
+        yield _torn(gap)
+    if len(torn) > SHOWN:
+        yield f"{len(torn) - SHOWN} more observations broke off; up to one interval of each is missing."
+    for name in sorted({gap.name for gap in found if not gap.torn}):
+        own = [gap for gap in found if gap.name == name and not gap.torn]
+        total = sum(gap.until - gap.since for gap in own)
+        longest = max(own, key=lambda gap: (gap.until - gap.since, gap))
+        yield (
+            f"The collector {name} was stopped {len(own)} time{'s' if len(own) > 1 else ''} in between, {total} s in "
+            f"total, longest from {_moment(longest.since)} to {_moment(longest.until)}: {_UNSEEN}."
+        )
+    if quality.sessions.saturated_now:
+        yield f"The store holds more than {SESSIONS} sessions; of those left out it is not known how they ended."
+
+
+_UNSEEN = "access logs of that time are missing, Hubble's flows only as far as the nodes no longer had them"
+
+
+def _torn(gap: Break) -> str:
+    since = _moment(gap.since)
+    if gap.until:
+        return (
+            f"The observation of {gap.name} broke off after {since}; up to {gap.interval} s after that are missing, "
+            f"and nothing was observed until {_moment(gap.until)}: {_UNSEEN}."
+        )
+    return (
+        f"The observation of {gap.name} has no end yet; everything until {since} is here. If it broke off, up to "
+        f"{gap.interval} s after that are missing; stop it, or observe again, to settle this."
+    )
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"second {seconds}"

@@ -1,0 +1,63 @@
+"""From what was asked for to what runs: the live sources and their recordings.
+
+Invariant: what is wrong with an option is raised here, before anything listens or connects.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from collector.live import LiveSource
+from collector.protojson import converter
+from collector.transport import TLS
+from leastway.observing.recording import Recorder, path_for
+
+KINDS = ("hubble", "als", "otlp")
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What to observe: where Hubble is, and where the proxies' logs are awaited (addresses, "" for what is not)."""
+
+    hubble: str = ""
+    hubble_tls: TLS | None = None
+    als: str = ""
+    otlp: str = ""
+    server_tls: TLS | None = None
+    since: float = 0.0  # seconds back, for nodes without a resume point
+    resume: dict[str, int] = {}  # node → unix nanoseconds
+    record: Path | None = None
+    record_limit: int = 0
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the sources that are asked for."""
+        return [kind for kind in KINDS if getattr(self, kind)]
+
+
+def build(plan: Plan) -> tuple[list[LiveSource], dict[str, Recorder]]:
+    """The sources, not started yet, and their recorders by source name. Raises SourceError."""
+    recorders: dict[str, Recorder] = {}
+    if plan.record is not None:
+        for kind in plan.kinds:
+            path = path_for(plan.record, kind, alone=len(plan.kinds) == 1)
+            recorders[kind] = Recorder(path, plan.record_limit, converter(kind))
+    return [_source(kind, plan, recorders.get(kind)) for kind in plan.kinds], recorders
+
+
+def _source(kind: str, plan: Plan, record: Recorder | None) -> LiveSource:
+    if kind == "hubble":
+        from collector.sources.hubble_grpc import HubbleSource
+        from collector.sources.hubble_request import Request
+
+        request = Request(since=time.time() - plan.since if plan.since else None)
+        return HubbleSource(plan.hubble, plan.hubble_tls, request, record, plan.resume)
+    if kind == "als":
+        from collector.sources.envoy_als_server import AccessLogServer
+
+        return AccessLogServer(plan.als, plan.server_tls, record=record)
+    from collector.sources.otlp_server import LogServer
+
+    return LogServer(plan.otlp, plan.server_tls, record=record)
