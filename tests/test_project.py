@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ def test_every_dependency_has_a_lower_bound_and_a_reason() -> None:
     for requirement in _requirements():
         assert ">=" in requirement, requirement
         assert re.fullmatch(r"# .{10,}", written.get(requirement, "")), f"{requirement}: say why, behind it"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_installed_beside_us_takes_our_names(package: str) -> None:
+    assert set(packages_distributions().get(package, [])) <= {"leastway"}
 
 
 def test_everything_at_the_top_is_meant_to_be_there() -> None:

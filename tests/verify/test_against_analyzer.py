@@ -1,6 +1,6 @@
 """A second opinion on NetworkPolicy: every verdict on random clusters compared with network-config-analyzer's.
 
-The analyzer comes with the test extra and runs as a process of its own. `--oracle-rounds N` draws N times as many
+The analyzer runs in an environment and processes of its own, see `analyzer`. `--oracle-rounds N` draws N times as many
 clusters.
 
 Known defects that the clusters avoid: Exists and DoesNotExist on pods beside a namespaceSelector are looked up in the
@@ -12,14 +12,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
-import pytest
 import yaml
 
 from collector.reading import read
@@ -28,6 +23,7 @@ from leastway.verify.reading import Document
 from leastway.verify.world import World
 from synthesizer import Options, inventory, synthesize
 from tests.simulator import hubble_records
+from tests.verify.analyzer import analyzed
 from tests.verify.clusters import OUTSIDE, PROTOCOLS, SPACES, Clusters
 from tests.verify.kit import pod
 
@@ -36,27 +32,7 @@ PODS = [f"{space}/p{i}" for space in SPACES for i in range(3)]
 PORTS = (52, 53, 54, 80, 81, 82, 8080, 8081, 9000)
 PROBES = ("203.0.113.9", "192.0.2.1", "192.0.2.77", "192.0.2.130", "198.51.100.3")
 
-needs_analyzer = pytest.mark.skipif(
-    find_spec("nca") is None, reason="network-config-analyzer, of the test extra, is not installed"
-)
-pytestmark = needs_analyzer
-
 Connections = dict[tuple[str, str], list[str]]
-
-
-def analyzed(root: Path) -> dict[str, str]:
-    """Connection lists by folder, from two processes at a time."""
-    runner = str(Path(__file__).with_name("nca_connections.py"))
-
-    def part(number: int) -> dict[str, str | None]:
-        command = [sys.executable, runner, str(root), str(number), "2"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=True)
-        found: dict[str, str | None] = json.loads(done.stdout)
-        return found
-
-    with ThreadPoolExecutor(2) as pool:
-        found = {name: text for half in pool.map(part, range(2)) for name, text in half.items()}
-    return {name: text for name, text in found.items() if text is not None}
 
 
 def connections(text: str) -> Connections:

@@ -9,8 +9,9 @@ import yaml
 
 from leastway.verify.judge import Judge, Question
 from leastway.verify.world import World
+from tests.verify.analyzer import analyzed
 from tests.verify.cyclonus_cases import NAMES, cases, cluster
-from tests.verify.test_against_analyzer import allows, analyzed, connections, needs_analyzer
+from tests.verify.test_against_analyzer import allows, connections
 
 CASES = dict(cases())
 
@@ -24,7 +25,6 @@ def test_there_are_as_many_shapes_as_cyclonus_has() -> None:
     assert len(CASES) > 230
 
 
-@needs_analyzer
 def test_every_shape_means_what_the_analyzer_says(tmp_path: Path) -> None:
     """The analyzer's blocks never select pods, as Cilium's; without blocks all profiles are alike."""
     world = World.from_manifests(cluster())
