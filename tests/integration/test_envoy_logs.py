@@ -28,7 +28,7 @@ from envoy.service.accesslog.v3 import als_pb2
 from google.protobuf import json_format
 
 from collector import store
-from collector.listening import ListeningSource, Tallied
+from collector.listening import Tallied
 from collector.patterns import Patterns
 from collector.sources import envoy_als, otlp_logs
 from collector.sources.envoy_als_counter import Stream
@@ -40,12 +40,14 @@ from tests.certificates import Authority
 from tests.cli.conftest import invoke
 from tests.collector.sources.entries import folded
 from tests.integration.sidecars import Route, Sidecar
+from tests.observing.processes import observe
 
 pytestmark = envoy_server.needs_envoy
 
 TIMES = 5  # connections of each kind
 PATHS = ("/carts/7", "/carts/9")
 RPC = "/shop.Carts/Get"
+LOGGED = 2 * TIMES * (len(PATHS) + 2)  # entries, of two sidecars
 _PART = os.getpid() % 60000
 WEB, CART, APP = (f"127.{1 + _PART // 256}.{_PART % 256}.{last}" for last in (10, 20, 30))  # of this process alone
 HOST = "cart.shop.svc.cluster.local"
@@ -178,7 +180,7 @@ class Seen:
     otlp_lines: list[str]
 
 
-def sidecars(authority: Authority, als: ListeningSource, otlp: ListeningSource) -> tuple[Sidecar, Sidecar]:
+def sidecars(authority: Authority, als: str, otlp: str) -> tuple[Sidecar, Sidecar]:
     kinds = {"http": (8080, 80), "grpc": (9000, 81), "tcp": (5432, 82)}
     both = {}
     for name, ip, secures in (("cart", CART, "inbound"), ("web", WEB, "outbound")):
@@ -189,10 +191,7 @@ def sidecars(authority: Authority, als: ListeningSource, otlp: ListeningSource) 
             else Route(kind, (WEB, port), (CART, port), f"outbound|{service}||{HOST}", f"outbound_.{service}_._.{HOST}")
             for kind, (port, service) in kinds.items()
         ]
-        addresses = (str(als.address), str(otlp.address))
-        both[name] = Sidecar(
-            name, ip, secures, certificate, key, authority.ca, routes, *addresses, labels={"app": name}
-        )
+        both[name] = Sidecar(name, ip, secures, certificate, key, authority.ca, routes, als, otlp, labels={"app": name})
     return both["cart"], both["web"]
 
 
@@ -204,53 +203,59 @@ def until(condition: Callable[[], bool], what: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    folder = tmp_path_factory.mktemp("mesh")
-    authority = Authority(folder)
-    tls = authority.server(mutual=True)
-    als, otlp = RecordedEntries("127.0.0.1:0", tls), RecordedRequests("127.0.0.1:0", tls)
-    expected = 2 * TIMES * (len(PATHS) + 2)  # two sidecars
+@contextmanager
+def mesh(folder: Path, authority: Authority, als: str, otlp: str) -> Iterator[None]:
+    """Both pods and their sidecars, after web has called cart."""
     with ExitStack() as stack:
-        for source in (als, otlp):
-            source.start()
-            stack.callback(source.stop, 2)
         stack.enter_context(application())
         for sidecar in sidecars(authority, als, otlp):
             (folder / sidecar.workload).mkdir()
             ready = partial(listens, sidecar.routes[0].listen)
             environment = {"POD_NAME": sidecar.pod, "POD_NAMESPACE": sidecar.namespace}
-            stack.enter_context(
-                envoy_server.running(sidecar.configuration(), folder / sidecar.workload, ready, environment=environment)
+            envoy = envoy_server.running(
+                sidecar.configuration(), folder / sidecar.workload, ready, environment=environment
             )
+            stack.enter_context(envoy)
         ask()
+        yield
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    folder = tmp_path_factory.mktemp("mesh")
+    authority = Authority(folder)
+    tls = authority.server(mutual=True)
+    als, otlp = RecordedEntries("127.0.0.1:0", tls), RecordedRequests("127.0.0.1:0", tls)
+    with ExitStack() as stack:
         for source in (als, otlp):
-            status = source.status
+            source.start()
+            stack.callback(source.stop, 2)
+        stack.enter_context(mesh(folder, authority, str(als.address), str(otlp.address)))
+        for source in (als, otlp):
             until(
-                lambda status=status: sum(status.flows.values()) >= expected,  # type: ignore[misc]
-                lambda status=status: (status.flows, envoy_server.said(folder / "web")),  # type: ignore[misc]
+                lambda source=source: sum(source.status.flows.values()) >= LOGGED,  # type: ignore[misc]
+                lambda source=source: (source.status.flows, envoy_server.said(folder / "web")),  # type: ignore[misc]
             )
-        streams = [raw for stream in als.messages.values() for raw in stream]
-        yield Seen(
-            als.take(),
-            otlp.take(),
-            [json_line(als_pb2.StreamAccessLogsMessage.FromString(raw)) for raw in streams],
-            [json_line(ExportLogsServiceRequest.FromString(raw)) for raw in otlp.messages],
-        )
+    streams = [raw for stream in als.messages.values() for raw in stream]
+    return Seen(
+        als.take(),
+        otlp.take(),
+        [json_line(als_pb2.StreamAccessLogsMessage.FromString(raw)) for raw in streams],
+        [json_line(ExportLogsServiceRequest.FromString(raw)) for raw in otlp.messages],
+    )
 
 
 def json_line(message: Any) -> str:
     return str(json_format.MessageToJson(message, indent=None))
 
 
-def generated(patterns: Patterns, folder: Path) -> list[dict[str, Any]]:
+def generated(at: Path) -> list[dict[str, Any]]:
     """cart's rules, from a store and an inventory."""
-    store.save(patterns, folder / "store")
-    (folder / "inventory.yaml").write_text(INVENTORY)
-    inventory = ("--inventory", folder / "inventory.yaml")
-    result = invoke("generate", folder / "store", *inventory, "--mesh", "sidecar", "-o", folder / "policies")
+    inventory, policies = at.with_suffix(".yaml"), at.with_suffix(".policies")
+    inventory.write_text(INVENTORY)
+    result = invoke("generate", at, "--inventory", inventory, "--mesh", "sidecar", "-o", policies)
     assert result.exit_code == 0, result.output
-    policy = yaml.safe_load((folder / "policies/shop/authorizationpolicy-cart.yaml").read_text())
+    policy = yaml.safe_load((policies / "shop/authorizationpolicy-cart.yaml").read_text())
     assert policy["spec"]["selector"] == {"matchLabels": {"app": "cart"}}
     rules: list[dict[str, Any]] = policy["spec"]["rules"]
     return rules
@@ -261,13 +266,37 @@ def rule(port: int, **request: list[str]) -> dict[str, Any]:
     return {"from": [{"source": {"principals": ["cluster.local/ns/shop/sa/web"]}}], "to": [{"operation": operation}]}
 
 
+RULES = [
+    rule(5432),
+    rule(8080, methods=["GET"], paths=["/carts/{*}"]),
+    rule(9000, methods=["POST"], paths=[RPC]),
+]
+
+
 @pytest.mark.parametrize("name", ["als", "otlp"])
 def test_the_policy_names_caller_port_method_and_path(seen: Seen, tmp_path: Path, name: str) -> None:
-    assert generated(getattr(seen, name), tmp_path) == [
-        rule(5432),
-        rule(8080, methods=["GET"], paths=["/carts/{*}"]),
-        rule(9000, methods=["POST"], paths=[RPC]),
-    ]
+    store.save(getattr(seen, name), tmp_path / "store")
+    assert generated(tmp_path / "store") == RULES
+
+
+def test_leastway_observe_gathers_what_the_right_policy_needs(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    tls = authority.server(mutual=True)
+    files = ("--server-cert", str(tls.certificate), "--server-key", str(tls.key), "--server-ca", str(tls.ca))
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(
+                observe(tmp_path / name, f"--{name}", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *files)
+            ).running()
+            for name in ("als", "otlp")
+        }
+        addresses = [process.addresses[name] for name, process in running.items()]
+        stack.enter_context(mesh(tmp_path, authority, *addresses))
+        for name, process in running.items():
+            series = [f'leastway_flows_total{{source="{name}",verdict="{kind}"}}' for kind in ("http", "tcp", "log")]
+            until(lambda: sum(map(process.metric, series)) >= LOGGED, lambda: process.said)  # noqa: B023  # at once
+            assert process.end() == 0
+    assert [generated(tmp_path / name) for name in running] == [RULES, RULES]
 
 
 @pytest.mark.parametrize("name", ["als", "otlp"])
