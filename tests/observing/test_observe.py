@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -145,13 +146,25 @@ def generated(place: Path, folder: Path) -> str:
     return (folder / "REVIEW.md").read_text(encoding="utf-8").replace("\\", "")
 
 
+def blockable(folder: Path) -> Path:
+    """A store behind a link, which can be turned to a file, where no store can be, at one instant."""
+    (folder / "folder").mkdir()
+    (folder / "file").touch()
+    point(folder / "store", folder / "folder")
+    return folder / "store"
+
+
+def point(link: Path, target: Path) -> None:
+    """Make `link` lead to `target`, from one instant to the next."""
+    link.with_name("next").symlink_to(target)
+    link.with_name("next").replace(link)
+
+
 def test_a_store_that_cannot_be_written_is_told_kept_and_caught_up(tmp_path: Path) -> None:
-    place = tmp_path / "store"
+    place = blockable(tmp_path)
     with observe(place, "--als", ANY, "--flush", "100ms", "--metrics", ANY) as process:
         running = process.running()
-        for table in store.TABLES:  # as root may write anything anywhere, the folders are taken away instead
-            (place / table).rename(place / f"{table}.away")
-            (place / table).touch()
+        point(place, tmp_path / "file")  # permissions would not do: root may write anything anywhere
         sent(running.addresses["als"], map(als_wire, ALS))
         told = running.heard("the store cannot be written; what was gathered is kept")
         assert str(place) in told["error"]
@@ -159,9 +172,7 @@ def test_a_store_that_cannot_be_written_is_told_kept_and_caught_up(tmp_path: Pat
         assert running.get("/readyz")[0] == 503
         assert running.get("/healthz")[0] == 200
         sent(running.addresses["als"], map(als_wire, ALS))
-        for table in store.TABLES:
-            (place / table).unlink()
-            (place / f"{table}.away").rename(place / table)
+        point(place, tmp_path / "folder")
         running.heard("the store can be written again, nothing was lost")
         assert running.get("/readyz") == (200, "ok\n")
         assert running.end() == 0
@@ -169,12 +180,11 @@ def test_a_store_that_cannot_be_written_is_told_kept_and_caught_up(tmp_path: Pat
 
 
 def test_a_store_that_cannot_be_written_at_the_end_makes_the_exit_code_one(tmp_path: Path) -> None:
-    place = tmp_path / "store"
+    place = blockable(tmp_path)
     with observe(place, "--als", ANY) as process:
         running = process.running()
         sent(running.addresses["als"], map(als_wire, ALS))
-        (place / "sightings").rename(place / "away")
-        (place / "sightings").touch()
+        point(place, tmp_path / "file")
         assert running.end() == 1
         assert running.said[-1]["level"] == "error"
         assert "lost" in running.said[-1]["message"]
@@ -224,7 +234,7 @@ def test_it_ends_in_time_although_a_sender_never_stops(tmp_path: Path) -> None:
 
 def test_a_terminal_shows_one_line_of_status_below_the_log(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    arguments = [sys.executable, "-m", "leastway", "observe", "--store", str(tmp_path), "--als", ANY, "--for", "2500ms"]
+    arguments = [sys.executable, "-m", "leastway", "observe", "--store", str(tmp_path), "--als", ANY, "--for", "3s"]
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=theirs)
     os.close(theirs)
     shown = b""
@@ -234,8 +244,8 @@ def test_a_terminal_shows_one_line_of_status_below_the_log(tmp_path: Path) -> No
     os.close(ours)
     assert process.wait(10) == 0
     lines = shown.decode().split("\r\n")
-    assert any(line.endswith("flushed 1 s ago") for part in lines for line in part.split("\r\x1b[2K"))
-    assert any("als: 0 records" in line for line in lines)
+    drawn = [line for part in lines for line in part.split("\r\x1b[2K")]
+    assert any(re.fullmatch(r"als: 0 records \| 0 patterns, flushed \d s ago", line) for line in drawn), drawn
     assert "stopped; everything that was seen is in the store" in lines[-2]
 
 
