@@ -39,8 +39,8 @@ def ok(messages: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class Server:
-    """Answers the first call of a connection (for the server's status) with UNIMPLEMENTED, and the second with
-    `answer(number of the connection)`: pieces of the body of a response.
+    """Answers the second call of a connection with `answer(number of the connection)`: pieces of a response's body.
+    The first call, for the server's status, is answered with UNIMPLEMENTED; without `greeted` there is none.
 
     An empty piece sends at once what is there. The call then ends with a gRPC `status`; with None, the connection
     breaks off (and gRPC forgets what it has received and not handed over yet). `raw` is sent instead of HTTP/2, if
@@ -53,10 +53,12 @@ class Server:
         *,
         status: int | None = 0,
         raw: bytes = b"",
+        greeted: bool = True,
     ) -> None:
         self.answer = answer
         self.status = status
         self.raw = raw
+        self.greeted = greeted
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -83,7 +85,7 @@ class Server:
                 if self.raw:
                     connection.sendall(self.raw)
                     continue
-                _Call(connection).run(self.answer(self.connections), self.status)
+                _Call(connection).run(self.answer(self.connections), self.status, self.greeted)
 
 
 class _Call:
@@ -98,15 +100,16 @@ class _Call:
         self.initial = 65535
         self.stream = self.answered = 0
 
-    def run(self, body: Iterable[bytes], status: int | None) -> None:
+    def run(self, body: Iterable[bytes], status: int | None, greeted: bool) -> None:
         self.connection.sendall(frame(SETTINGS, 0, 0, b""))
         while len(self.buffer) < len(PREFACE):
             self.buffer += self._received()
         self.buffer = self.buffer[len(PREFACE) :]
         self._next_call()
-        unimplemented = b"\x88" + literal("content-type", "application/grpc") + literal("grpc-status", "12")
-        self.connection.sendall(frame(HEADERS, END_HEADERS | END_STREAM, self.stream, unimplemented))
-        self._next_call()
+        if greeted:
+            unimplemented = b"\x88" + literal("content-type", "application/grpc") + literal("grpc-status", "12")
+            self.connection.sendall(frame(HEADERS, END_HEADERS | END_STREAM, self.stream, unimplemented))
+            self._next_call()
         headers = b"\x88" + literal("content-type", "application/grpc")
         self.connection.sendall(frame(HEADERS, END_HEADERS, self.stream, headers))
         pending = bytearray()
