@@ -21,8 +21,9 @@ from typing import Protocol as Interface
 import msgspec
 
 from collector.endpoints import Endpoint
+from collector.evidence import INFERRED, Evidence, socket_name
 from collector.flow import Signal
-from collector.patterns import INFERRED, Edge, EdgeKey, Evidence, Patterns, socket_name
+from collector.patterns import Edge, EdgeKey, Patterns
 
 EPHEMERAL = 32768  # Linux' default net.ipv4.ip_local_port_range starts here
 PRIVILEGED = 1024  # no client picks a source port below

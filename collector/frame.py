@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from collector.endpoints import Endpoint
+from collector.evidence import Evidence
 from collector.flow import Signal
-from collector.patterns import EdgeKey, Evidence, Patterns
+from collector.patterns import EdgeKey, Patterns
 from collector.sketch import BottomK
 
 if TYPE_CHECKING:

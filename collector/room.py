@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from collector.patterns import Edge, Evidence, Patterns
+from collector.evidence import Evidence
+from collector.patterns import Edge, Patterns
 from collector.sketch import BottomK
 
 GROWTH = 6144  # bytes that one new flow may add to an aggregate at most, besides its own text

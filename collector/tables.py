@@ -17,7 +17,8 @@ from typing import Any, get_args
 from msgspec.structs import asdict
 
 from collector.endpoints import Endpoint, Kind, Labels
-from collector.patterns import Edge, EdgeKey, Evidence, Patterns, Sighting
+from collector.evidence import Evidence
+from collector.patterns import Edge, EdgeKey, Patterns, Sighting
 from collector.quality import Quality
 from collector.sessions import Mark
 from collector.sketch import BottomK

@@ -6,8 +6,8 @@ only if it was answered, or if its answer could not be seen.
 
 from __future__ import annotations
 
+from collector.evidence import Evidence
 from collector.paths import Request
-from collector.patterns import Evidence
 from synthesizer.lines import Line, via_waypoint
 from synthesizer.options import Options
 from synthesizer.workload import Workload

@@ -15,7 +15,8 @@ import msgspec
 
 from collector.direction import Pattern, Settled, Standing, settle
 from collector.endpoints import NODE_ENTITIES, Endpoint
-from collector.patterns import Evidence, Patterns, Sighting
+from collector.evidence import Evidence
+from collector.patterns import Patterns, Sighting
 from synthesizer.address_ranges import METADATA, Address, parsed
 from synthesizer.inventory import Inventory
 from synthesizer.workload import Workload

@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from collector.patterns import Evidence
+from collector.evidence import Evidence
 
 
 class ReviewItem(msgspec.Struct, frozen=True):

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from collector.direction import first_look
+from collector.evidence import seconds, socket_name
 from collector.flow import Flow, Signal
-from collector.patterns import Edge, EdgeKey, Patterns, seconds, socket_name
+from collector.patterns import Edge, EdgeKey, Patterns
 from collector.sources.hubble_endpoints import HELD, Decode, Parties, Party, from_json
 from collector.sources.hubble_records import Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
 from collector.urls import path_of

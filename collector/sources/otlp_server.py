@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from collector.evidence import seconds
 from collector.flow import Flow
 from collector.listening import ListeningSource, Record, Tallied
-from collector.patterns import Patterns, seconds
+from collector.patterns import Patterns
 from collector.room import GROWTH, Overload, Room, weight
 from collector.serving import Limits
 from collector.sources.accesslog import count_unusable

@@ -13,7 +13,7 @@ import msgspec
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from collector.patterns import seconds
+from collector.evidence import seconds
 from collector.sources import hubble_json
 from collector.sources.hubble_request import FIELDS
 from collector.wire.observer_pb2 import GetFlowsResponse

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from collector.direction import Standing
-from collector.patterns import Evidence
+from collector.evidence import Evidence
 from synthesizer.lines import Line, Outside, Place, party_key
 from synthesizer.workloads import Workloads
 

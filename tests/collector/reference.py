@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from collector.direction import first_look
+from collector.evidence import seconds
 from collector.flow import Flow, Signal
-from collector.patterns import EdgeKey, Patterns, seconds
+from collector.patterns import EdgeKey, Patterns
 from collector.sources.hubble_endpoints import HubbleEndpoint, Party, parse
 from collector.urls import path_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from collector.errors import SourceError
+from collector.evidence import PARTIES
 from collector.flow import Signal
-from collector.patterns import PARTIES
 from synthesizer import Options
 from synthesizer.decisions import Fate
 from synthesizer.intent import Cause

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from collector.patterns import Evidence, Patterns
+from collector.evidence import Evidence
+from collector.patterns import Patterns
 from collector.sources import hubble_json
 from tests.collector.sources.entries import folded
 

@@ -1,0 +1,161 @@
+"""Why we believe in one pattern: what its records said, when, between whom.
+
+Invariant: `merge` is commutative and associative, and every part is bounded by `collector.sketch`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+
+from collector.flow import Signal
+from collector.sketch import Members, Tally
+
+PARTIES = 1024  # pods or addresses kept per end and port
+REQUESTS = 4096  # method and path pairs kept per port and outcome
+HOURS = 2048  # hourly buckets kept per port: twelve weeks
+NAMES = 16
+
+INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
+
+Seconds = int
+
+
+class Evidence:
+    """Why we believe in one pattern. All counts are records, not packets.
+
+    `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED and the
+    drop reason for DENIED. `hours` counts records per hour (unix time // 3600). `sources`/`destinations` count records
+    by pod name or, failing that, address. HTTP requests are counted as "METHOD path": in `requests` when they were
+    answered below 400, in `rejected` from 400 on, in `asked` when the record came before the answer. `samples` holds
+    per signal the smallest flow id (or time) of its records, to find one again. `first`/`last` are unix seconds.
+    """
+
+    __slots__ = (
+        "asked",
+        "destinations",
+        "first",
+        "highest",
+        "hours",
+        "last",
+        "lowest",
+        "mtls",
+        "names",
+        "plaintext",
+        "rejected",
+        "requests",
+        "samples",
+        "sides",
+        "signals",
+        "sources",
+    )
+
+    def __init__(self) -> None:
+        self.signals: dict[str, int] = {}
+        self.first: Seconds = 0
+        self.last: Seconds = 0
+        self.lowest = ""  # of all sockets (opener and source port) or record ids; see `connections`
+        self.highest = ""
+        self.hours: Tally[int] = Tally(HOURS)
+        self.sources: Tally[str] = Tally(PARTIES)
+        self.destinations: Tally[str] = Tally(PARTIES)
+        self.asked: Tally[str] = Tally(REQUESTS)
+        self.requests: Tally[str] = Tally(REQUESTS)
+        self.rejected: Tally[str] = Tally(REQUESTS)
+        self.names: Members[str] = Members(NAMES)
+        self.samples: dict[str, str] = {}
+        self.sides: set[str] = set()
+        self.mtls = 0
+        self.plaintext = 0
+
+    def signal(self, name: str, records: int) -> None:
+        """Count `records` records under a signal's name."""
+        self.signals[name] = self.signals.get(name, 0) + records
+
+    def sample(self, name: str, flow_id: str) -> None:
+        """Offer a record's id as the one to remember for a signal."""
+        known = self.samples.get(name)
+        if flow_id and (known is None or flow_id < known):
+            self.samples[name] = flow_id
+
+    def sockets(self, lowest: str, highest: str) -> None:
+        """Take in the lowest and highest name among the connections of some records."""
+        if lowest and (not self.lowest or lowest < self.lowest):
+            self.lowest = lowest
+        self.highest = max(self.highest, highest)
+
+    def span(self, first: Seconds, last: Seconds) -> None:
+        """Widen first and last seen; 0 means unknown."""
+        if first and (not self.first or first < self.first):
+            self.first = first
+        self.last = max(self.last, last)
+
+    def merge(self, other: Evidence) -> Evidence:
+        """Take in other evidence of the same pattern, and return self."""
+        for name, records in other.signals.items():
+            self.signal(name, records)
+        self.span(other.first, other.last)
+        self.sockets(other.lowest, other.highest)
+        for name, flow_id in other.samples.items():
+            self.sample(name, flow_id)
+        for sketch in ("hours", "sources", "destinations", "asked", "requests", "rejected", "names"):
+            theirs = getattr(other, sketch)
+            if theirs.kept:
+                getattr(self, sketch).merge(theirs)
+        self.sides |= other.sides
+        self.mtls += other.mtls
+        self.plaintext += other.plaintext
+        return self
+
+    def count(self, signal: Signal) -> int:
+        """Records under one signal, whatever is after the colon."""
+        records = 0
+        for name, n in self.signals.items():
+            if name == signal or name.partition(":")[0] == signal:
+                records += n
+        return records
+
+    @property
+    def connections(self) -> int:
+        """Distinct connections (or requests a proxy logged), at least.
+
+        One if all records name the same socket: retransmissions, duplicates and the points along the way are not more.
+        Otherwise as many as some observation point reported, for each reports a connection's opening once.
+        """
+        if self.lowest and self.lowest == self.highest:
+            return max(1, len(self.destinations))
+        seen = [
+            n
+            for name, n in self.signals.items()
+            for signal, _, point in [name.partition(":")]
+            if signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
+        ]
+        if self.lowest:
+            return max([2, *seen])
+        return max(seen, default=1 if self.signals else 0)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Evidence) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+def socket_name(opener: str, port: int) -> str:
+    """How `Flow.socket` names a connection: the opener's pod or address, and its port."""
+    return f"{opener} {port:05d}"
+
+
+def seconds(time: str) -> Seconds:
+    """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
+    try:
+        if time[-1] == "Z" and time[16] == ":":
+            return _hour(time[:13]) + 60 * int(time[14:16]) + int(time[17:19])
+        return max(0, int(datetime.fromisoformat(time).timestamp()))
+    except (ValueError, IndexError, OverflowError):
+        return 0
+
+
+@lru_cache(maxsize=4096)
+def _hour(hour: str) -> Seconds:
+    """The start of an hour, `2026-11-24T08`."""
+    return max(0, int(datetime.fromisoformat(hour + ":00:00+00:00").timestamp()))
