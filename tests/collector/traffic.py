@@ -8,12 +8,16 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import strategies as st
 
+from collector import evidence as evidence_module
 from collector import patterns as patterns_module
 from collector.endpoints import ADDRESS, Endpoint, entity
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 
-LIMITS = ("PORTS", "OPEN_PAIRS", "PARTIES", "REQUESTS", "HOURS", "NAMES", "PODS", "OWNERS")
+LIMITS = {  # the bounds of the patterns, by the module that sets them
+    patterns_module: ("PORTS", "OPEN_PAIRS", "PODS", "OWNERS"),
+    evidence_module: ("PARTIES", "REQUESTS", "HOURS", "NAMES"),
+}
 
 ENDPOINTS = (
     ADDRESS,
@@ -79,6 +83,7 @@ def patterns_of(capture: list[Flow]) -> Patterns:
 def limits(value: int | None) -> Iterator[None]:
     """All bounds of the patterns set to `value`, so that little traffic reaches them; None leaves them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in LIMITS if value is not None else ():
-            patch.setattr(patterns_module, name, value)
+        for module, names in LIMITS.items() if value is not None else ():
+            for name in names:
+                patch.setattr(module, name, value)
         yield
