@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from collector.memo import memo
+
 Kind = Literal["pod", "service", "entity", "address"]
 Labels = tuple[tuple[str, str], ...]
 
@@ -162,7 +164,8 @@ def valid_object_name(name: str) -> bool:
 
 def stable_labels(pairs: Iterable[tuple[str, str]]) -> Labels:
     """The stable and valid labels among `pairs`, sorted, each key once; the first `LABELS` of more."""
-    return tuple(sorted({key: value for key, value in pairs if _usable(key, value)}.items())[:LABELS])
+    short = ((key, value) for key, value in pairs if len(key) <= 317 and len(value) <= 63)  # longer ones are invalid
+    return tuple(sorted({key: value for key, value in short if _usable(key, value)}.items())[:LABELS])
 
 
 @lru_cache(maxsize=1 << 16)
@@ -193,7 +196,7 @@ class Principal(msgspec.Struct, frozen=True, order=True):
 _SPIFFE = re.compile(r"(?:spiffe://)?([A-Za-z0-9][-A-Za-z0-9._]*)/ns/([^/]+)/sa/([^/]+)", re.ASCII)
 
 
-@lru_cache(maxsize=65536)
+@memo(1 << 16, longest=1024)
 def parse_principal(text: str) -> Principal | None:
     """Read `spiffe://td/ns/NS/sa/SA` (with or without the scheme); None when it is no such identity."""
     match = _SPIFFE.fullmatch(text.strip())

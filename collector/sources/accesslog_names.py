@@ -6,11 +6,11 @@ Invariant: a name that is not exactly in Istio's form yields nothing; it may hav
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 import msgspec
 
 from collector.endpoints import ADDRESS, Endpoint, entity, valid_namespace, valid_object_name
+from collector.memo import memo
 
 # The second form is a single pod's name behind a headless Service: pod.service.namespace.svc.
 _SERVICE_HOST = re.compile(r"(?:[^.]+\.)?([^.]+)\.([^.]+)\.svc(?:\..+)?")
@@ -32,7 +32,7 @@ class Cluster(msgspec.Struct, frozen=True):
     service: Endpoint = ADDRESS
 
 
-@lru_cache(maxsize=1 << 14)
+@memo(1 << 14, longest=1024)
 def cluster_of(name: str) -> Cluster:
     """Read `outbound|9080|v1|reviews.shop.svc.cluster.local` and its siblings."""
     if name.startswith("InboundPassthroughCluster"):
@@ -54,7 +54,7 @@ def cluster_of(name: str) -> Cluster:
     )
 
 
-@lru_cache(maxsize=1 << 14)
+@memo(1 << 14, longest=512)
 def service_of(host: str) -> Endpoint:
     """The Service behind `reviews.shop.svc.cluster.local`; `ADDRESS` when the host is none of the cluster's."""
     match = _SERVICE_HOST.fullmatch(host)
@@ -65,7 +65,7 @@ def service_of(host: str) -> Endpoint:
     return Endpoint("service", namespace=match[2], workload=match[1])
 
 
-@lru_cache(maxsize=1 << 14)
+@memo(1 << 14, longest=512)
 def service_of_sni(name: str) -> Endpoint:
     """The Service that a client's sidecar asked for, `outbound_.8000_._.httpbin.foo.svc.cluster.local`."""
     match = _SNI.fullmatch(name)

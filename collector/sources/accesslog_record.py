@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
@@ -24,6 +23,7 @@ from collector.endpoints import (
     valid_object_name,
     workload_of_pod,
 )
+from collector.memo import memo
 
 Address = tuple[str, int]  # (IP address or "", port or 0)
 NOWHERE: Address = ("", 0)
@@ -143,7 +143,7 @@ class AccessRecord(msgspec.Struct):
     origin: str = ""
 
 
-@lru_cache(maxsize=1 << 16)
+@memo(1 << 16, longest=45)
 def ip_of(text: str) -> str:
     """An IP address in its canonical form (IPv4 in IPv6 as IPv4); "" when `text` is none, or one that names no peer."""
     if "%" in text or len(text) > 45:
@@ -192,7 +192,7 @@ def party_of(principal: Principal | None) -> Party:
     return NOBODY if principal is None else Party(principal.namespace, service_account=principal.service_account)
 
 
-@lru_cache(maxsize=1 << 14)
+@memo(1 << 14, longest=1024)
 def party_of_node(node: str) -> Party:
     """Read Istio's proxy id, `sidecar~<IP>~<pod>.<namespace>~<domain>`."""
     match = _NODE.fullmatch(node)
@@ -201,7 +201,7 @@ def party_of_node(node: str) -> Party:
     return party(match[4], pod=match[3], address=ip_of(match[2]), role=match[1])
 
 
-@lru_cache(maxsize=1 << 14)
+@memo(1 << 14, longest=1024)
 def first_principal(text: str) -> Principal | None:
     """The first Istio identity in a comma-separated list of URIs."""
     found = (parse_principal(part) for part in text[:4096].split(","))
@@ -223,7 +223,7 @@ def number_of(value: object) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else 0
 
 
-@lru_cache(maxsize=4096)
+@memo(4096, longest=256)
 def flags_of(text: str) -> frozenset[str]:
     """Envoy's response flags, as in "UF,URX"."""
     return frozenset(_FLAGS.findall(text[:256]))

@@ -25,7 +25,7 @@ from collector.sources.flow_batch import hand_over
 from collector.wire.access_log_pb2 import StreamAccessLogsMessage
 
 KINDS = 1 << 17  # kinds of entries known at once: a thousand proxies with a hundred each; about 1 KB a kind
-KEPT = 1 << 27  # bytes of the entries that they are known by
+KEPT = 1 << 26  # bytes of the entries that they are known by
 FORGOTTEN = 1 << 12  # kinds forgotten at once when there are more, the oldest first
 REPORTERS = 1 << 13
 SAID = 1 << 15  # bytes of an identifier that are kept for a recording; Istio's need a thousand

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
 import msgspec
 
@@ -25,6 +24,7 @@ from collector.endpoints import (
     valid_object_name,
     workload_of_pod,
 )
+from collector.memo import memo
 from collector.patterns import Patterns
 
 CACHE = 1 << 16
@@ -132,7 +132,7 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
             self.held = 0
 
 
-@lru_cache(maxsize=1 << 16)
+@memo(1 << 16, longest=64)
 def _address(text: str) -> str:
     """The canonical form of an IP address; "" when it is none."""
     try:
@@ -144,7 +144,7 @@ def _address(text: str) -> str:
     return str(address)
 
 
-@lru_cache(maxsize=1 << 16)
+@memo(1 << 16, longest=512)
 def _label(label: str) -> tuple[str, str, str]:
     """`k8s:app=web` → source, key, value; a label without a source is one of Kubernetes."""
     prefix, colon, rest = label.partition(":")
