@@ -12,6 +12,8 @@ from collector.quality import SESSIONS, Quality
 from collector.sessions import Break, breaks
 
 SHOWN = 5
+LONG = 3  # flushes in one hour without a connection; fewer are a reconnect, which loses nothing or leaves a gap
+_GAP, _AWAY = ": gap", ": not connected"  # what only a live source notes; see collector.sources.hubble_reading
 
 
 def sentences(quality: Quality) -> Iterator[str]:
@@ -30,11 +32,27 @@ def sentences(quality: Quality) -> Iterator[str]:
             f"The collector {name} was stopped {len(own)} time{'s' if len(own) > 1 else ''} in between, {total} s in "
             f"total, longest from {_moment(longest.since)} to {_moment(longest.until)}: {_UNSEEN}."
         )
+    yield from _blind(quality)
     if quality.sessions.saturated_now:
         yield f"The store holds more than {SESSIONS} sessions; of those left out it is not known how they ended."
 
 
 _UNSEEN = "access logs of that time are missing, Hubble's flows only as far as the nodes no longer had them"
+
+
+def _blind(quality: Quality) -> Iterator[str]:
+    """The hours in which a live stream had a gap or no connection; what captures tell too is elsewhere."""
+    hours: dict[str, list[str]] = {}
+    for spot, times in quality.blind.items():
+        hour, _, rest = spot.partition(" ")
+        if rest.endswith(_GAP) or (rest.endswith(_AWAY) and times >= LONG):
+            hours.setdefault(rest, []).append(hour)
+    for rest, found in sorted(hours.items())[:SHOWN]:
+        node, _, what = rest.rpartition(": ")
+        span = found[0] if len(found) == 1 else f"{found[0]} to {found[-1]} ({len(found)} hours)"
+        yield f"{node}: {what} in {span} (UTC); what was no longer there afterwards is missing."
+    if len(hours) > SHOWN:
+        yield f"{len(hours) - SHOWN} more nodes have gaps."
 
 
 def _torn(gap: Break) -> str:

@@ -57,3 +57,21 @@ def test_sessions_beyond_the_bound_are_a_finding() -> None:
 
 def test_times_that_no_calendar_holds_do_not_stop_it() -> None:
     assert "second" in next(sentences(quality(Mark(1, "east", 1 << 62, 1 << 62, 60))))
+
+
+def test_hours_without_a_connection_or_with_a_gap_are_named() -> None:
+    found = quality()
+    found.blind_spot(1_772_352_000, "other:80", "not connected")  # for a moment
+    for hour in range(3):
+        for _ in range(3):
+            found.blind_spot(1_772_352_000 + 3600 * hour, "relay:80", "not connected")
+    found.blind_spot(1_772_352_000, "east/node-1", "gap")
+    found.blind_spot(1_772_352_000, "east/node-1", "PERF_EVENT_RING_BUFFER")  # told as lost events
+    missing = "what was no longer there afterwards is missing."
+    assert list(sentences(found)) == [
+        f"east/node-1: gap in 2026-03-01T08 (UTC); {missing}",
+        f"relay:80: not connected in 2026-03-01T08 to 2026-03-01T10 (3 hours) (UTC); {missing}",
+    ]
+    for number in range(9):
+        found.blind_spot(0, f"node-{number}", "gap")
+    assert list(sentences(found))[-1] == "6 more nodes have gaps."

@@ -95,6 +95,8 @@ def command(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its talk about broken peers is no log of ours
     plan = _plan(sources)
+    if name is not None and not (name.isprintable() and 0 < len(name) <= 200):
+        raise click.UsageError("--name takes up to 200 printable characters")
     name = name or " ".join(str(getattr(plan, kind)) for kind in plan.kinds)
     with talking(log_format) as status:
         earlier = store.quality(place) if store.is_store(place) else Quality()

@@ -19,6 +19,7 @@ from leastway.observing.journal import fail, note, warn
 
 FRAME_BYTES = 4 << 20  # plain bytes in one frame
 FRAME_SECONDS = 1.0
+LAST_FRAME = 0.5  # seconds that the last frame may take
 WAITING_BYTES = 64 << 20  # raw bytes that may wait to be written
 
 Convert = Callable[[bytes], str | None]  # a raw message as one line of JSON; None if it holds nothing to record
@@ -61,6 +62,9 @@ class Recorder:
         self._ending = True
         self._wake.set()
         self._thread.join(patience)
+        if self._thread.is_alive():  # what still waits is given up, what is being packed is not
+            self._stop_taking()
+            self._thread.join(LAST_FRAME)
         if self.dropped:
             warn("the recording is not complete", file=str(self.path), missing=self.dropped)
 
@@ -78,7 +82,8 @@ class Recorder:
         import zstandard
 
         compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
-        while not self.over:
+        last = False
+        while not (self.over or last):
             lines, last = self._gather()
             if lines:
                 frame = compressor.compress("".join(lines).encode("utf-8", "replace"))
@@ -89,8 +94,6 @@ class Recorder:
                 self._file.write(frame)
                 self._file.flush()
                 self.written += len(frame)
-            if last:
-                return
 
     def _gather(self) -> tuple[list[str], bool]:
         """The lines of the next frame, and whether it is the last one."""

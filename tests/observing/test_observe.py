@@ -285,6 +285,7 @@ def test_mutual_tls_for_those_who_send(tmp_path: Path) -> None:
         (["--als", ANY, "--hubble-ca", "ca.pem"], 2, "--hubble-... options need --hubble"),
         (["--als", ANY, "--flush", "soon"], 2, "not a duration"),
         (["--als", ANY, "--record-limit", "much"], 2, "not a size"),
+        (["--als", ANY, "--name", "a\nb"], 2, "printable"),
         (["--als", "nowhere"], 1, "nowhere"),
         (["--als", ANY, "--server-cert", "missing.pem", "--server-key", "missing.pem"], 1, "missing.pem"),
         (["--als", ANY, "--metrics", "256.0.0.1:1"], 1, "cannot listen"),

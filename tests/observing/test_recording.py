@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,22 @@ def test_a_source_does_not_wait_for_a_slow_recording(tmp_path: Path, monkeypatch
     go.set()
     recorder.close(10)
     assert len(lines_of(tmp_path / "raw.zst")) + recorder.dropped == 1000
+
+
+def test_a_recording_that_is_behind_gives_up_in_time_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
+    def slow(raw: bytes) -> str:
+        time.sleep(0.02)
+        return raw.decode()
+
+    recorder = Recorder(tmp_path / "raw.zst", LIMIT, slow)
+    for number in range(1000):
+        recorder(b"%d" % number)
+    began = time.monotonic()
+    recorder.close(0.2)
+    assert time.monotonic() - began < 2
+    kept = lines_of(tmp_path / "raw.zst")
+    assert 0 < len(kept) == 1000 - recorder.dropped
+    assert kept == [str(number) for number in range(len(kept))]
 
 
 def test_a_full_disk_ends_the_recording_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
