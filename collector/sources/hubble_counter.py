@@ -41,6 +41,8 @@ _NAMES: dict[tuple[str, bool, str | None], str] = {
         for side in ("EGRESS", "INGRESS")
     },
 }
+# Minutes and seconds; UTC times of this form, and of one hour, are in order as text.
+_CLOCK = frozenset(f"{minute:02}:{second:02}" for minute in range(60) for second in range(61))
 _VERDICTS = {"ERROR", "TRACED", "TRANSLATED", "VERDICT_UNKNOWN"}
 
 Layer7Decode = Callable[[bytes], Layer7 | None]  # raises msgspec.MsgspecError
@@ -136,7 +138,7 @@ class FlowCounter:
         source_port = sport if signal == "open" else 0
         time = flow.time or ""
         flow_id = flow.uuid or time
-        hour = time[:13] if _ordered(time) else time
+        hour = time[:13] if time[14:19] in _CLOCK and time[-1:] == "Z" else time
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
         known = self.counts.get(key)
         if known is None:
@@ -323,12 +325,6 @@ class FlowCounter:
                 origin=ORIGIN,
             )
         )
-
-
-def _ordered(time: str) -> bool:
-    """Whether times of this form and hour are in order as text."""
-    digits = time[14:16] + time[17:19]
-    return time[-1:] == "Z" and time[16:17] == ":" and digits.isdecimal() and digits.isascii()
 
 
 def _socket(opener: Party, port: int) -> str:
