@@ -7,19 +7,18 @@ counts are handed to `Patterns` in batches, which changes nothing in the result 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from collector.direction import first_look
-from collector.evidence import seconds, socket_name
+from collector.evidence import seconds
 from collector.flow import Flow, Signal
-from collector.patterns import Edge, EdgeKey, Patterns
-from collector.sources.hubble_endpoints import HELD, Decode, Parties, Party, from_json
+from collector.patterns import Patterns
+from collector.sources.hubble_counts import ORIGIN, Count, Counts, socket_of
+from collector.sources.hubble_endpoints import HELD, Decode, Parties, from_json
 from collector.sources.hubble_records import Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
 from collector.urls import path_of
 
-ORIGIN = "hubble"
 NAME = 320  # characters kept of a node's name: cluster/node
 BATCH = 1 << 16  # distinct counters held before they are handed over
 _POLICY_DROPS = {"POLICY_DENIED", "POLICY_DENY", "AUTH_REQUIRED"}
@@ -50,39 +49,6 @@ Layer7Decode = Callable[[bytes], Layer7 | None]  # raises msgspec.MsgspecError
 layer7_from_json: Layer7Decode = msgspec.json.Decoder(Layer7 | None).decode
 
 
-class _Count:
-    """Equal records, counted: how many, the first and last time, the smallest id, the opener's extreme ports."""
-
-    __slots__ = ("first", "flow_id", "highest", "last", "lowest", "records")
-
-    def __init__(self, first: str, flow_id: str, highest: int, last: str, lowest: int, records: int) -> None:
-        self.first = first
-        self.flow_id = flow_id
-        self.highest = highest
-        self.last = last
-        self.lowest = lowest
-        self.records = records
-
-    def merge(self, other: _Count) -> None:
-        """Take in more records of the kind."""
-        self.records += other.records
-        self.first = min(self.first, other.first)
-        self.last = max(self.last, other.last)
-        if other.flow_id and (other.flow_id < self.flow_id or not self.flow_id):
-            self.flow_id = other.flow_id
-        self.lowest = min(self.lowest, other.lowest)
-        self.highest = max(self.highest, other.highest)
-
-
-# (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
-_Key = tuple[Party, Party, str, int, str, int, str, str, str]
-
-# The ends by their bytes, address and role; per key the fields of its `_Count`; host names per key; replies.
-_exported = msgspec.msgpack.Decoder(
-    tuple[list[tuple[tuple[bytes, str | None], int]], list[list[Any]], list[tuple[int, int, list[Any], list[str]]], int]
-).decode
-
-
 class FlowCounter:
     """Counts Hubble flows; `flush` must be called before the patterns are read.
 
@@ -96,9 +62,7 @@ class FlowCounter:
         self.patterns = patterns
         self.parties = Parties(patterns, endpoint)
         self.layer7 = layer7
-        self.counts: dict[_Key, _Count] = {}
-        self.names: dict[tuple[Party, Party, str, int, str, int], set[str]] = {}
-        self.replies = 0
+        self.counts = Counts(self.parties)
 
     def count(self, flow: HubbleFlow) -> None:
         """Count one flow."""
@@ -128,7 +92,7 @@ class FlowCounter:
         far = self.parties[bytes(flow.destination), ip.destination][swapped]
         if swapped:
             near, far, sport, dport = far, near, dport, sport
-            self.replies += 1
+            self.counts.replies += 1
         outcome = request = ""
         if message is not None:
             signal, outcome, request = _request(message)
@@ -140,10 +104,11 @@ class FlowCounter:
         flow_id = flow.uuid or time
         hour = time[:13] if time[14:19] in _CLOCK and time[-1:] == "Z" else time
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
-        known = self.counts.get(key)
+        held = self.counts.held
+        known = held.get(key)
         if known is None:
-            self.counts[key] = _Count(time, flow_id, sport, time, sport, 1)
-            if len(self.counts) >= BATCH or self.parties.held > HELD:
+            held[key] = Count(time, flow_id, sport, time, sport, 1)
+            if len(held) >= BATCH or self.parties.held > HELD:
                 self.flush()
         else:
             known.records += 1
@@ -159,7 +124,7 @@ class FlowCounter:
                 known.highest = sport
         if flow.destination_names and not swapped:
             counted_as = name.partition(":")[0]
-            self.names.setdefault((near, far, protocol, dport, counted_as, source_port), set()).update(
+            self.counts.names.setdefault((near, far, protocol, dport, counted_as, source_port), set()).update(
                 flow.destination_names[:8]
             )
 
@@ -186,87 +151,17 @@ class FlowCounter:
 
     def export(self) -> bytes:
         """Everything counted since the last flush, for `absorb` in another process."""
-        roles = {party: (met, role) for met, parties in self.parties.items() for role, party in enumerate(parties)}
-        places: dict[Party, int] = {}
-        counts: list[tuple[object, ...]] = []
-        for (near, far, *rest), count in self.counts.items():
-            ends = places.setdefault(near, len(places)), places.setdefault(far, len(places))
-            counts.append((*ends, rest, *(getattr(count, field) for field in _Count.__slots__)))
-        names = [
-            (places.setdefault(near, len(places)), places.setdefault(far, len(places)), rest, list(hosts))
-            for (near, far, *rest), hosts in self.names.items()
-        ]
-        return msgspec.msgpack.encode(([roles[party] for party in places], counts, names, self.replies))
+        return self.counts.export()
 
     def absorb(self, exported: bytes) -> None:
         """Count what another counter has exported."""
-        roles, counts, names, replies = _exported(exported)
-        parties = [self.parties[met][role] for met, role in roles]
-        for near, far, rest, *fields in counts:
-            key: _Key = (parties[near], parties[far], *rest)
-            count = _Count(*fields)
-            known = self.counts.get(key)
-            if known is None:
-                self.counts[key] = count
-            else:
-                known.merge(count)
-        for near, far, rest, hosts in names:
-            self.names.setdefault((parties[near], parties[far], *rest), set()).update(hosts)
-        self.replies += replies
+        self.counts.absorb(exported)
         if len(self.counts) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Hand the counts over to the patterns."""
-        patterns = self.patterns
-        edges: dict[tuple[int, int, str], Edge] = {}
-        seen: dict[Party, int] = {}
-        total, earliest, latest = 0, 0, 0
-        for (near, far, protocol, port, name, sport, _, outcome, request), count in self.counts.items():
-            ends = (id(near.endpoint), id(far.endpoint), protocol)
-            edge = edges.get(ends)
-            if edge is None:
-                edge = edges[ends] = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
-            records = count.records
-            evidence = edge.evidence(port, name.partition(":")[0], sport)
-            evidence.signal(name, records)
-            evidence.sample(name, count.flow_id)
-            begin = seconds(count.first)
-            end = begin if count.last is count.first else seconds(count.last)
-            evidence.span(begin, end)
-            if not sport:  # while it is open which end opened it, there is no opener to name
-                lowest = _socket(near, count.lowest)
-                evidence.sockets(lowest, lowest if count.lowest == count.highest else _socket(near, count.highest))
-            evidence.hours.add(begin // 3600, records)
-            evidence.sources.add(near.party, records)
-            evidence.destinations.add(far.party, records)
-            if request:
-                getattr(evidence, outcome).add(request, records)
-            if near.local:
-                evidence.sides.add("source")
-            if far.local:
-                evidence.sides.add("destination")
-            seen[near] = seen.get(near, 0) + records
-            seen[far] = seen.get(far, 0) + records
-            total += records
-            if begin and (begin < earliest or not earliest):
-                earliest = begin
-            if end > latest:
-                latest = end
-        for (near, far, protocol, port, signal, sport), names in self.names.items():
-            edge = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
-            evidence = edge.evidence(port, signal, sport)
-            for host in names:
-                evidence.names.add(host[:253].rstrip("."), 1)
-        for party, records in seen.items():
-            self.parties.sight(party, records)
-        if total:
-            patterns.quality.saw(ORIGIN, earliest, total)
-            patterns.quality.saw(ORIGIN, latest, 0)
-        patterns.quality.replies += self.replies
-        self.replies = 0
-        self.counts.clear()
-        self.names.clear()
+        self.counts.hand_over(self.patterns)
         self.parties.forget()
 
     def hand_over(self) -> Patterns:
@@ -319,17 +214,12 @@ class FlowCounter:
                 far.pod,
                 near.address,
                 far.address,
-                socket=_socket(near, ports.source_port or 0),
+                socket=socket_of(near, ports.source_port or 0),
                 reason=reason or "no reason given",
                 flow_id=flow.uuid or "",
                 origin=ORIGIN,
             )
         )
-
-
-def _socket(opener: Party, port: int) -> str:
-    """The connection's name, see `Flow.socket`."""
-    return socket_name(opener.party, port) if port else ""
 
 
 def _transport(l4: Layer4 | None) -> tuple[str, Ports | None]:

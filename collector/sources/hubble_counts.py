@@ -1,0 +1,149 @@
+"""Hubble flows that were counted and not handed over to the patterns yet.
+
+Invariant: two sets of counts, of two processes say, become one in any order; and handing over a batch gives the same
+patterns as handing over every flow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from collector.evidence import seconds, socket_name
+from collector.patterns import Edge, EdgeKey, Patterns
+from collector.sources.hubble_endpoints import Parties, Party
+
+ORIGIN = "hubble"
+
+
+class Count:
+    """Equal records, counted: how many, the first and last time, the smallest id, the opener's extreme ports."""
+
+    __slots__ = ("first", "flow_id", "highest", "last", "lowest", "records")
+
+    def __init__(self, first: str, flow_id: str, highest: int, last: str, lowest: int, records: int) -> None:
+        self.first = first
+        self.flow_id = flow_id
+        self.highest = highest
+        self.last = last
+        self.lowest = lowest
+        self.records = records
+
+    def merge(self, other: Count) -> None:
+        """Take in more records of the kind."""
+        self.records += other.records
+        self.first = min(self.first, other.first)
+        self.last = max(self.last, other.last)
+        if other.flow_id and (other.flow_id < self.flow_id or not self.flow_id):
+            self.flow_id = other.flow_id
+        self.lowest = min(self.lowest, other.lowest)
+        self.highest = max(self.highest, other.highest)
+
+
+# (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
+Key = tuple[Party, Party, str, int, str, int, str, str, str]
+
+# The ends by their bytes, address and role; per key the fields of its `Count`; host names per key; replies.
+_exported = msgspec.msgpack.Decoder(
+    tuple[list[tuple[tuple[bytes, str | None], int]], list[list[Any]], list[tuple[int, int, list[Any], list[str]]], int]
+).decode
+
+
+class Counts:
+    """Records by what tells them apart, and the host names that were seen with them."""
+
+    def __init__(self, parties: Parties) -> None:
+        self.parties = parties
+        self.held: dict[Key, Count] = {}
+        self.names: dict[tuple[Party, Party, str, int, str, int], set[str]] = {}
+        self.replies = 0
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def export(self) -> bytes:
+        """Everything that is held, for `absorb` in another process."""
+        roles = {party: (met, role) for met, parties in self.parties.items() for role, party in enumerate(parties)}
+        places: dict[Party, int] = {}
+        counts: list[tuple[object, ...]] = []
+        for (near, far, *rest), count in self.held.items():
+            ends = places.setdefault(near, len(places)), places.setdefault(far, len(places))
+            counts.append((*ends, rest, *(getattr(count, field) for field in Count.__slots__)))
+        names = [
+            (places.setdefault(near, len(places)), places.setdefault(far, len(places)), rest, list(hosts))
+            for (near, far, *rest), hosts in self.names.items()
+        ]
+        return msgspec.msgpack.encode(([roles[party] for party in places], counts, names, self.replies))
+
+    def absorb(self, exported: bytes) -> None:
+        """Take in what others have exported."""
+        roles, counts, names, replies = _exported(exported)
+        parties = [self.parties[met][role] for met, role in roles]
+        for near, far, rest, *fields in counts:
+            key: Key = (parties[near], parties[far], *rest)
+            count = Count(*fields)
+            known = self.held.get(key)
+            if known is None:
+                self.held[key] = count
+            else:
+                known.merge(count)
+        for near, far, rest, hosts in names:
+            self.names.setdefault((parties[near], parties[far], *rest), set()).update(hosts)
+        self.replies += replies
+
+    def hand_over(self, patterns: Patterns) -> None:
+        """Count everything into the patterns, and hold nothing any more."""
+        edges: dict[tuple[int, int, str], Edge] = {}
+        seen: dict[Party, int] = {}
+        total, earliest, latest = 0, 0, 0
+        for (near, far, protocol, port, name, sport, _, outcome, request), count in self.held.items():
+            ends = (id(near.endpoint), id(far.endpoint), protocol)
+            edge = edges.get(ends)
+            if edge is None:
+                edge = edges[ends] = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
+            records = count.records
+            evidence = edge.evidence(port, name.partition(":")[0], sport)
+            evidence.signal(name, records)
+            evidence.sample(name, count.flow_id)
+            begin = seconds(count.first)
+            end = begin if count.last is count.first else seconds(count.last)
+            evidence.span(begin, end)
+            if not sport:  # while it is open which end opened it, there is no opener to name
+                lowest = socket_of(near, count.lowest)
+                evidence.sockets(lowest, lowest if count.lowest == count.highest else socket_of(near, count.highest))
+            evidence.hours.add(begin // 3600, records)
+            evidence.sources.add(near.party, records)
+            evidence.destinations.add(far.party, records)
+            if request:
+                getattr(evidence, outcome).add(request, records)
+            if near.local:
+                evidence.sides.add("source")
+            if far.local:
+                evidence.sides.add("destination")
+            seen[near] = seen.get(near, 0) + records
+            seen[far] = seen.get(far, 0) + records
+            total += records
+            if begin and (begin < earliest or not earliest):
+                earliest = begin
+            if end > latest:
+                latest = end
+        for (near, far, protocol, port, signal, sport), names in self.names.items():
+            edge = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
+            evidence = edge.evidence(port, signal, sport)
+            for host in names:
+                evidence.names.add(host[:253].rstrip("."), 1)
+        for party, records in seen.items():
+            self.parties.sight(party, records)
+        if total:
+            patterns.quality.saw(ORIGIN, earliest, total)
+            patterns.quality.saw(ORIGIN, latest, 0)
+        patterns.quality.replies += self.replies
+        self.replies = 0
+        self.held.clear()
+        self.names.clear()
+
+
+def socket_of(opener: Party, port: int) -> str:
+    """The connection's name, see `Flow.socket`."""
+    return socket_name(opener.party, port) if port else ""
