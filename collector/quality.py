@@ -65,7 +65,10 @@ class Quality:
 
     def blind_spot(self, moment: int, node: str, what: str) -> None:
         """Note that in the hour of `moment` (unix seconds, 0 unknown) something of what a node saw is missing here."""
-        hour = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H") if moment else "unknown hour"
+        try:
+            hour = datetime.fromtimestamp(moment, UTC).isoformat()[:13] if moment else "unknown hour"
+        except (ValueError, OverflowError, OSError):
+            hour = "unknown hour"
         self.blind.add(f"{hour} {node}: {what}", 1)
 
     def merge(self, other: Quality) -> None:

@@ -5,6 +5,8 @@ Invariant: whatever bytes come, they end in a counter: of flows, of events, of r
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from google.protobuf.message import DecodeError
 
@@ -35,8 +37,7 @@ class Reader:
         try:
             response = Response.FromString(raw)
             if not response.HasField("flow"):
-                self._event(response)
-                return True
+                return self._event(response, hash(raw))
             flow = self.translator.flow(response.flow)
             moment = self.translator.moment
             if not moment and response.HasField("time"):
@@ -50,7 +51,7 @@ class Reader:
         verdict = flow.verdict or "VERDICT_UNKNOWN"
         flows = self.flows
         flows[verdict] = flows.get(verdict, 0) + 1
-        if moment > self.newest:
+        if self.newest < moment <= self.positions.horizon:
             self.newest = moment
             self.status.newest = moment / BILLION
         return True
@@ -83,8 +84,11 @@ class Reader:
         for node, last in self.positions.unresolved():
             self.gap(node, last, self.newest)
 
-    def _event(self, response: object) -> None:
+    def _event(self, response: Any, digest: int) -> bool:
+        if response.HasField("time") and not self.positions.fresh_event(digest):
+            return False
         line = self.translator.event(response)
         self.counter.event(line)
         if line.lost_events is not None:
             self.status.lost += max(1, int(line.lost_events.num_events_lost))
+        return True

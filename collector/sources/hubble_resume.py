@@ -11,9 +11,11 @@ gap of that node.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 OVERLAP = 5_000_000_000  # nanoseconds: how far a node's flows may be out of order around a reconnect
+SKEW = 86_400_000_000_000  # nanoseconds: how far in the future a flow's time may be
 REMEMBERED = 1 << 16  # flows; two such generations are kept
 NODES = 4096  # nodes whose position is kept
 
@@ -50,6 +52,8 @@ class Positions:
         self.recent: set[int] = set()
         self.older: set[int] = set()
         self.repeated = 0
+        self.resumed = False  # whether there was a reconnect
+        self.horizon = 0  # flows up to this time may move a position: a clock gone wrong must not end the observation
 
     def restore(self, lasts: Mapping[str, Nanoseconds]) -> None:
         """Begin at positions that another process has reached."""
@@ -73,12 +77,27 @@ class Positions:
         elif known and flow_id:
             self.repeated += 1
             return False
-        if moment > node.last:
+        if moment > node.last and (moment <= self.horizon or self._plausible(moment)):
             node.last = moment
+        self._remember(digest)
+        return True
+
+    def fresh_event(self, digest: int) -> bool:
+        """Whether an event that is no flow (of a certain time) is to be counted; it is remembered."""
+        if self.resumed and (digest in self.recent or digest in self.older):
+            self.repeated += 1
+            return False
+        self._remember(digest)
+        return True
+
+    def _remember(self, digest: int) -> None:
         self.recent.add(digest)
         if len(self.recent) >= REMEMBERED:
             self._turn()
-        return True
+
+    def _plausible(self, moment: Nanoseconds) -> bool:
+        self.horizon = time.time_ns() + SKEW
+        return moment <= self.horizon
 
     def _fresh_again(self, name: str, node: Node, moment: Nanoseconds, known: bool) -> bool:
         """The same, while a node's stream after a reconnect has not yet passed the old position."""
@@ -95,6 +114,7 @@ class Positions:
     def since(self) -> Nanoseconds:
         """From when on flows are needed after a reconnect; 0 if there is no position. Begins the overlap."""
         positions = []
+        self.resumed = self.resumed or bool(self.recent or self.older)
         for node in self.nodes.values():
             node.until, node.again = node.last or 1, False
             if node.last:

@@ -213,6 +213,7 @@ class Translator:
             try:
                 self.prefix = datetime.fromtimestamp(second, UTC).isoformat()[:19]
             except (ValueError, OverflowError, OSError):
+                self.moment = 0
                 return ""
             self.second = second
         return f"{self.prefix}.{nanos:09d}Z" if nanos % 1000 else self.coarse(nanos)
