@@ -61,7 +61,7 @@ def _encode(capture: Path, whole: Path, masked: Path) -> None:
         for position in range(len(played)):
             all_of_it.write(grpc_message(played[position]))
             message: Any = GetFlowsResponse.FromString(played[position])
-            mask(message.flow)
+            mask(message)
             part.write(grpc_message(message.SerializeToString()))
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+
+import grpc
 
 from collector.patterns import Patterns
 from collector.reading import read
 from collector.sources.hubble_grpc import HubbleSource
 from collector.sources.hubble_request import Request
-from collector.transport import TLS, Address
+from collector.transport import TLS, UNSHARED_PORT, Address, listen
+from collector.wire.observer_pb2 import GetFlowsRequest
 from leastway.playback.server import Played, play
 
 ANYWHERE = Address("127.0.0.1", 0)
@@ -56,6 +60,20 @@ def playing(*captures: object, **options: Any) -> Iterator[Played]:
     """A replay server over captures, with everything at once."""
     with play([str(capture) for capture in captures], options.pop("address", ANYWHERE), **options) as played:
         yield played
+
+
+@contextmanager
+def serving(get_flows: Callable[[Any, Any], Iterator[bytes]]) -> Iterator[str]:
+    """A server of grpcio's with GetFlows and nothing else."""
+    server = grpc.server(ThreadPoolExecutor(4), options=UNSHARED_PORT)
+    handler = grpc.unary_stream_rpc_method_handler(get_flows, GetFlowsRequest.FromString)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("observer.Observer", {"GetFlows": handler}),))
+    address = listen(server, Address("127.0.0.1", 0), None)
+    server.start()
+    try:
+        yield str(address)
+    finally:
+        server.stop(0).wait(5)
 
 
 def differences(live: Patterns, offline: Patterns, *apart_from: str) -> list[str]:

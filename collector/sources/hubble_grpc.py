@@ -147,6 +147,8 @@ class HubbleSource:
         """One stream, from the position where the last one broke. True if no other must follow."""
         import grpc.experimental
 
+        from collector.sources.hubble_reading import MaskRefusedError
+
         since = 0 if self._stuck >= FRUITLESS else reader.positions.since()
         before = reader.received
         try:
@@ -163,6 +165,10 @@ class HubbleSource:
             self._read(call, reader)
             self.trouble = "the server ended the stream"
             return not self.request.endless
+        except MaskRefusedError:
+            self._mask = False
+            self.trouble = "a node does not know a field of the mask"
+            return False
         except grpc.RpcError as error:
             return self._broken(error, reader, reader.received > before)
         except Exception as error:  # a defect here must not end an observation of weeks

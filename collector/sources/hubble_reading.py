@@ -13,12 +13,16 @@ from google.protobuf.message import DecodeError
 from collector.live import SourceStatus
 from collector.patterns import Patterns
 from collector.sources.hubble_counter import NAME, FlowCounter
-from collector.sources.hubble_resume import Nanoseconds, Positions
+from collector.sources.hubble_resume import NODES, Nanoseconds, Positions
 from collector.sources.hubble_wire import Translator, endpoint, layer7
 from collector.wire.hubble_records_pb2 import Response
 
 BILLION = 1_000_000_000
 GAP_HOURS = 48  # hours of one gap that are named
+
+
+class MaskRefusedError(Exception):
+    """A node does not know a field of our mask. Relay passes its answer on inside the stream, as a node's status."""
 
 
 class Reader:
@@ -33,7 +37,10 @@ class Reader:
         self.flows = status.flows
 
     def message(self, raw: bytes) -> bool:
-        """Count one observer.GetFlowsResponse. False if it had been counted before."""
+        """Count one observer.GetFlowsResponse. False if it had been counted before.
+
+        Raises MaskRefusedError after counting.
+        """
         try:
             response = Response.FromString(raw)
             if not response.HasField("flow"):
@@ -89,6 +96,11 @@ class Reader:
             return False
         line = self.translator.event(response)
         self.counter.event(line)
+        if line.node_status is not None and line.node_status.state_change != "NODE_CONNECTED":
+            for node in (line.node_status.node_names or [])[:NODES]:
+                self.positions.interrupted(node)
+            if "invalid path" in response.node_status.message:
+                raise MaskRefusedError
         if line.lost_events is not None:
             self.status.lost += max(1, int(line.lost_events.num_events_lost))
         return True

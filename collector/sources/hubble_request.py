@@ -15,9 +15,10 @@ METHOD = "/observer.Observer/GetFlows"
 STATUS = "/observer.Observer/ServerStatus"
 BILLION = 1_000_000_000
 
-# See hubble_records.proto. Endpoints and layer 4 are wanted whole; of layer 7 neither DNS nor headers are read.
+# See hubble_records.proto. Endpoints and layer 4 are wanted whole; of layer 7 neither DNS nor headers are read. Hubble
+# takes a response's own node_name and time from the masked flow, so these must be in the mask as well.
 FIELDS = (
-    *("time", "uuid", "verdict", "drop_reason", "drop_reason_desc", "IP.source", "IP.destination", "l4"),
+    *("time", "node_name", "uuid", "verdict", "drop_reason", "drop_reason_desc", "IP.source", "IP.destination", "l4"),
     *("source", "destination", "Type", "destination_names", "l7.type", "l7.http.code", "l7.http.method", "l7.http.url"),
     *("reply", "is_reply", "event_type", "traffic_direction", "trace_observation_point"),
 )

@@ -121,6 +121,16 @@ class Positions:
                 positions.append(node.last)
         return max(1, min(positions) - OVERLAP) if positions else 0
 
+    def interrupted(self, name: str) -> None:
+        """Relay has lost a node: when it is back, its flows begin again where the whole stream began.
+
+        `name` may lack the cluster that flows have before their node's name. That flows may be missing is said by the
+        event that tells of it.
+        """
+        for known, node in self.nodes.items():
+            if known == name or known.endswith(f"/{name}"):
+                node.until, node.again = node.last, True
+
     def give_up(self) -> None:
         """Do not ask for what comes right after the positions again: the server cannot send it. A gap of every node."""
         for name, node in self.nodes.items():

@@ -156,12 +156,14 @@ class HTTP(_message.Message):
     def __init__(self, code: _Optional[int] = ..., method: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("state_change", "node_names")
+    __slots__ = ("state_change", "node_names", "message")
     STATE_CHANGE_FIELD_NUMBER: _ClassVar[int]
     NODE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
     state_change: int
     node_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, state_change: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    message: str
+    def __init__(self, state_change: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class LostEvents(_message.Message):
     __slots__ = ("source", "num_events_lost")

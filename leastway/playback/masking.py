@@ -1,6 +1,7 @@
 """Field masks: of each flow, only what the client asked for.
 
-Invariant: a path that names no field of a flow is refused, as Hubble does.
+Invariant: a path that names no field of a flow is refused, as Hubble does; and as there, a response's own node name and
+time are those of the masked flow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Tree = dict[str, "Tree"]  # field → its masked fields; {} keeps all of it
 
 
 def compiled(paths: Iterable[str]) -> Callable[[Any], None]:
-    """What clears all other fields of a flow.
+    """What clears all other fields of the flow in a response.
 
     Raises ValueError for a path that names nothing.
     """
@@ -30,7 +31,15 @@ def compiled(paths: Iterable[str]) -> Callable[[Any], None]:
         for name in names[:-1]:
             branch = branch.setdefault(name, {})
         branch[names[-1]] = {}
-    return _cutter(Flow.DESCRIPTOR, tree)
+    cut = _cutter(Flow.DESCRIPTOR, tree)
+    dropped = [name for name in ("node_name", "time") if name not in tree]
+
+    def mask(response: Any) -> None:
+        cut(response.flow)
+        for name in dropped:
+            response.ClearField(name)
+
+    return mask
 
 
 def _check(names: tuple[str, ...]) -> None:

@@ -136,7 +136,7 @@ def serve(playback: Playback, address: Address, tls: TLS | None) -> tuple[Any, A
     pool = ThreadPoolExecutor(STREAMS + 4, thread_name_prefix="replay")
     server = grpc.server(pool, options=UNSHARED_PORT, maximum_concurrent_rpcs=STREAMS)
     bound = listen(server, address, tls)
-    server.add_generic_rpc_handlers((_handlers(Observer(playback, str(bound))),))
+    server.add_generic_rpc_handlers((_handlers(Observer(playback, str(bound))), _health()))
     server.start()
     return server, bound
 
@@ -152,3 +152,9 @@ def _handlers(observer: Observer) -> Any:
         "ServerStatus": unary(observer.server_status, api.ServerStatusRequest),
     }
     return grpc.method_handlers_generic_handler("observer.Observer", methods)
+
+
+def _health() -> Any:
+    """grpc.health.v1.Health/Check, which `hubble status` asks first: always SERVING (1)."""
+    check = grpc.unary_unary_rpc_method_handler(lambda *_: b"\x08\x01")
+    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})

@@ -89,8 +89,8 @@ class Playback:
         """The first position, and the one to stop before (None: never)."""
         now = self.clock.happened()
         position = self.capture.position(wanted.since) if wanted.since else 0
-        if wanted.number and not wanted.first:
-            position = max(position, self._last(wanted, now))
+        if wanted.number and not wanted.first and not wanted.since:
+            position = self._last(wanted, now)
         elif wanted.follow and not wanted.since and not wanted.number and self.clock.speed:
             position = now
         if wanted.until:
@@ -172,7 +172,7 @@ class Playback:
         if not wanted.matches(message):
             return None
         if wanted.mask is not None and message.HasField("flow"):
-            wanted.mask(message.flow)
+            wanted.mask(message)
         return message
 
     def _again(self, message: Any, rounds: int) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -17,26 +15,11 @@ from collector.live import SourceStatus
 from collector.sources import hubble_endpoints, hubble_grpc
 from collector.sources.hubble_reading import Reader
 from collector.sources.hubble_request import Request
-from collector.transport import UNSHARED_PORT, Address, listen
-from collector.wire.observer_pb2 import GetFlowsRequest, GetFlowsResponse
+from collector.wire.observer_pb2 import GetFlowsResponse
 from tests import http2
 from tests.collector.sources.test_hubble_chaos import message
 from tests.goldens import SAMPLES
-from tests.live import eventually, observing, playing, received
-
-
-@contextmanager
-def serving(get_flows: Callable[[Any, Any], Iterator[bytes]]) -> Iterator[str]:
-    """A server of grpcio's with GetFlows and nothing else."""
-    server = grpc.server(ThreadPoolExecutor(4), options=UNSHARED_PORT)
-    handler = grpc.unary_stream_rpc_method_handler(get_flows, GetFlowsRequest.FromString)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("observer.Observer", {"GetFlows": handler}),))
-    address = listen(server, Address("127.0.0.1", 0), None)
-    server.start()
-    try:
-        yield str(address)
-    finally:
-        server.stop(0).wait(5)
+from tests.live import eventually, observing, playing, received, serving
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNKNOWN", "UNIMPLEMENTED"])

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from collector.patterns import Patterns
+from collector.sources import hubble_resume
+from collector.wire import relay_pb2
 from collector.wire.observer_pb2 import GetFlowsResponse
 from leastway.playback.capture import Capture
 from tests import http2
-from tests.live import differences, eventually, observing, offline, playing, received
+from tests.live import differences, eventually, observing, offline, playing, received, serving
 from tests.simulator import hubble_records
 
 SECOND = 1_000_000_000
@@ -106,7 +108,7 @@ def gathered(*streams: list[bytes], torn: bytes = b"") -> Patterns:
     with http2.Server(answer, status=None) as server, observing(server.address) as source:
         awaited = 0
         for stream, event in zip(streams, arrived, strict=True):
-            awaited += len(stream)
+            awaited += sum(GetFlowsResponse.FromString(raw).HasField("flow") for raw in stream)
             assert eventually(lambda: received(source) + source.repeated >= awaited), source.trouble  # noqa: B023
             event.set()
         assert eventually(lambda: source.status.reconnects >= len(streams)), source.trouble
@@ -174,6 +176,41 @@ def test_a_node_that_does_not_come_back_is_a_gap() -> None:
     well = [message("well", at, f"well-{at}") for at in range(40)]
     patterns = gathered(gone + well[:20], well[18:])
     assert patterns.quality.nodes.kept == {"GAP gone": 1}
+
+
+def status(state: str, node: str, text: str = "") -> bytes:
+    response: Any = GetFlowsResponse(node_name="relay")
+    response.time.FromNanoseconds((START + 60) * SECOND)
+    response.node_status.state_change = getattr(relay_pb2, state)
+    response.node_status.node_names.append(node)
+    response.node_status.message = text
+    return bytes(response.SerializeToString())
+
+
+@pytest.mark.parametrize("named", ["east/node", "node"])
+def test_what_relay_sends_again_of_a_node_that_is_back_is_counted_once(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubble_resume, "REMEMBERED", 8)
+    flows = [message("east/node", at, f"flow-{at}") for at in range(60)]
+    patterns = gathered([*flows[:40], status("NODE_ERROR", named), status("NODE_CONNECTED", named), *flows])
+    assert records(patterns) == 60
+    assert patterns.quality.nodes.kept == {f"NODE_ERROR {named}": 1, f"NODE_CONNECTED {named}": 1}
+
+
+def test_a_node_behind_relay_that_refuses_the_mask_is_asked_without() -> None:
+    refusal = status("NODE_ERROR", "node", 'proto: invalid path "uuid" for message "flow.Flow"')
+    asked = []
+
+    def get_flows(request: Any, context: Any) -> Iterator[bytes]:
+        asked.append(len(request.field_mask.paths))
+        yield refusal if asked[-1] else message("node", 1, "flow-1")
+        threading.Event().wait(0.3)
+
+    with serving(get_flows) as address, observing(address) as source:
+        assert eventually(lambda: received(source) == 1)
+    assert asked[0] > 10
+    assert asked[1] == 0
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5, 40, -1])
