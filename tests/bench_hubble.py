@@ -21,7 +21,7 @@ import grpc.experimental
 from collector.patterns import Patterns
 from collector.sources import hubble_json
 from collector.sources.hubble_grpc import OPTIONS, HubbleSource
-from collector.sources.hubble_request import FIELDS, METHOD, STATUS, Request
+from collector.sources.hubble_request import FIELDS, HEALTH, METHOD, Request
 from collector.wire.observer_pb2 import GetFlowsResponse
 from leastway.playback import masking
 from leastway.playback.capture import Capture
@@ -88,7 +88,7 @@ def _bytes_only(address: str) -> None:
     single = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
     with grpc.insecure_channel(address, [*OPTIONS, single]) as channel:
         try:
-            channel.unary_unary(STATUS)(b"", timeout=5)
+            channel.unary_unary(HEALTH)(b"", timeout=5)
         except grpc.RpcError:
             for _ in channel.unary_stream(METHOD)(b""):
                 pass

@@ -40,7 +40,7 @@ def ok(messages: Iterable[bytes]) -> Iterator[bytes]:
 
 class Server:
     """Answers the second call of a connection with `answer(number of the connection)`: pieces of a response's body.
-    The first call, for the server's status, is answered with UNIMPLEMENTED; without `greeted` there is none.
+    The first call, for the server's health, is answered with UNIMPLEMENTED; without `greeted` there is none.
 
     An empty piece sends at once what is there. The call then ends with a gRPC `status`; with None, the connection
     breaks off (and gRPC forgets what it has received and not handed over yet). `raw` is sent instead of HTTP/2, if

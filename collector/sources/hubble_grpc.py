@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from collector.errors import SourceError
 from collector.live import SourceStatus
 from collector.patterns import Patterns
-from collector.sources.hubble_request import METHOD, STATUS, Request
+from collector.sources.hubble_request import HEALTH, METHOD, Request
 from collector.transport import TLS, Address, Options, open_channel, parse_address
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class HubbleSource:
         """
         import grpc
 
-        self._call = call = channel.unary_unary(STATUS).future(b"", timeout=ANSWER)
+        self._call = call = channel.unary_unary(HEALTH).future(b"", timeout=ANSWER)
         try:
             if not self._stopping.is_set():
                 call.result()

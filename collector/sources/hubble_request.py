@@ -12,7 +12,7 @@ from typing import Any
 from collector.errors import SourceError
 
 METHOD = "/observer.Observer/GetFlows"
-STATUS = "/observer.Observer/ServerStatus"
+HEALTH = "/grpc.health.v1.Health/Check"  # ServerStatus would wait for every node behind Relay
 BILLION = 1_000_000_000
 
 # See hubble_records.proto. Endpoints and layer 4 are wanted whole; of layer 7 neither DNS nor headers are read. Hubble

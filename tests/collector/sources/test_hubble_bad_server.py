@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import tracemalloc
@@ -84,6 +85,14 @@ def test_a_server_that_accepts_and_says_nothing_is_left_at_once() -> None:
         assert eventually(lambda: source.status.connected)
         assert_stops_at_once(source)
         stalled.set()
+
+
+def test_a_server_that_does_not_even_speak_is_no_connection() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, observing(f"127.0.0.1:{listener.getsockname()[1]}") as source, listener.accept()[0] as peer:
+        assert peer.recv(24)
+        assert not source.status.connected
+        assert_stops_at_once(source)
 
 
 def test_a_message_that_is_no_message_is_counted_and_the_stream_goes_on() -> None:
