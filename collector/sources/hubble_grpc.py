@@ -30,6 +30,8 @@ FIRST_DELAY, LONGEST_DELAY, GROWTH = 0.1, 30.0, 1.7  # seconds between attempts
 FRUITLESS = 3  # attempts that break at the same message before it is passed over
 ANSWER = 10.0  # seconds for a server to say that it is there
 SILENCE = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}  # no server has answered
+MOST_EDGES = 200_000  # in one aggregate, about a gigabyte
+BETWEEN_LOOKS = 4096  # flows between two looks at its size
 REFUSES_MASK = {"INVALID_ARGUMENT", "UNIMPLEMENTED", "UNKNOWN"}  # what a server may answer that knows no field masks
 
 OPTIONS: Options = (
@@ -73,6 +75,7 @@ class HubbleSource:
         self._target = Address()
         self._lock = threading.Lock()  # held by whoever counts or hands over
         self._stopping = threading.Event()
+        self._taken = threading.Event()
         self._thread: threading.Thread | None = None
         self._reader: Reader | None = None
         self._call: Any = None
@@ -108,11 +111,14 @@ class HubbleSource:
             if not self.status.connected and not self.finished.is_set():
                 reader.counter.patterns.quality.blind_spot(int(time.time()), str(self._target), "not connected")
             self.cursors = {name: node.last for name, node in reader.positions.nodes.items() if node.last}
-            return reader.hand_over()
+            patterns = reader.hand_over()
+        self._taken.set()
+        return patterns
 
     def stop(self, grace: float) -> None:
         """End the stream within `grace` seconds."""
         self._stopping.set()
+        self._taken.set()
         call = self._call
         if call is not None:
             call.cancel()
@@ -181,11 +187,25 @@ class HubbleSource:
 
     def _read(self, call: Any, reader: Reader) -> None:
         lock, message, record = self._lock, reader.message, self.record
+        left = BETWEEN_LOOKS
         for raw in call:
             with lock:
                 taken = message(raw)
             if taken and record is not None:
                 record(raw)
+            left -= 1
+            if not left:
+                left = BETWEEN_LOOKS
+                self._await_room(reader)
+
+    def _await_room(self, reader: Reader) -> None:
+        """Read no further while the aggregate is too large; the server tells what it loses meanwhile."""
+        if not self.request.endless or len(reader.counter.patterns.edges) < MOST_EDGES:
+            return
+        log.warning("hubble: %s: too many patterns; reading goes on when they have been taken", self._target)
+        while len(reader.counter.patterns.edges) >= MOST_EDGES and not self._stopping.is_set():
+            self._taken.wait(1)
+            self._taken.clear()
 
     def _greet(self, channel: Any) -> None:
         """Make sure that there is a server: a stream of a quiet cluster would not tell.

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from collector.live import SourceStatus
+from collector.patterns import Patterns
 from collector.sources import hubble_endpoints, hubble_grpc
 from collector.sources.hubble_reading import Reader
 from collector.sources.hubble_request import Request
@@ -146,6 +147,29 @@ def test_ten_thousand_labels_are_one_flow(monkeypatch: pytest.MonkeyPatch) -> No
     assert reader.counter.parties.held < 2 << 20
     patterns = reader.hand_over()
     assert patterns.quality.records == {"hubble": 20}
+
+
+def test_an_aggregate_that_nobody_takes_stops_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubble_grpc, "MOST_EDGES", 50)
+    monkeypatch.setattr(hubble_grpc, "BETWEEN_LOOKS", 10)
+    monkeypatch.setattr("collector.sources.hubble_counter.BATCH", 10)
+
+    def answer(number: int) -> Iterator[bytes]:
+        if number == 1:
+            yield from map(http2.grpc_message, (labelled(1, tag) for tag in range(500)))
+            yield b""
+            threading.Event().wait(2)
+
+    with http2.Server(answer) as server, observing(server.address) as source:
+        assert eventually(lambda: received(source) >= 50)
+        time.sleep(0.1)  # it would be through by now
+        assert received(source) < 100
+        taken = Patterns()
+        while received(source) < 500:
+            taken.merge(source.take())
+            time.sleep(0.005)
+        taken.merge(source.take())
+        assert taken.quality.records == {"hubble": 500}
 
 
 def test_a_million_node_names_and_ids_take_bounded_memory() -> None:
