@@ -1,7 +1,7 @@
 """The part of Hubble's flow records that is read, as the decoder fills it.
 
 Invariant: only the fields declared here cost anything; a record's two endpoints stay raw bytes, for whoever knows them
-already need not parse them again.
+already need not parse them again. Records form no cycles, so the garbage collector need not know them (`gc=False`).
 
 Facts: the field names are Cilium's API (api/v1/flow, api/v1/observer) in protojson form with proto names; enums are
 names, zero values are absent.
@@ -12,19 +12,19 @@ from __future__ import annotations
 import msgspec
 
 
-class TCPFlags(msgspec.Struct):
+class TCPFlags(msgspec.Struct, gc=False):
     SYN: bool | None = False
     ACK: bool | None = False
     RST: bool | None = False
 
 
-class Ports(msgspec.Struct):
+class Ports(msgspec.Struct, gc=False):
     source_port: int | None = 0
     destination_port: int | None = 0
     flags: TCPFlags | None = None
 
 
-class Layer4(msgspec.Struct):
+class Layer4(msgspec.Struct, gc=False):
     TCP: Ports | None = None
     UDP: Ports | None = None
     SCTP: Ports | None = None
@@ -32,17 +32,17 @@ class Layer4(msgspec.Struct):
     ICMPv6: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Addresses(msgspec.Struct):
+class Addresses(msgspec.Struct, gc=False):
     source: str | None = ""
     destination: str | None = ""
 
 
-class EventType(msgspec.Struct):
+class EventType(msgspec.Struct, gc=False):
     type: int | None = 0
     sub_type: int | None = 0
 
 
-class HubbleFlow(msgspec.Struct):
+class HubbleFlow(msgspec.Struct, gc=False):
     """The fields of flow.Flow that are read; everything else is skipped by the decoder.
 
     A null stands for the default, as protojson has it.
@@ -67,17 +67,17 @@ class HubbleFlow(msgspec.Struct):
     uuid: str | None = ""
 
 
-class LostEvents(msgspec.Struct):
+class LostEvents(msgspec.Struct, gc=False):
     source: str = "UNKNOWN_LOST_EVENT_SOURCE"
     num_events_lost: str | int = 0
 
 
-class NodeStatus(msgspec.Struct):
+class NodeStatus(msgspec.Struct, gc=False):
     state_change: str = "UNKNOWN_NODE_STATE"
     node_names: list[str] | None = None
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     """observer.GetFlowsResponse or ExportEvent."""
 
     flow: HubbleFlow | None = None
@@ -89,17 +89,17 @@ class Line(msgspec.Struct):
     time: str | None = ""
 
 
-class Http(msgspec.Struct):
+class Http(msgspec.Struct, gc=False):
     code: int | None = 0
     method: str | None = ""
     url: str | None = ""
 
 
-class Dns(msgspec.Struct):
+class Dns(msgspec.Struct, gc=False):
     query: str = ""
 
 
-class Layer7(msgspec.Struct):
+class Layer7(msgspec.Struct, gc=False):
     type: str | None = ""
     http: Http | None = None
     dns: Dns | None = None

@@ -152,7 +152,12 @@ class Translator:
         second, nanos = stamp.seconds, stamp.nanos
         self.moment = second * BILLION + nanos
         if second == self.second and second:
-            time = f"{self.prefix}.{nanos:09d}Z" if nanos % 1000 else self.coarse(nanos)
+            if nanos % 1000:
+                time = f"{self.prefix}.{nanos:09d}Z"
+            elif nanos % 1_000_000:
+                time = f"{self.prefix}.{nanos // 1000:06d}Z"
+            else:
+                time = self.coarse(nanos)
         else:
             time = self.time(stamp) if second or flow.HasField("time") else ""
         verdict = flow.verdict
@@ -163,9 +168,9 @@ class Translator:
         kind = self.events[raw] if raw else None
         direction = point = ""
         if kind is not None and kind.type == POLICY_VERDICT:
-            direction = name_of(DIRECTIONS, flow.traffic_direction)
+            direction = DIRECTIONS.get(flow.traffic_direction, "?")
         else:
-            point = name_of(POINTS, flow.trace_observation_point)
+            point = POINTS.get(flow.trace_observation_point, "?")
         l4 = flow.l4
         if l4.HasField("tcp"):
             ports = l4.tcp
