@@ -272,7 +272,7 @@ class _Settlement:
         if found is None or found.standing is Standing.OPEN:
             self._put(key, port, Standing.INFERRED, told, because)
             return
-        found.evidence = Evidence().merge(found.evidence).merge(told)
+        found.evidence = found.evidence.copy().merge(told)
         # On its way a packet may still be stopped, and an unmarked datagram may be the attempt itself, seen elsewhere.
         alive = not (forward and key.protocol != "TCP") and not found.evidence.count(Signal.REFUSED)
         if found.standing is Standing.DENIED and not forward:
@@ -284,9 +284,9 @@ class _Settlement:
         known = self.settled.get((key, port))
         if known is not None:
             if standing is Standing.OPEN or known.standing is not Standing.OPEN:
-                known.evidence = Evidence().merge(known.evidence).merge(evidence)
+                known.evidence = known.evidence.copy().merge(evidence)
                 return
-            evidence = Evidence().merge(known.evidence).merge(evidence)
+            evidence = known.evidence.copy().merge(evidence)
         self.settled[key, port] = Pattern(
             key.source, key.destination, key.protocol, port, key.principal, standing, evidence, because
         )

@@ -21,6 +21,9 @@ INFERRED = "inferred"  # the observation point of records whose direction was co
 Seconds = int
 
 
+_SKETCHES = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
+
+
 class Evidence:
     """Why we believe in one pattern. All counts are records, not packets.
 
@@ -98,7 +101,7 @@ class Evidence:
         self.sockets(other.lowest, other.highest)
         for name, flow_id in other.samples.items():
             self.sample(name, flow_id)
-        for sketch in ("hours", "sources", "destinations", "asked", "requests", "rejected", "names"):
+        for sketch in _SKETCHES:
             theirs = getattr(other, sketch)
             if theirs.kept:
                 getattr(self, sketch).merge(theirs)
@@ -106,6 +109,16 @@ class Evidence:
         self.mtls += other.mtls
         self.plaintext += other.plaintext
         return self
+
+    def copy(self) -> Evidence:
+        """The same evidence, to be changed on its own."""
+        made = Evidence.__new__(Evidence)
+        made.signals, made.samples, made.sides = dict(self.signals), dict(self.samples), set(self.sides)
+        made.first, made.last, made.lowest, made.highest = self.first, self.last, self.lowest, self.highest
+        made.mtls, made.plaintext = self.mtls, self.plaintext
+        for sketch in _SKETCHES:
+            setattr(made, sketch, getattr(self, sketch).copy())
+        return made
 
     def count(self, signal: Signal) -> int:
         """Records under one signal, whatever is after the colon."""

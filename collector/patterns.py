@@ -92,7 +92,8 @@ class Edge:
         """Evidence per port whose direction is settled, both classes joined, sorted by port."""
         joined = dict(self.spoken.items())
         for port, evidence in self.knocked.items():
-            joined[port] = Evidence().merge(joined[port]).merge(evidence) if port in joined else evidence
+            known = joined.get(port)
+            joined[port] = evidence if known is None else known.copy().merge(evidence)
         return sorted(joined.items())
 
     def __eq__(self, other: object) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -45,6 +45,12 @@ class BottomK(Generic[K, V]):
         self.kept[key] = value if old is None else self.combine(old, value)
         if len(self.kept) > 2 * self.limit:
             self.trim()
+
+    def copy(self) -> Self:
+        """The same keys and values, to be changed on its own."""
+        made = type(self)(self.limit)
+        made.kept, made.saturated = dict(self.kept), self.saturated
+        return made
 
     def merge(self, other: BottomK[K, V]) -> None:
         """Take in everything that another sketch kept."""

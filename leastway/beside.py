@@ -20,13 +20,13 @@ T = TypeVar("T")
 MANY = 64  # pieces of work that are worth a second process
 
 
-def beside(work: Callable[[], T]) -> Callable[[], T]:
-    """Start `work` in a copy of this process; the function returned waits for its result.
+def beside(work: Callable[[], T], *, worth: bool = True) -> Callable[[], T]:
+    """Start `work` in a copy of this process, if it is `worth` one; the function returned waits for its result.
 
     `work` must change nothing but what it returns, and return what can be pickled.
     """
     # Elsewhere a copy of a running process is not safe to work in.
-    if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
+    if not worth or sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
         return work
     import multiprocessing
 
@@ -50,10 +50,8 @@ def beside(work: Callable[[], T]) -> Callable[[], T]:
 
 def shared(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
     """`work` done on every item, in order: the second half of many `beside` the first."""
-    if len(items) < MANY:
-        return [work(item) for item in items]
     middle = len(items) // 2
-    rest = beside(lambda: [work(item) for item in items[middle:]])
+    rest = beside(lambda: [work(item) for item in items[middle:]], worth=len(items) >= MANY)
     return [work(item) for item in items[:middle]] + rest()
 
 

@@ -131,7 +131,7 @@ def lines(
 
 def _join(one: Line, two: Line) -> Line:
     stronger = one if _STRENGTH[one.standing] >= _STRENGTH[two.standing] else two
-    evidence = one.evidence if one.evidence is two.evidence else Evidence().merge(one.evidence).merge(two.evidence)
+    evidence = one.evidence if one.evidence is two.evidence else one.evidence.copy().merge(two.evidence)
     principals = tuple(sorted({*one.principals, *two.principals}))
     return Line(
         stronger.source,

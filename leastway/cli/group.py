@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 import click
@@ -90,6 +90,8 @@ def _forget_stdout() -> None:
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
+    from importlib import metadata
+
     try:
         click.echo(f"leastway {metadata.version('leastway')}")
     except metadata.PackageNotFoundError:

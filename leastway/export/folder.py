@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def write(files: Mapping[str, str], folder: Path) -> Changes:
     """
     try:
         listed = _listed(folder)
-        places = {path: _place(folder, path) for path in sorted(files, key=lambda path: (path == REPORT, path))}
+        below = _below(folder)
+        places = {path: _place(folder, path, below) for path in sorted(files, key=lambda path: (path == REPORT, path))}
         changed = [path for path, place in places.items() if _differs(place, files[path], path, listed)]
         with _staged(files, {path: places[path] for path in changed}) as staged:
             obsolete = sorted(listed - set(files))
@@ -86,8 +88,14 @@ def _staged(files: Mapping[str, str], changed: Mapping[str, Path]) -> Iterator[l
             temporary.unlink(missing_ok=True)
 
 
-def _place(folder: Path, path: str) -> Path:
-    """Where a path is, after making sure that it is below the folder, whatever links the folder holds."""
+def _below(folder: Path) -> Callable[[Path], bool]:
+    """Whether a place is below the folder, whatever links there are; looked up once for each."""
+    root = folder.resolve()
+    return cache(lambda place: place.resolve().is_relative_to(root))
+
+
+def _place(folder: Path, path: str, below: Callable[[Path], bool] | None = None) -> Path:
+    """Where a path is, after making sure that it is below the folder."""
     pure = PurePosixPath(path)
     plain = path == str(pure) and not pure.is_absolute() and ".." not in pure.parts
     if not plain or path in ("", ".") or any(not c.isprintable() or c == "\\" for c in path):
@@ -95,7 +103,7 @@ def _place(folder: Path, path: str) -> Path:
             f"{path[:200]!r} is no path below the output folder", where=str(folder), hint="rename the workload"
         )
     place = folder.joinpath(*pure.parts)
-    if not place.parent.resolve().is_relative_to(folder.resolve()):
+    if not (below or _below(folder))(place.parent):
         raise FolderError("a link leads out of the output folder", where=str(place.parent), hint="remove the link")
     return place
 

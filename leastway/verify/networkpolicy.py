@@ -130,11 +130,10 @@ class NetworkPolicies:
                 matched = self.matches(candidate, namespace, peer, destination, protocol, port, pods_only)
                 if matched is False:
                     continue
-                shown = f"{index.title} {direction} rule {candidate.number}"
                 if matched:
-                    return Verdict("allow", shown, LAYER, direction)
+                    return Verdict("allow", candidate.title, LAYER, direction)
                 if not unknown:
-                    unknown = f"whether {shown} matches depends on what is not known of "
+                    unknown = f"whether {candidate.title} matches depends on what is not known of "
                     unknown += self._unknown(candidate.rule, namespace, peer, destination, pods_only)
         if not unknown and self._maybe_own_node(direction, own, peer):
             unknown = f"{peer.shown} may be the own node of {own.ref}, whose traffic no policy is sure to stop"

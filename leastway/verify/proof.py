@@ -6,7 +6,7 @@ documentation); further keys may be added, none is ever removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from leastway.beside import beside
 from leastway.verify.errors import line
 from leastway.verify.judge import Judge
 from leastway.verify.networkpolicy import CNIS
-from leastway.verify.overpermission import over_permission
+from leastway.verify.overpermission import OverPermission, over_permission
 from leastway.verify.soundness import Observed, replay
 
 MANY = 2000  # connections and requests that are worth a second process
@@ -30,9 +30,9 @@ def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True
     `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and `denied` connections.
     """
     items = list(observed)
-    redundant = _redundant(judge, items) if minimality else list
+    measured = beside(partial(_beyond, judge, items, minimality), worth=len(items) > MANY)
     result = replay(judge, items)
-    beyond = over_permission(judge, items)
+    beyond, redundant = measured()
     proof: Proof = {
         "sound": result.sound,
         "observed": result.observed,
@@ -47,7 +47,7 @@ def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True
             "examples": beyond.examples,
             "left_out": beyond.left_out,
         },
-        "redundant": redundant(),
+        "redundant": redundant,
         "unjudged": list(judge.policies.unjudged),
         "cni": judge.cni,
         "mesh": judge.mesh.mode,
@@ -57,12 +57,13 @@ def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True
     return proof
 
 
-def _redundant(judge: Judge, items: list[Observed]) -> Callable[[], list[dict[str, str]]]:
-    """The search for parts that nothing needs; beside the other measures when it takes longer than to start that."""
+def _beyond(judge: Judge, items: list[Observed], minimality: bool) -> tuple[OverPermission, list[dict[str, str]]]:
+    """What the policies allow beyond what was seen, and the parts that nothing needs."""
+    if not minimality:
+        return over_permission(judge, items), []
     from leastway.verify.minimality import redundant_parts
 
-    search = partial(redundant_parts, judge, items)
-    return beside(search) if len(items) > MANY else search
+    return over_permission(judge, items), redundant_parts(judge, items)
 
 
 def _profile(judge: Judge, items: list[Observed]) -> dict[str, Any]:

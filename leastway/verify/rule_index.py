@@ -24,6 +24,7 @@ class Candidate(NamedTuple):
     number: int
     rule: Rule
     peers: tuple[int, ...] | None
+    title: str  # how messages call the rule
 
 
 Place = tuple[int, int]  # of a peer entry: the rule's number, the entry's position in it
@@ -36,6 +37,7 @@ class RuleIndex:
         self.policy = policy
         self.title = policy.title
         self.rules = policy.rules(direction) or ()
+        self._titles = [f"{self.title} {direction} rule {number}" for number in range(len(self.rules))]
         self._open: list[int] = []  # rules without a peer list
         self._labelled: dict[tuple[str, str], list[Place]] = defaultdict(list)  # by one pair of the pod selector
         self._unlabelled: list[Place] = []
@@ -64,9 +66,11 @@ class RuleIndex:
         by_rule: dict[int, list[int]] = {}
         for number, position in sorted({*self._pods(peer), *self._blocks(peer)}) if self.rules else ():
             by_rule.setdefault(number, []).append(position)
-        found = [Candidate(number, self.rules[number], tuple(at)) for number, at in by_rule.items()]
+        found = [
+            Candidate(number, self.rules[number], tuple(at), self._titles[number]) for number, at in by_rule.items()
+        ]
         if self._open:
-            found += [Candidate(number, self.rules[number], None) for number in self._open]
+            found += [Candidate(number, self.rules[number], None, self._titles[number]) for number in self._open]
             found.sort(key=lambda candidate: candidate.number)
         return found
 
