@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from leastway.observing.session import Session
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STUCK = 300.0  # seconds without a round of the loop (and more than five intervals) after which it is not alive
 PAGE = os.sysconf("SC_PAGE_SIZE")
+STATM = Path("/proc/self/statm")
 
 Sample = tuple[dict[str, str], float]
 
@@ -106,8 +108,9 @@ def _of_recorders(recorders: dict[str, Recorder]) -> Iterator[Family]:
 
 def _of_process(version: str) -> Iterator[Family]:
     yield Family("leastway_build_info", "gauge", "The version that runs.", [({"version": version}, 1.0)])
-    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123  # read at each scrape
-        yield _gauge("process_resident_memory_bytes", "Resident memory.", int(statm.read().split()[1]) * PAGE)
+    if STATM.exists():  # Linux
+        pages = int(STATM.read_text(encoding="ascii").split()[1])
+        yield _gauge("process_resident_memory_bytes", "Resident memory.", pages * PAGE)
 
 
 def _gauge(name: str, text: str, value: float) -> Family:
