@@ -242,6 +242,29 @@ def test_service_account_shared_by_two_workloads(tmp_path: Path, inventory: bool
     assert out.ask("shop/web", "shop/db", 5432, http=False) == "deny"
 
 
+@pytest.mark.parametrize("account", ["shared", "web"])
+@pytest.mark.parametrize("hubble", [False, True])
+def test_callers_with_a_shared_account_that_are_gone(tmp_path: Path, account: str, hubble: bool) -> None:
+    """The log is older than the inventory: which of two workloads the pod was is unknown, its identity is not."""
+    s = Scene()
+    web, job = s.pod("shop/web", account=account), s.pod("shop/job", account=account)
+    api = s.pod("shop/api", account="api", ports=((8080, "TCP"),))
+    gone = replace(web, ip="10.244.9.77", pod="web-5c9f7b6d8-gone2")
+    (tmp_path / "access.log").write_text(as_lines([envoy(gone, api, 8080, "GET", "/items")] * 4))
+    inputs = [tmp_path / "access.log"]
+    if hubble:
+        s.talk(job, web, 9000)
+        (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+        inputs.append(tmp_path / "flows.jsonl")
+    out = s.run_files(inputs, tmp_path, inventory=True)
+    assert out.wrong([], closed=False) == []
+    principal = f"spiffe://cluster.local/ns/shop/sa/{account}"
+    for caller in ("shop/web", "shop/job"):
+        asked = {"method": "GET", "path": "/items", "principal": principal}
+        assert hubble or out.ask(caller, "shop/api", 8080, **asked) == "allow"
+        assert out.ask(caller, "shop/api", 8080, **(asked | {"path": "/other"})) == "deny"
+
+
 def test_http_and_tcp_on_one_workload(tmp_path: Path) -> None:
     """An HTTP-only ALLOW would deny the TCP port (semantics 2.6)."""
     s, web, _, api = _shop()
