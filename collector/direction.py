@@ -27,6 +27,8 @@ from collector.patterns import Edge, EdgeKey, Patterns
 
 EPHEMERAL = 32768  # Linux' default net.ipv4.ip_local_port_range starts here
 PRIVILEGED = 1024  # no client picks a source port below
+# What access logs say: a proxy knows who called whom, whatever the ports are.
+PROXY_SIGNALS = frozenset({f"answered:{point}" for point in ("inbound", "outbound", "gateway", "waypoint")})
 SPREAD = 3  # distinct ports on one side, against one on the other, that tell a client's side
 
 
@@ -177,6 +179,7 @@ class _Settlement:
         answered = evidence.count(Signal.ANSWERED)
         certain = (opened > 0 and key.protocol == "TCP") or evidence.count(Signal.AUDITED) > 0
         seen_by_proxy = bool(evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext)
+        seen_by_proxy = seen_by_proxy or not PROXY_SIGNALS.isdisjoint(evidence.signals)
         if not (opened or carried or answered or evidence.count(Signal.AUDITED)):
             if evidence.count(Signal.DENIED):
                 self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")

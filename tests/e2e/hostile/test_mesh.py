@@ -276,6 +276,21 @@ def test_http_and_tcp_on_one_workload(tmp_path: Path) -> None:
     assert out.ask("shop/web", "shop/api", 8080, method="GET", path="/other") == "deny"
 
 
+@pytest.mark.parametrize("port", [33_060, 50_051, 61_616])
+@pytest.mark.parametrize("records", [1, 4])
+def test_a_proxys_word_on_a_high_port(tmp_path: Path, port: int, records: int) -> None:
+    """Ports of servers may lie in the ephemeral range; a proxy knows who called whom, with or without a certificate."""
+    s, web, _, api = _shop()
+    line = envoy(web, api, port, "", "", 0)
+    plain = {key: value for key, value in line.items() if not key.endswith("uri_san")}
+    lines = [plain | {"start_time": f"2026-03-02T08:00:0{n}.404Z"} for n in range(records)]
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.review("direction") == []
+    assert out.ask("shop/web", "shop/api", port, http=False) == "allow" or (records == 1 and out.review("one-off"))
+    assert records == 1 or out.ask("shop/admin", "shop/api", port, http=False) == "deny"
+
+
 def test_access_logs_alone_isolate_nothing_below(tmp_path: Path) -> None:
     """No NetworkPolicy from access logs (they show neither DNS nor what bypasses the proxy)."""
     s, web, _, api = _shop()
