@@ -242,6 +242,23 @@ def test_service_account_shared_by_two_workloads(tmp_path: Path, inventory: bool
     assert out.ask("shop/web", "shop/db", 5432, http=False) == "deny"
 
 
+def test_accounts_that_only_the_proxies_name(tmp_path: Path) -> None:
+    """Flows without the service account's label: a pod's own log says its account, its callees' logs then say whose."""
+    s, web, admin, api = _shop()
+    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(admin, web, 9000, "GET", "/status")] * 4
+    for source, destination, port in ((web, api, 8080), (admin, web, 9000)):
+        s.talk(source, destination, port)
+    account = "k8s:io.cilium.k8s.policy.serviceaccount="
+    for record in s.records:
+        for side in ("source", "destination"):
+            labels = record["flow"][side]["labels"]
+            record["flow"][side]["labels"] = [label for label in labels if not label.startswith(account)]
+    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    out = s.run_files([tmp_path / "flows.jsonl", tmp_path / "access.log"], tmp_path)
+    assert _asks(out, "shop/web", "GET /items", "GET /other") == {"GET /items": "allow", "GET /other": "deny"}
+
+
 @pytest.mark.parametrize("account", ["shared", "web"])
 @pytest.mark.parametrize("hubble", [False, True])
 def test_callers_with_a_shared_account_that_are_gone(tmp_path: Path, account: str, hubble: bool) -> None:
