@@ -21,12 +21,14 @@ from typing import Protocol as Interface
 import msgspec
 
 from collector.endpoints import Endpoint
-from collector.evidence import INFERRED, Evidence, socket_name
+from collector.evidence import INFERRED, Evidence, socket_name, socket_port
 from collector.flow import Signal
 from collector.patterns import Edge, EdgeKey, Patterns
 
 EPHEMERAL = 32768  # Linux' default net.ipv4.ip_local_port_range starts here
 PRIVILEGED = 1024  # no client picks a source port below
+# What access logs say: a proxy knows who called whom, whatever the ports are.
+PROXY_SIGNALS = frozenset({f"answered:{point}" for point in ("inbound", "outbound", "gateway", "waypoint")})
 SPREAD = 3  # distinct ports on one side, against one on the other, that tell a client's side
 
 
@@ -159,14 +161,25 @@ class _Settlement:
 
     def _mirrored(self, key: EdgeKey) -> bool:
         """Whether certain connections run the other way, so that these records may be their replies."""
+        return bool(self._opened_back(key))
+
+    def _opened_back(self, key: EdgeKey) -> set[int]:
+        """The ports at which certain connections run the other way; a reply comes from one of them."""
         other = self.ports.get(EdgeKey(key.destination, key.source, key.protocol), ())
-        return any(evidence.count(Signal.OPENED) for _, evidence in other)
+        return {port for port, evidence in other if evidence.count(Signal.OPENED)}
+
+    def _from_listener(self, key: EdgeKey, evidence: Evidence) -> bool:
+        """Whether records came from a port at which the other end opened connections; as replies do."""
+        own = {socket_port(name) for name in (evidence.lowest, evidence.highest)} - {None}
+        opened = self._opened_back(key)
+        return bool(opened & own if own else opened)
 
     def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence) -> None:
         opened, carried = evidence.count(Signal.OPENED), evidence.count(Signal.CARRIED)
         answered = evidence.count(Signal.ANSWERED)
         certain = (opened > 0 and key.protocol == "TCP") or evidence.count(Signal.AUDITED) > 0
         seen_by_proxy = bool(evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext)
+        seen_by_proxy = seen_by_proxy or not PROXY_SIGNALS.isdisjoint(evidence.signals)
         if not (opened or carried or answered or evidence.count(Signal.AUDITED)):
             if evidence.count(Signal.DENIED):
                 self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")
@@ -183,7 +196,7 @@ class _Settlement:
         """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
         if (port >= EPHEMERAL and not claimed) or self._mirrored(key):
             unknown = [p for p, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
-            if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._mirrored(key):
+            if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._from_listener(key, evidence):
                 self.mistaken += 1
                 return True
             self._put(key, port, Standing.OPEN, evidence, "only one direction was seen, at a port not known to listen")
@@ -222,7 +235,9 @@ class _Settlement:
             if forward is not None and ((says_new and not forward) or (says_reply and forward)):
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
-            if (self._mirrored(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(key, sport, dport):
+            if (sport in self._opened_back(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(
+                key, sport, dport
+            ):
                 self.mistaken += 1
                 return
             self._put(key, dport, Standing.OPEN, evidence, "nothing tells which end opened it")

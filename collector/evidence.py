@@ -158,6 +158,12 @@ def socket_name(opener: str, port: int) -> str:
     return f"{opener} {port:05d}"
 
 
+def socket_port(name: str) -> int | None:
+    """The port in a socket's name; None if it is no socket's (a record's id, or not known)."""
+    _, space, port = name.rpartition(" ")
+    return int(port) if space and len(port) == 5 and port.isascii() and port.isdigit() else None
+
+
 def seconds(time: str) -> Seconds:
     """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
     try:

@@ -20,7 +20,7 @@ from synthesizer.inventory import Inventory
 from synthesizer.lines import Outside, Party, Place
 from synthesizer.options import Options
 from synthesizer.workload import Workload
-from synthesizer.workloads import Workloads
+from synthesizer.workloads import ACCOUNT, Workloads
 
 _ENTITIES = {
     Place.OWN_NODE: "host",
@@ -31,8 +31,8 @@ _ENTITIES = {
 }
 
 
-def world(inventory: Inventory, workloads: Workloads, options: Options) -> World:
-    """The closed world: the inventory's objects, and the workloads known from traffic alone.
+def world(inventory: Inventory, workloads: Workloads, decisions: Decisions, options: Options) -> World:
+    """The closed world: the inventory's objects, and who is known from traffic alone.
 
     A proxy that was heard in an access log is a fact of the world, whatever the inventory's labels say.
     """
@@ -44,7 +44,18 @@ def world(inventory: Inventory, workloads: Workloads, options: Options) -> World
             found.add_subject(_subject(workload, workloads, options))
         elif known.meshed is None and options.mesh != "none" and in_mesh(workload, options):
             found.add_subject(msgspec.structs.replace(known, meshed=True))
+    for account in {str(party): party for party in _accounts(decisions)}.values():
+        if str(account) not in found.subjects:
+            found.add_subject(_subject(account, workloads, options))
     return found
+
+
+def _accounts(decisions: Decisions) -> Iterator[Workload]:
+    """Who talked and is known by a shared service account alone: a pod that is gone, of one of those who share it."""
+    for decision in decisions.decisions:
+        for party in (decision.line.source, decision.line.destination):
+            if isinstance(party, Workload) and party.kind == ACCOUNT:
+                yield party
 
 
 def _subject(workload: Workload, workloads: Workloads, options: Options) -> Subject:

@@ -99,7 +99,7 @@ def _generate(
     options = msgspec.structs.replace(options, mesh=mesh or detected_mesh(reading.patterns))
     synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)
     judge = Judge(
-        observation.world(inventory, synthesis.workloads, options),
+        observation.world(inventory, synthesis.workloads, synthesis.decisions, options),
         [manifest.document for manifest in synthesis.manifests],
         cni=options.cni,
         mesh=options.mesh,
@@ -175,7 +175,7 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
     flows = "hubble" in reading.patterns.quality.records
     found = lines(conclude(reading.patterns, workloads), reading.patterns.sightings, workloads, inventory)
     decided = decide(found, workloads, options, network=flows)
-    world = observation.world(inventory, workloads, options)
+    world = observation.world(inventory, workloads, decided, options)
     return Observation(reading, inventory, options, world, observation.observed(decided, options))
 
 

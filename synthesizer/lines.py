@@ -83,12 +83,16 @@ def via_waypoint(line: Line) -> bool:
 
 
 _NODE_LOCAL_DNS = "169.254.20.10"
-# Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE): with no
-# inventory a private address in one of them is a ClusterIP far more likely than a server outside.
+# Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE, Kubespray,
+# MicroK8s; kubeadm's and kind's for IPv6, k3s' for IPv6): with no inventory a private address in one of them is a
+# ClusterIP far more likely than a server outside.
 _USUAL_SERVICE_RANGES = tuple(
     map(
         ipaddress.ip_network,
-        ("10.96.0.0/12", "172.20.0.0/16", "10.100.0.0/16", "10.43.0.0/16", "172.30.0.0/16", "34.118.224.0/20"),
+        (
+            *("10.96.0.0/12", "172.20.0.0/16", "10.100.0.0/16", "10.43.0.0/16", "172.30.0.0/16", "34.118.224.0/20"),
+            *("10.233.0.0/18", "10.152.183.0/24", "fd00:10:96::/112", "2001:cafe:43::/112"),
+        ),
     )
 )
 _API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})

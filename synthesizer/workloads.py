@@ -94,7 +94,8 @@ class Workloads:
         for endpoints in _grouped(labelled, sightings):
             self._make(endpoints, sightings)
         make_unique(self.all)
-        for endpoint in unnamed:
+        # Those that name a pod or workload first: they tell whose the accounts of the others are.
+        for endpoint in sorted(unnamed, key=_is_account):
             self._join_unlabelled(endpoint, sightings[endpoint])
 
     def _foreign_clusters(self, sightings: Mapping[Endpoint, Sighting]) -> set[str]:

@@ -152,7 +152,7 @@ def generated(contacts: list[Contact], options: Options, inventoried: bool) -> O
     traffic = _traffic(contacts)
     result = synthesize(traffic.patterns, inventory, options)
     judge = Judge(
-        observation.world(inventory, result.workloads, options),
+        observation.world(inventory, result.workloads, result.decisions, options),
         [manifest.document for manifest in result.manifests],
         cni=options.cni,
         mesh=options.mesh,

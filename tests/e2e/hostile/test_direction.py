@@ -137,6 +137,21 @@ def test_grpc_mid_stream_only(tmp_path: Path, inventory: bool) -> None:
 
 
 @BOTH
+def test_grpc_mid_stream_against_another_connection(tmp_path: Path, inventory: bool) -> None:
+    """The server calls its client back at another port: the client's own calls are no replies to that."""
+    s = Scene()
+    cart, catalog = (s.pod("shop/cart", ports=((9000, "TCP"),)), s.pod("shop/catalog", ports=((50_051, "TCP"),)))
+    s.talk(catalog, cart, 9000)
+    for port in (39_777, 41_234):
+        s.packet(cart, catalog, port, 50_051, flags="ACK PSH", reply=False, reason="ESTABLISHED")
+        s.packet(catalog, cart, 50_051, port, flags="ACK PSH", reply=True, reason="REPLY", node=cart.node)
+    out = s.run(tmp_path, inventory=inventory)
+    legitimate = [("shop/catalog", "shop/cart", 9000)] + [("shop/cart", "shop/catalog", 50_051)] * inventory
+    assert out.wrong(legitimate, [("shop/catalog", "shop/cart", 39_777)], closed=inventory) == []
+    assert inventory or any("shop/cart → shop/catalog" in item and "50051" in item for item in out.review("direction"))
+
+
+@BOTH
 def test_long_lived_database_pool_mid_stream(tmp_path: Path, inventory: bool) -> None:
     """No SYN in the window; pools are legitimate and a deny would hit at the next reconnect."""
     s = Scene()

@@ -185,6 +185,19 @@ def test_cluster_ip_labelled_world(tmp_path: Path, inventory: bool) -> None:
         assert any("10.96.7.7" in item for item in out.review("unresolved"))
 
 
+@pytest.mark.parametrize("address", ["10.233.4.1", "10.152.183.9", "fd00:10:96::7c", "2001:cafe:43::1b"])
+def test_cluster_ips_of_usual_ranges_without_an_inventory(tmp_path: Path, address: str) -> None:
+    """Of either family: a ClusterIP in an ipBlock is wrong, and nobody here knows whose it is."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    s.talk(web, api, 8080)
+    s.talk(web, s.world(address), 80, times=5)
+    out = s.run(tmp_path)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+    assert _blocks(out) == []
+    assert any(address in item for item in out.review("unresolved"))
+
+
 @BOTH
 def test_sock_records_are_no_edges(tmp_path: Path, inventory: bool) -> None:
     """TRACED and TRANSLATED twins of one connection: neither is an edge of its own."""
