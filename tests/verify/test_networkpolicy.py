@@ -183,6 +183,32 @@ class TestNodes:
         of = judge(things, [policy("a/p", podSelector=WEB, ingress=[])])
         assert outcome(of, OTHER_NODE, "a/new") == "undefined"
 
+    def test_the_own_node_is_known_by_each_of_its_addresses(self) -> None:
+        addresses = [{"address": "FD00:20:0::1"}, {"address": NODE}, {"address": "n1"}]
+        node = {"kind": "Node", "metadata": {"name": "n1"}, "status": {"addresses": addresses}}
+        of = judge([*THINGS, node], [policy("a/p", podSelector=WEB, ingress=[])])
+        assert outcome(of, "fd00:20::1", "a/web") == "allow"
+        assert outcome(of, OTHER_NODE, "a/web") == "deny"
+
+    def test_a_pod_without_status_is_on_the_node_that_it_names(self) -> None:
+        node = {"kind": "Node", "metadata": {"name": "n1"}, "status": {"addresses": [{"address": NODE}]}}
+        things = [pod("a/new", {"app": "web"}, nodeName="n1"), node, *THINGS]
+        of = judge(things, [policy("a/p", podSelector=WEB, ingress=[])])
+        assert outcome(of, NODE, "a/new") == "allow"
+        assert outcome(of, OTHER_NODE, "a/new") == "deny"
+
+    def test_host_network_pods_without_a_known_node_may_be_on_the_own_one(self) -> None:
+        agent = pod("b/anywhere", {"app": "agent"}, hostNetwork=True)
+        of = judge([*THINGS, agent], [policy("a/p", podSelector=WEB, ingress=[])])
+        assert outcome(of, "b/anywhere", "a/web") == "undefined"
+        assert outcome(of, "b/agent", "a/web") == "deny"
+
+    @pytest.mark.parametrize(("cni", "expected"), [("generic", "undefined"), ("calico", "deny"), ("cilium", "deny")])
+    def test_policy_towards_the_own_node_is_the_networks_choice(self, cni: str, expected: str) -> None:
+        of = judge(THINGS, [policy("a/p", podSelector=WEB, policyTypes=["Egress"])], cni=cni)
+        assert outcome(of, "a/web", NODE) == expected
+        assert outcome(of, "a/web", OTHER_NODE) == "deny"
+
     def test_a_pod_reaches_itself_whatever_policy_says(self) -> None:
         of = judge(THINGS, [policy("a/p", podSelector={}, policyTypes=["Ingress", "Egress"])])
         assert outcome(of, "a/web", "a/web") == "allow"
