@@ -51,6 +51,8 @@ def fill(world: World, docs: Iterable[Document]) -> World:
     templates: dict[Owner, Subject] = {}
     owners: dict[Owner, Owner] = {}
     pods: list[tuple[Subject, Owner | None]] = []
+    places: list[str] = []
+    nodes: dict[str, str] = {}
     for document in docs:
         kind, namespace, name = identity(document)
         where = f"{kind} {namespace}/{name}"
@@ -60,7 +62,9 @@ def fill(world: World, docs: Iterable[Document]) -> World:
             if owner is not None:
                 owners[kind, namespace, name] = owner
         elif kind == "Pod":
-            pods.append((_pod(document, namespace, name, where), _owner(document, namespace, where)))
+            pods.append((_pod(world, document, namespace, name, where), _owner(document, namespace, where)))
+            place = optional(document.get("spec"), where).get("nodeName")
+            places.append(place if isinstance(place, str) else "")
         elif kind == "Namespace":
             world.add_namespace(
                 name, labels(optional(document.get("metadata"), where).get("labels"), f"{where} labels")
@@ -68,15 +72,23 @@ def fill(world: World, docs: Iterable[Document]) -> World:
         elif kind == "Service":
             world.add_service(_service(document, namespace, name, where))
         elif kind == "Node":
-            status = optional(document.get("status"), f"{where} status")
-            for item in sequence(status.get("addresses"), f"{where} status.addresses"):
-                found = optional(item, where).get("address")
-                if isinstance(found, str) and address(found) is not None:
-                    world.node_ips.add(found)
+            nodes[name] = _node(world, document, where)
         elif kind in POLICY_KINDS:
             world.policies.append(document)
-    _settle(world, templates, owners, pods)
+    # Without a status (a manifest, a trimmed copy) the node's name says where a pod is.
+    placed = [
+        (pod if pod.node_ip or not nodes.get(place) else _changed(pod, node_ip=nodes[place]), owner)
+        for (pod, owner), place in zip(pods, places, strict=True)
+    ]
+    _settle(world, templates, owners, placed)
     return world
+
+
+def _node(world: World, document: Document, where: str) -> str:
+    """Know a Node; gives its first address, "" if it has none."""
+    status = optional(document.get("status"), f"{where} status")
+    items = [optional(item, where).get("address") for item in sequence(status.get("addresses"), f"{where} status")]
+    return world.add_node(item for item in items if isinstance(item, str))
 
 
 def _settle(
@@ -110,8 +122,6 @@ def _settle(
 
 
 def _add_pod(world: World, pod: Subject, workload: str) -> None:
-    if pod.node_ip:
-        world.node_ips.add(pod.node_ip)
     world.add_subject(_changed(pod, member_of=workload))
 
 
@@ -162,6 +172,7 @@ def _workload(top: Owner, template: Subject | None, pods: list[Subject]) -> Subj
         node_ip=nodes.pop() if len(nodes) == 1 else "",
         meshed=True if any(pod.meshed for pod in pods) else base.meshed,
         ports=tuple(sorted({port for pod in [base, *pods] for port in pod.ports})),
+        replicas=max(len(pods), base.replicas),
     )
 
 
@@ -172,10 +183,13 @@ def _template(document: Document, kind: str, namespace: str, name: str, where: s
         path += f".{step}"
         found = optional(found.get(step), f"{where} {path[1:]}")
     meta = optional(found.get("metadata"), f"{where} template metadata")
-    return _subject(meta, optional(found.get("spec"), f"{where} template spec"), kind, namespace, name, where)
+    subject = _subject(meta, optional(found.get("spec"), f"{where} template spec"), kind, namespace, name, where)
+    spec = optional(document.get("spec"), f"{where} spec")
+    count = spec.get("parallelism" if kind == "Job" else "replicas", 0 if kind in ("DaemonSet", "CronJob") else 1)
+    return _changed(subject, replicas=count if isinstance(count, int) and count > 0 else 0)
 
 
-def _pod(document: Document, namespace: str, name: str, where: str) -> Subject:
+def _pod(world: World, document: Document, namespace: str, name: str, where: str) -> Subject:
     meta = mapping(document.get("metadata"), f"{where} metadata")
     spec = optional(document.get("spec"), f"{where} spec")
     status = optional(document.get("status"), f"{where} status")
@@ -183,8 +197,8 @@ def _pod(document: Document, namespace: str, name: str, where: str) -> Subject:
     ips = [optional(item, where).get("ip") for item in sequence(status.get("podIPs"), f"{where} status.podIPs")]
     ips.append(status.get("podIP"))
     valid = sorted({ip for ip in ips if isinstance(ip, str) and address(ip) is not None})
-    node = status.get("hostIP")
-    node = node if isinstance(node, str) and address(node) is not None else ""
+    hosts = [optional(item, where).get("ip") for item in sequence(status.get("hostIPs"), f"{where} status.hostIPs")]
+    node = world.add_node(ip for ip in [status.get("hostIP"), *hosts] if isinstance(ip, str))
     return _changed(found, ips=tuple(valid), node_ip=node, single=True)
 
 

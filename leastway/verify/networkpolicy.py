@@ -118,7 +118,7 @@ class NetworkPolicies:
         if not policies:
             return Verdict("allow", f"no policy isolates {own.ref} for {direction}")
         names = tuple(index.title for index in policies)
-        if direction == "ingress" and _own_node(own, peer):
+        if direction == "ingress" and self._own_node(own, peer):
             return Verdict("allow", f"{peer.shown} is the own node of {own.ref}, which is always let in", LAYER)
         if protocol not in PROTOCOLS:
             why = f"NetworkPolicy does not define what happens to {protocol} of a pod isolated for {direction}"
@@ -204,13 +204,23 @@ class NetworkPolicies:
     def _maybe_own_node(self, direction: str, own: Subject, peer: End) -> bool:
         """Whether the exemption of the own node may apply although it is not certain."""
         if peer.entity == "host":
-            return self.cni != "cilium"
+            return direction == "ingress" or self.cni == "generic"
         if peer.entity != "node" and not (peer.subject is not None and peer.subject.host_network):
             return False
+        somewhere = not own.node_ip or (peer.subject is not None and not peer.subject.node_ip)
         if direction == "ingress":
-            return not own.node_ip
-        # The documentation exempts traffic to the own node as well; the API types name only traffic from it.
-        return self.cni != "cilium" and (not own.node_ip or _own_node(own, peer))
+            return somewhere
+        # The documentation exempts traffic to the own node as well; the API types name only traffic from it, and
+        # Cilium and Calico apply a pod's egress policy to it.
+        return self.cni == "generic" and (somewhere or self._own_node(own, peer))
+
+    def _own_node(self, own: Subject, peer: End) -> bool:
+        if peer.entity == "host":
+            return True
+        node = address(own.node_ip) if own.node_ip else None
+        if peer.subject is not None:
+            return peer.subject.host_network and self.world.same_node(address(peer.subject.node_ip), node)
+        return self.world.same_node(peer.address, node)
 
     def _unknown(self, rule: Rule, namespace: str, peer: End, destination: End, pods_only: bool) -> str:
         if self.admits_peer(rule, namespace, peer, pods_only) is None:
@@ -242,17 +252,6 @@ def _loopback(source: End, destination: End) -> bool:
     if source.address is not None and destination.address is not None:
         return source.address == destination.address
     return source.subject.single
-
-
-def _own_node(own: Subject, peer: End) -> bool:
-    if peer.entity == "host":
-        return True
-    node = address(own.node_ip) if own.node_ip else None
-    if node is None:
-        return False
-    if peer.subject is not None:
-        return peer.subject.host_network and address(peer.subject.node_ip) == node
-    return peer.address == node
 
 
 def _list(names: Iterable[str]) -> str:

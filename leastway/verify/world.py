@@ -46,8 +46,8 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
 
     `service_account` "" and `meshed` None mean unknown. `ips` are those of all pods, `node_ip` is "" unless all of them
     are on that one node. `single` marks one pod: only there can a connection to itself be a loopback. `member_of` names
-    the workload of a pod that is part of one. `inventoried` is False for what is known from traffic alone, whose named
-    ports and addresses may be incomplete.
+    the workload of a pod that is part of one. `replicas` is the number of its pods, 0 if unknown. `inventoried` is
+    False for what is known from traffic alone, whose named ports and addresses may be incomplete.
     """
 
     namespace: str
@@ -62,6 +62,7 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
     kind: str = "Pod"
     single: bool = False
     member_of: str = ""
+    replicas: int = 0
     inventoried: bool = True
     annotations: Mapping[str, str] = {}
 
@@ -101,6 +102,7 @@ class World:
         self.services: dict[str, Service] = {}
         self.node_ips: set[str] = set()
         self.policies: list[Document] = []
+        self._nodes: dict[Address, Address] = {}  # every address of a node → the one that stands for the node
         self._by_address: dict[Address, str] = {}
         self._services: dict[Address, Service] = {}
         self._in_namespace: dict[str, list[Service]] = {}
@@ -139,7 +141,26 @@ class World:
             if found is not None and not subject.host_network and (subject.single or found not in self._by_address):
                 self._by_address[found] = subject.ref
         if subject.host_network and subject.node_ip:
-            self.node_ips.add(subject.node_ip)
+            self.add_node([subject.node_ip])
+
+    def add_node(self, addresses: Iterable[str]) -> str:
+        """Know that these are the addresses of one node; gives the first that is an address, "" if none is."""
+        found = [ip for ip in map(address, addresses) if ip is not None]
+        if not found:
+            return ""
+        self.node_ips.update(str(ip) for ip in found)
+        known = {self._nodes[ip] for ip in found if ip in self._nodes}
+        stands = min(known or found, key=str)
+        self._nodes.update(dict.fromkeys(found, stands))
+        if len(known) > 1:
+            self._nodes = {ip: stands if of in known else of for ip, of in self._nodes.items()}
+        return str(found[0])
+
+    def same_node(self, one: Address | None, other: Address | None) -> bool:
+        """Whether two addresses are certainly those of one node."""
+        if one is None or other is None:
+            return False
+        return self._nodes.get(one, one) == self._nodes.get(other, other)
 
     def add_service(self, service: Service) -> None:
         """Know a Service."""

@@ -159,14 +159,14 @@ MUTATIONS = [
     Mutation(
         "the own node is a node like others",
         "networkpolicy",
-        'direction == "ingress" and _own_node(own, peer)',
+        'direction == "ingress" and self._own_node(own, peer)',
         "False",
         (f"{NETWORK}::TestNodes",),
     ),
     Mutation(
         "every node is the own node",
         "networkpolicy",
-        "return peer.address == node",
+        "return self.world.same_node(peer.address, node)",
         'return peer.entity == "node"',
         (f"{NETWORK}::TestNodes",),
     ),

@@ -9,6 +9,7 @@ import pytest
 from leastway.verify.errors import PolicyError
 from leastway.verify.judge import Judge, Question
 from leastway.verify.networkpolicy import read_network_policy
+from leastway.verify.soundness import Observed, replay
 from leastway.verify.world import NamedPort, Subject, World
 from tests.verify.kit import expression, judge, labels, namespace, outcome, pod, policy, within
 
@@ -182,6 +183,52 @@ class TestNodes:
         things = [*THINGS, pod("a/new", {"app": "web"}, "10.0.0.9")]
         of = judge(things, [policy("a/p", podSelector=WEB, ingress=[])])
         assert outcome(of, OTHER_NODE, "a/new") == "undefined"
+
+    def test_the_own_node_is_known_by_each_of_its_addresses(self) -> None:
+        addresses = [{"address": "FD00:20:0::1"}, {"address": NODE}, {"address": "n1"}]
+        node = {"kind": "Node", "metadata": {"name": "n1"}, "status": {"addresses": addresses}}
+        of = judge([*THINGS, node], [policy("a/p", podSelector=WEB, ingress=[])])
+        assert outcome(of, "fd00:20::1", "a/web") == "allow"
+        assert outcome(of, OTHER_NODE, "a/web") == "deny"
+
+    def test_a_pod_without_status_is_on_the_node_that_it_names(self) -> None:
+        node = {"kind": "Node", "metadata": {"name": "n1"}, "status": {"addresses": [{"address": NODE}]}}
+        things = [pod("a/new", {"app": "web"}, nodeName="n1"), node, *THINGS]
+        of = judge(things, [policy("a/p", podSelector=WEB, ingress=[])])
+        assert outcome(of, NODE, "a/new") == "allow"
+        assert outcome(of, OTHER_NODE, "a/new") == "deny"
+
+    def test_host_network_pods_without_a_known_node_may_be_on_the_own_one(self) -> None:
+        agent = pod("b/anywhere", {"app": "agent"}, hostNetwork=True)
+        of = judge([*THINGS, agent], [policy("a/p", podSelector=WEB, ingress=[])])
+        assert outcome(of, "b/anywhere", "a/web") == "undefined"
+        assert outcome(of, "b/agent", "a/web") == "deny"
+
+    @pytest.mark.parametrize(("cni", "expected"), [("generic", "undefined"), ("calico", "deny"), ("cilium", "deny")])
+    def test_policy_towards_the_own_node_is_the_networks_choice(self, cni: str, expected: str) -> None:
+        of = judge(THINGS, [policy("a/p", podSelector=WEB, policyTypes=["Egress"])], cni=cni)
+        assert outcome(of, "a/web", NODE) == expected
+        assert outcome(of, "a/web", OTHER_NODE) == "deny"
+
+    @pytest.mark.parametrize(
+        ("kind", "spec", "expected"),
+        [
+            ("Deployment", {}, "allow"),  # one replica, by default
+            ("Deployment", {"replicas": 1}, "allow"),
+            ("Deployment", {"replicas": 3}, "undefined"),
+            ("DaemonSet", {}, "undefined"),
+        ],
+    )
+    def test_a_workload_reaches_itself_for_certain_if_it_is_one_pod(
+        self, kind: str, spec: dict[str, Any], expected: str
+    ) -> None:
+        template = {"metadata": {"labels": {"app": "web"}}, "spec": {}}
+        thing = {"kind": kind, "metadata": {"name": "w", "namespace": "a"}, "spec": {"template": template, **spec}}
+        of = judge([*THINGS, thing], [policy("a/p", podSelector={}, policyTypes=["Ingress"])])
+        assert outcome(of, "a/w", "a/w") == expected
+        assert outcome(of, "a/web", "a/w") == "deny"
+        observed = replay(of, [Observed("a/w", "a/w", "TCP", 80)])  # seen on the wire, so it was another pod
+        assert not observed.sound
 
     def test_a_pod_reaches_itself_whatever_policy_says(self) -> None:
         of = judge(THINGS, [policy("a/p", podSelector={}, policyTypes=["Ingress", "Egress"])])
