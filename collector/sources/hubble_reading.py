@@ -19,6 +19,7 @@ from collector.wire.hubble_records_pb2 import Response
 
 BILLION = 1_000_000_000
 GAP_HOURS = 48  # hours of one gap that are named
+REFUSALS = ("invalid fieldmask", "invalid path")  # how nodes of several versions say that they do not know a field
 
 
 class MaskRefusedError(Exception):
@@ -99,7 +100,7 @@ class Reader:
         if line.node_status is not None and line.node_status.state_change != "NODE_CONNECTED":
             for node in (line.node_status.node_names or [])[:NODES]:
                 self.positions.interrupted(node)
-            if "invalid path" in response.node_status.message:
+            if any(refusal in response.node_status.message for refusal in REFUSALS):
                 raise MaskRefusedError
         if line.lost_events is not None:
             self.status.lost += max(1, int(line.lost_events.num_events_lost))

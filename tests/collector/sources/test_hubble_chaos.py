@@ -198,8 +198,9 @@ def test_what_relay_sends_again_of_a_node_that_is_back_is_counted_once(
     assert patterns.quality.nodes.kept == {f"NODE_ERROR {named}": 1, f"NODE_CONNECTED {named}": 1}
 
 
-def test_a_node_behind_relay_that_refuses_the_mask_is_asked_without() -> None:
-    refusal = status("NODE_ERROR", "node", 'proto: invalid path "uuid" for message "flow.Flow"')
+@pytest.mark.parametrize("said", ["invalid fieldmask", 'proto: invalid path "uuid" for message "flow.Flow"'])
+def test_a_node_behind_relay_that_refuses_the_mask_is_asked_without(said: str) -> None:
+    refusal = status("NODE_ERROR", "node", said)
     asked = []
 
     def get_flows(request: Any, context: Any) -> Iterator[bytes]:
