@@ -110,7 +110,7 @@ class HubbleSource:
         with self._lock:
             if not self.status.connected and not self.finished.is_set():
                 reader.counter.patterns.quality.blind_spot(int(time.time()), str(self._target), "not connected")
-            self.cursors = {name: node.last for name, node in reader.positions.nodes.items() if node.last}
+            self.cursors = reader.positions.reached(time.time_ns())
             patterns = reader.hand_over()
         self._taken.set()
         return patterns
@@ -173,6 +173,7 @@ class HubbleSource:
             return not self.request.endless
         except MaskRefusedError:
             self._mask = False
+            reader.positions.forget()
             self.trouble = "a node does not know a field of the mask"
             return False
         except grpc.RpcError as error:

@@ -79,7 +79,8 @@ class Reader:
         name = node[:NAME] or "unknown node"
         quality = self.counter.patterns.quality
         quality.nodes.add(f"GAP {name}", 1)
-        begin, end = last // BILLION, next_known // BILLION
+        end = next_known // BILLION
+        begin = last // BILLION or end  # a node without a position had none before that
         for second in [*range(begin, end, 3600)[: GAP_HOURS - 1], end]:
             quality.blind_spot(second, name, "gap")
 

@@ -162,6 +162,23 @@ def test_a_clock_gone_wrong_costs_nothing_after_a_reconnect(moment: int) -> None
     assert patterns.quality.nodes.kept == {}
 
 
+@pytest.mark.parametrize("ahead", [120, 7200])
+def test_a_clock_that_is_set_back_costs_nothing_after_a_reconnect(ahead: int) -> None:
+    wrong = [message("node", ahead + at, f"wrong-{at}") for at in range(3)]
+    flows = [message("node", at, f"flow-{at}") for at in range(20)]
+    patterns = gathered([*wrong, *flows[:10]], flows[7:])
+    assert records(patterns) == 23
+    assert patterns.quality.nodes.kept == {}
+
+
+def test_a_gap_after_flows_without_a_time_is_in_the_hour_of_what_came_then() -> None:
+    timeless = GetFlowsResponse.FromString(message("node", 0, "timeless"))
+    timeless.ClearField("time")
+    timeless.flow.ClearField("time")
+    patterns = gathered([timeless.SerializeToString()], [message("node", 1, "flow-1")])
+    assert list(patterns.quality.blind) == ["2026-03-02T08 node: gap"]
+
+
 def test_a_buffer_that_has_run_over_is_a_gap_of_its_node_alone() -> None:
     over = [message("over", at, f"over-{at}") for at in range(40)]
     well = [message("well", at, f"well-{at}") for at in range(40)]
