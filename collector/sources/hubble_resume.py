@@ -121,6 +121,11 @@ class Positions:
             node.until = 0
         return True
 
+    @property
+    def known(self) -> bool:
+        """Whether there is any position to go on from."""
+        return any(node.last for node in self.nodes.values())
+
     def reached(self, now: Nanoseconds) -> dict[str, Nanoseconds]:
         """Each node's position, for another process to restore at: none is later than `now`, whatever clocks say."""
         return {name: min(node.last, now + ASTRAY) for name, node in self.nodes.items() if node.last}

@@ -176,7 +176,7 @@ def test_a_gap_after_flows_without_a_time_is_in_the_hour_of_what_came_then() -> 
     timeless.ClearField("time")
     timeless.flow.ClearField("time")
     patterns = gathered([timeless.SerializeToString()], [message("node", 1, "flow-1")])
-    assert list(patterns.quality.blind) == ["2026-03-02T08 node: gap"]
+    assert [spot for spot in patterns.quality.blind if spot.endswith("node: gap")] == ["2026-03-02T08 node: gap"]
 
 
 def test_a_buffer_that_has_run_over_is_a_gap_of_its_node_alone() -> None:
@@ -238,6 +238,30 @@ def test_a_server_that_dies_in_the_middle_of_a_message_costs_nothing(cut: int) -
     patterns = gathered(flows[:6], flows[3:], torn=torn)
     assert records(patterns) == 10
     assert not patterns.quality.bad
+
+
+def test_a_quiet_stream_that_breaks_off_is_a_gap() -> None:
+    with http2.Server(lambda _: [b""], status=None) as server, observing(server.address) as source:
+        assert eventually(lambda: source.status.reconnects >= 2)
+        assert eventually(lambda: source.status.connected)
+        quality = source.take().quality
+    assert [key for key in quality.nodes if key.startswith("GAP")] == [f"GAP {server.address}"]
+    assert {key.partition(" ")[2] for key in quality.blind} >= {f"{server.address}: gap"}
+
+
+def test_a_server_that_is_there_later_is_a_gap_until_then(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/hubble"
+    with observing(address) as source:
+        assert eventually(lambda: source.status.reconnects >= 1)
+        with serving(lambda *_: iter([message("node", 1, "flow-1")]), address):
+            assert eventually(lambda: received(source) == 1)
+            assert source.take().quality.nodes.kept == {f"GAP {address}": 1}
+
+
+def test_a_server_that_is_there_has_no_gap() -> None:
+    with serving(lambda *_: iter([message("node", 1, "flow-1")])) as address, observing(address) as source:
+        assert eventually(lambda: received(source) == 1)
+        assert source.take().quality.nodes.kept == {}
 
 
 def test_while_there_is_no_connection_every_take_says_so() -> None:
