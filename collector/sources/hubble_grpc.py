@@ -142,7 +142,7 @@ class HubbleSource:
             if done:
                 break
             self.status.reconnects += 1
-            if mask == self._mask:
+            if self._mask or not mask:  # asked without a mask, the server will say more
                 self._away = self._away or time.time_ns()
             if fresh:
                 delay, self._stuck = FIRST_DELAY, 0
