@@ -32,8 +32,9 @@ from leastway.observing.plan import Plan, build
 from leastway.observing.recording import Recorder
 from leastway.observing.session import Session, resume_points
 from leastway.observing.status import summary
-from leastway.observing.stopping import Stop
+from leastway.observing.stopping import Stop, deadline
 
+PATIENCE = 4.5  # seconds from a signal to the end, whatever a store or a source does
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -106,7 +107,7 @@ def command(
         merging = Merging(place, merge_every) if merge_every else None
         session = Session(live, place, name=name, interval=interval, merging=merging)
         session.on_tick = lambda: status.draw(summary(session))
-        with _serving(session, recorders, scrape), _signals() as stop:
+        with _serving(session, recorders, scrape), _signals() as stop, deadline(stop, PATIENCE, session.give_up):
             gc.collect()
             gc.freeze()  # what is there now stays; patterns are many small objects without cycles, so look rarely
             gc.set_threshold(50_000, 20, 50)

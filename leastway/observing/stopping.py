@@ -9,6 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import threading
+from collections.abc import Callable, Iterator
+
+LOOK = 0.2  # seconds
 
 
 class Stop:
@@ -45,3 +49,24 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def deadline(stop: Stop, seconds: float, late: Callable[[], None]) -> Iterator[None]:
+    """What is within must have ended so many seconds after `stop` was set, or the process ends: with `late()`, and 1.
+
+    A store that does not answer is waited for inside a library, which no exception gets out of.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(LOOK):
+            if stop.is_set() and not done.wait(seconds - LOOK):
+                late()
+                os._exit(1)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

@@ -32,7 +32,8 @@ def foreign(message: Any) -> str:
     """Which field of a message, if any, is not in our definitions (an experimental one, say): its number."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
-    return next((f"field {field.field_number}" for field in UnknownFieldSet(message)), "")
+    found = UnknownFieldSet(message)
+    return f"field {found[0].field_number}" if len(found) else ""
 
 
 def _filter(message: Any) -> Predicate:
