@@ -97,10 +97,6 @@ class Session:
             self.failing = ""
         return True
 
-    def give_up(self) -> None:
-        """Say what is lost with a process that ends now, while the store or a source does not answer."""
-        fail("ended without an answer; what was gathered since the last flush is lost", since=int(self.flushed))
-
     def _loop(self, stop: Stop, end: float) -> None:
         due = time.monotonic() + self.interval
         while not stop.is_set() and (now := time.monotonic()) < end:

@@ -10,7 +10,9 @@ import contextlib
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+
+from leastway.observing.journal import fail
 
 LOOK = 0.2  # seconds
 
@@ -52,8 +54,8 @@ class Stop:
 
 
 @contextlib.contextmanager
-def deadline(stop: Stop, seconds: float, late: Callable[[], None]) -> Iterator[None]:
-    """What is within must have ended so many seconds after `stop` was set, or the process ends: with `late()`, and 1.
+def deadline(stop: Stop, seconds: float) -> Iterator[None]:
+    """What is within must have ended so many seconds after `stop` was set, or the process ends, with exit code 1.
 
     A store that does not answer is waited for inside a library, which no exception gets out of.
     """
@@ -62,7 +64,7 @@ def deadline(stop: Stop, seconds: float, late: Callable[[], None]) -> Iterator[N
     def watch() -> None:
         while not done.wait(LOOK):
             if stop.is_set() and not done.wait(seconds - LOOK):
-                late()
+                fail("ended without an answer of the store; what was gathered since the last flush is lost")
                 os._exit(1)
 
     threading.Thread(target=watch, name="deadline", daemon=True).start()

@@ -23,11 +23,19 @@ class Stuck(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
         return str(path).removeprefix("stuck://")
 
     def put_file(self, source: str, target: str, *rest: Any, **more: Any) -> None:
-        beside = Path(target).parents[2]
+        self.answer(Path(target).parents[2])
+        super().put_file(source, target, *rest, **more)
+
+    def exists(self, path: str, **more: Any) -> bool:
+        target = Path(self._strip_protocol(path))
+        self.answer(target.parents[2 if target.suffix else 1])
+        return bool(super().exists(path, **more))
+
+    def answer(self, beside: Path) -> None:
+        """Return, once we answer."""
         while (beside / "stuck").exists():
             (beside / "waiting").touch()
             time.sleep(1)
-        super().put_file(source, target, *rest, **more)
 
 
 if __name__ == "__main__":
