@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -147,5 +148,5 @@ class ListeningSource(ABC):
         if tallied.entries:
             status.flows[tallied.kind] = status.flows.get(tallied.kind, 0) + tallied.entries
             status.bad += tallied.bad
-            status.newest = max(status.newest, tallied.newest)
+            status.newest = max(status.newest, min(tallied.newest, time.time()))
         return tallied

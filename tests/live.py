@@ -14,7 +14,7 @@ from collector.patterns import Patterns
 from collector.reading import read
 from collector.sources.hubble_grpc import HubbleSource
 from collector.sources.hubble_request import Request
-from collector.transport import TLS, UNSHARED_PORT, Address, listen
+from collector.transport import TLS, UNSHARED_PORT, Address, listen, parse_address
 from collector.wire.observer_pb2 import GetFlowsRequest
 from leastway.playback.server import Played, play
 
@@ -63,12 +63,12 @@ def playing(*captures: object, **options: Any) -> Iterator[Played]:
 
 
 @contextmanager
-def serving(get_flows: Callable[[Any, Any], Iterator[bytes]]) -> Iterator[str]:
+def serving(get_flows: Callable[[Any, Any], Iterator[bytes]], where: str = "") -> Iterator[str]:
     """A server of grpcio's with GetFlows and nothing else."""
     server = grpc.server(ThreadPoolExecutor(4), options=UNSHARED_PORT)
     handler = grpc.unary_stream_rpc_method_handler(get_flows, GetFlowsRequest.FromString)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("observer.Observer", {"GetFlows": handler}),))
-    address = listen(server, Address("127.0.0.1", 0), None)
+    address = listen(server, parse_address(where) if where else ANYWHERE, None)
     server.start()
     try:
         yield str(address)

@@ -81,6 +81,7 @@ class HubbleSource:
         self._call: Any = None
         self._mask = self.request.mask
         self._stuck = 0
+        self._away = 0  # since when (unix nanoseconds) there is no stream, 0 while there is one
 
     @property
     def repeated(self) -> int:
@@ -110,7 +111,7 @@ class HubbleSource:
         with self._lock:
             if not self.status.connected and not self.finished.is_set():
                 reader.counter.patterns.quality.blind_spot(int(time.time()), str(self._target), "not connected")
-            self.cursors = {name: node.last for name, node in reader.positions.nodes.items() if node.last}
+            self.cursors = reader.positions.reached(time.time_ns())
             patterns = reader.hand_over()
         self._taken.set()
         return patterns
@@ -132,6 +133,7 @@ class HubbleSource:
         """Attempt after attempt, until stopped or done."""
         delay = FIRST_DELAY
         while not self._stopping.is_set():
+            mask = self._mask
             before = sum(self.status.flows.values())
             done = self._attempt(reader)
             fresh = sum(self.status.flows.values()) > before
@@ -140,6 +142,8 @@ class HubbleSource:
             if done:
                 break
             self.status.reconnects += 1
+            if self._mask or not mask:  # asked without a mask, the server will say more
+                self._away = self._away or time.time_ns()
             if fresh:
                 delay, self._stuck = FIRST_DELAY, 0
             log.warning("hubble: %s: %s", self._target, self.trouble)
@@ -165,6 +169,7 @@ class HubbleSource:
             return False
         try:
             self._greet(channel)
+            self._back(reader)
             self._call = call = channel.unary_stream(METHOD)(self.request.serialised(since, self._mask))
             if self._stopping.is_set():
                 return True
@@ -173,6 +178,7 @@ class HubbleSource:
             return not self.request.endless
         except MaskRefusedError:
             self._mask = False
+            reader.positions.forget()
             self.trouble = "a node does not know a field of the mask"
             return False
         except grpc.RpcError as error:
@@ -197,6 +203,13 @@ class HubbleSource:
             if not left:
                 left = BETWEEN_LOOKS
                 self._await_room(reader)
+
+    def _back(self, reader: Reader) -> None:
+        """Note what was missed if there is no position to go on from: a new stream begins now."""
+        away, self._away = self._away, 0
+        if away and self.request.endless and not self.request.since and not reader.positions.known:
+            with self._lock:
+                reader.gap(str(self._target), away, time.time_ns())
 
     def _await_room(self, reader: Reader) -> None:
         """Read no further while the aggregate is too large; the server tells what it loses meanwhile."""

@@ -5,6 +5,7 @@ Invariant: whatever bytes come, they end in a counter: of flows, of events, of r
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -13,12 +14,13 @@ from google.protobuf.message import DecodeError
 from collector.live import SourceStatus
 from collector.patterns import Patterns
 from collector.sources.hubble_counter import NAME, FlowCounter
-from collector.sources.hubble_resume import NODES, Nanoseconds, Positions
+from collector.sources.hubble_resume import ASTRAY, NODES, Nanoseconds, Positions
 from collector.sources.hubble_wire import Translator, endpoint, layer7
 from collector.wire.hubble_records_pb2 import Response
 
 BILLION = 1_000_000_000
 GAP_HOURS = 48  # hours of one gap that are named
+REFUSALS = ("invalid fieldmask", "invalid path")  # how nodes of several versions say that they do not know a field
 
 
 class MaskRefusedError(Exception):
@@ -34,6 +36,7 @@ class Reader:
         self.positions = Positions(self.gap)
         self.translator = Translator()
         self.newest: Nanoseconds = 0
+        self.soon: Nanoseconds = 0  # what is later is looked at twice: a clock gone wrong would hide any lag
         self.flows = status.flows
 
     def message(self, raw: bytes) -> bool:
@@ -58,10 +61,14 @@ class Reader:
         verdict = flow.verdict or "VERDICT_UNKNOWN"
         flows = self.flows
         flows[verdict] = flows.get(verdict, 0) + 1
-        if self.newest < moment <= self.positions.horizon:
+        if self.newest < moment and (moment <= self.soon or self._past(moment)):
             self.newest = moment
             self.status.newest = moment / BILLION
         return True
+
+    def _past(self, moment: Nanoseconds) -> bool:
+        self.soon = time.time_ns() + ASTRAY
+        return moment <= self.soon
 
     @property
     def received(self) -> int:
@@ -78,7 +85,8 @@ class Reader:
         name = node[:NAME] or "unknown node"
         quality = self.counter.patterns.quality
         quality.nodes.add(f"GAP {name}", 1)
-        begin, end = last // BILLION, next_known // BILLION
+        end = next_known // BILLION
+        begin = last // BILLION or end  # a node without a position had none before that
         for second in [*range(begin, end, 3600)[: GAP_HOURS - 1], end]:
             quality.blind_spot(second, name, "gap")
 
@@ -99,7 +107,7 @@ class Reader:
         if line.node_status is not None and line.node_status.state_change != "NODE_CONNECTED":
             for node in (line.node_status.node_names or [])[:NODES]:
                 self.positions.interrupted(node)
-            if "invalid path" in response.node_status.message:
+            if any(refusal in response.node_status.message for refusal in REFUSALS):
                 raise MaskRefusedError
         if line.lost_events is not None:
             self.status.lost += max(1, int(line.lost_events.num_events_lost))

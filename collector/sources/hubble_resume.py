@@ -14,8 +14,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-OVERLAP = 5_000_000_000  # nanoseconds: how far a node's flows may be out of order around a reconnect
+OVERLAP = 5_000_000_000  # nanoseconds: how far before the old positions flows are asked for again
 SKEW = 86_400_000_000_000  # nanoseconds: how far in the future a flow's time may be
+ASTRAY = 60_000_000_000  # nanoseconds: clocks of nodes that agree do not differ more
+BEHIND = 32  # flows in a row that are so far behind a node's position: its clock was set back
 REMEMBERED = 1 << 16  # flows; two such generations are kept
 NODES = 4096  # nodes whose position is kept
 
@@ -25,19 +27,20 @@ Nanoseconds = int
 class Node:
     """One node's position: `last` is the newest flow's time; `until` its value at the reconnect, 0 once passed."""
 
-    __slots__ = ("again", "covered", "last", "mark", "until")
+    __slots__ = ("again", "behind", "covered", "last", "mark", "until")
 
     def __init__(self) -> None:
         self.last: Nanoseconds = 0
         self.until: Nanoseconds = 0
+        self.behind = 0  # flows in a row that were far behind `last`
         self.again = False  # whether a known flow came again since the reconnect
         self.mark: Nanoseconds = 0  # `last` when the younger generation began
         self.covered: Nanoseconds = 0  # ... and when the older one did: later flows are remembered
 
-    @property
-    def floor(self) -> Nanoseconds:
-        """Flows up to this time have been counted."""
-        return max(self.until - OVERLAP, self.covered)
+    def set_back(self, moment: Nanoseconds) -> None:
+        """Its clock is at `moment`, after all."""
+        self.last, self.behind = moment, 0
+        self.mark, self.covered, self.until = min(self.mark, moment), min(self.covered, moment), min(self.until, moment)
 
 
 class Positions:
@@ -77,8 +80,15 @@ class Positions:
         elif known and flow_id:
             self.repeated += 1
             return False
-        if moment > node.last and (moment <= self.horizon or self._plausible(moment)):
-            node.last = moment
+        if moment > node.last:
+            if moment <= self.horizon or self._plausible(moment):
+                node.last, node.behind = moment, 0
+        elif 0 < moment < node.last - ASTRAY:
+            node.behind += 1
+            if node.behind >= BEHIND:
+                node.set_back(moment)
+        else:
+            node.behind = 0
         self._remember(digest)
         return True
 
@@ -101,7 +111,7 @@ class Positions:
 
     def _fresh_again(self, name: str, node: Node, moment: Nanoseconds, known: bool) -> bool:
         """The same, while a node's stream after a reconnect has not yet passed the old position."""
-        if known or 0 < moment <= node.floor:
+        if known or 0 < moment <= node.covered:
             node.again = True
             self.repeated += 1
             return False
@@ -110,6 +120,15 @@ class Positions:
                 self.gap(name, node.until, moment)
             node.until = 0
         return True
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any position to go on from."""
+        return any(node.last for node in self.nodes.values())
+
+    def reached(self, now: Nanoseconds) -> dict[str, Nanoseconds]:
+        """Each node's position, for another process to restore at: none is later than `now`, whatever clocks say."""
+        return {name: min(node.last, now + ASTRAY) for name, node in self.nodes.items() if node.last}
 
     def since(self) -> Nanoseconds:
         """From when on flows are needed after a reconnect; 0 if there is no position. Begins the overlap."""
@@ -130,6 +149,11 @@ class Positions:
         for known, node in self.nodes.items():
             if known == name or known.endswith(f"/{name}"):
                 node.until, node.again = node.last, True
+
+    def forget(self) -> None:
+        """What was met will look otherwise when it is met again: take all up to the positions as counted."""
+        for node in self.nodes.values():
+            node.covered = node.last
 
     def give_up(self) -> None:
         """Do not ask for what comes right after the positions again: the server cannot send it. A gap of every node."""

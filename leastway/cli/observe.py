@@ -32,8 +32,9 @@ from leastway.observing.plan import Plan, build
 from leastway.observing.recording import Recorder
 from leastway.observing.session import Session, resume_points
 from leastway.observing.status import summary
-from leastway.observing.stopping import Stop
+from leastway.observing.stopping import Stop, deadline
 
+PATIENCE = 4.5  # seconds from a signal to the end, whatever a store or a source does
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -98,7 +99,7 @@ def command(
     if name is not None and not (name.isprintable() and 0 < len(name) <= 200):
         raise click.UsageError("--name takes up to 200 printable characters")
     name = name or " ".join(str(getattr(plan, kind)) for kind in plan.kinds)
-    with talking(log_format) as status:
+    with _signals() as stop, talking(log_format) as status, deadline(stop, PATIENCE):
         earlier = store.quality(place) if store.is_store(place) else Quality()
         _tell_breaks(earlier, name)
         plan.resume = resume_points(earlier, name)
@@ -106,7 +107,7 @@ def command(
         merging = Merging(place, merge_every) if merge_every else None
         session = Session(live, place, name=name, interval=interval, merging=merging)
         session.on_tick = lambda: status.draw(summary(session))
-        with _serving(session, recorders, scrape), _signals() as stop:
+        with _serving(session, recorders, scrape):
             gc.collect()
             gc.freeze()  # what is there now stays; patterns are many small objects without cycles, so look rarely
             gc.set_threshold(50_000, 20, 50)
@@ -189,7 +190,10 @@ def _serving(session: Session, recorders: dict[str, Recorder], scrape: str | Non
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Stop]:
-    """What the first SIGTERM or SIGINT sets; the second ends the process, and the store is whole even then."""
+    """What the first SIGTERM or SIGINT sets; the second ends the process, and the store is whole even then.
+
+    To be called before anything that takes time: the first process of a container gets no signal it does not ask for.
+    """
     stop = Stop()
 
     def received(number: int, _: object) -> None:

@@ -9,6 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import threading
+from collections.abc import Iterator
+
+from leastway.observing.journal import fail
+
+LOOK = 0.2  # seconds
 
 
 class Stop:
@@ -45,3 +51,24 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def deadline(stop: Stop, seconds: float) -> Iterator[None]:
+    """What is within must have ended so many seconds after `stop` was set, or the process ends, with exit code 1.
+
+    A store that does not answer is waited for inside a library, which no exception gets out of.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(LOOK):
+            if stop.is_set() and not done.wait(seconds - LOOK):
+                fail("ended without an answer of the store; what was gathered since the last flush is lost")
+                os._exit(1)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

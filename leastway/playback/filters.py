@@ -28,8 +28,18 @@ def compiled(filters: Iterable[Any]) -> list[Predicate]:
     return [_filter(each) for each in filters]
 
 
+def foreign(message: Any) -> str:
+    """Which field of a message, if any, is not in our definitions (an experimental one, say): its number."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    found = UnknownFieldSet(message)
+    return f"field {found[0].field_number}" if len(found) else ""
+
+
 def _filter(message: Any) -> Predicate:
     tests: list[Predicate] = []
+    if unknown := foreign(message):
+        raise Unsupported(f"the filter with {unknown} is not implemented by leastway replay")
     for field, values in message.ListFields():
         make = _MAKERS.get(field.name)
         if make is None:

@@ -94,6 +94,8 @@ def _understood(request: Any, context: Context) -> Wanted:
     """Ends the call with INVALID_ARGUMENT or UNIMPLEMENTED when the request cannot be answered as it is meant."""
     if request.first and request.follow:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "first and follow exclude each other")
+    if unknown := filters.foreign(request):
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{unknown} of the request is not implemented by leastway replay")
     try:
         mask = masking.compiled(request.field_mask.paths) if request.field_mask.paths else None
     except ValueError as error:

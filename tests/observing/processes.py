@@ -33,10 +33,10 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
 class Observe:
     """The process, and its log as it comes. `addresses` by source, and of the metrics."""
 
-    def __init__(self, place: Path | str, *options: str) -> None:
+    def __init__(self, place: Path | str, *options: str, module: str = "leastway") -> None:
         arguments = ["observe", "--store", str(place), "--log-format", "json", *options]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "leastway", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -110,9 +110,9 @@ class Observe:
 
 
 @contextmanager
-def observe(place: Path | str, *options: str) -> Iterator[Observe]:
+def observe(place: Path | str, *options: str, module: str = "leastway") -> Iterator[Observe]:
     """A process that has ended afterwards, whatever happened."""
-    started = Observe(place, *options)
+    started = Observe(place, *options, module=module)
     try:
         yield started
     finally:

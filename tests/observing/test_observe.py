@@ -232,6 +232,32 @@ def test_it_ends_in_time_although_a_sender_never_stops(tmp_path: Path) -> None:
     assert broken(tmp_path / "store") == []
 
 
+@pytest.mark.parametrize("interval", ["1m", "100ms"], ids=["at the end", "in between"])
+def test_it_ends_in_time_although_the_store_does_not_answer(tmp_path: Path, interval: str) -> None:
+    place = f"stuck://{tmp_path}/store"
+    with observe(place, "--als", ANY, "--flush", interval, module="tests.observing.stuck") as process:
+        running = process.running()
+        (tmp_path / "stuck").touch()
+        sent(running.addresses["als"], map(als_wire, ALS))
+        if interval == "100ms":
+            until((tmp_path / "waiting").exists)
+        began = time.monotonic()
+        assert running.end() == 1
+        assert time.monotonic() - began < 5
+        assert running.said[-1]["level"] == "error"
+        assert "lost" in running.said[-1]["message"]
+    assert broken(tmp_path / "store") == [True]
+
+
+def test_a_term_during_the_start_is_heard_and_ends_in_time(tmp_path: Path) -> None:
+    (tmp_path / "stuck").touch()
+    with observe(f"stuck://{tmp_path}/store", "--als", ANY, module="tests.observing.stuck") as process:
+        until((tmp_path / "waiting").exists)
+        began = time.monotonic()
+        assert process.end() == 1  # and not by the signal, which the first process of a container would not get
+        assert time.monotonic() - began < 5
+
+
 def test_a_terminal_shows_one_line_of_status_below_the_log(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     arguments = [sys.executable, "-m", "leastway", "observe", "--store", str(tmp_path), "--als", ANY, "--for", "3s"]

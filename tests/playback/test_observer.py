@@ -20,6 +20,7 @@ from leastway.playback.server import Played
 from tests.live import playing
 
 HOUR = "2026-03-02T08"
+EXPERIMENTAL = b"\xba\x3e"  # field 999 of a request and of a filter, a message
 
 
 def record(second: int, **more: Any) -> dict[str, Any]:
@@ -174,6 +175,18 @@ def test_what_is_not_implemented_is_refused(played: Played, request_: dict[str, 
         ask(played, **request_)
     assert raised.value.code().name == code
     assert word in raised.value.details()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\x32\x0d" + EXPERIMENTAL + b"\x0a\x0a\x08verdict1", EXPERIMENTAL + b"\x0a\x0a\x08\x0a\x06source"],
+    ids=["cel_expression", "field_mask"],
+)
+def test_what_only_newer_clients_know_is_refused_too(played: Played, raw: bytes) -> None:
+    with open_channel(played.address, None) as channel, pytest.raises(grpc.RpcError) as raised:
+        list(channel.unary_stream("/observer.Observer/GetFlows")(raw, timeout=5))
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "field 999" in raised.value.details()
 
 
 def test_a_mask_leaves_what_it_names(played: Played) -> None:

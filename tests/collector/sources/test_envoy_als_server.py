@@ -54,6 +54,11 @@ def test_live_and_recorded_messages_give_the_same_patterns(server: AccessLogServ
     assert server.status.newest == 1772352000
 
 
+def test_an_entry_of_the_future_hides_no_lag_later(server: AccessLogServer) -> None:
+    sent(server, [wire(message(entry(startTime="9999-12-31T23:59:59Z"), node=NODE))])
+    assert server.status.newest <= time.time()
+
+
 def test_recorded_messages_name_their_stream_and_give_the_same_patterns() -> None:
     other = NODE.replace("cart", "stock").replace("10.9.0.20", "10.9.0.21")
     recorded: list[bytes] = []

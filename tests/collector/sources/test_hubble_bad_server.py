@@ -172,6 +172,16 @@ def test_an_aggregate_that_nobody_takes_stops_growing(monkeypatch: pytest.Monkey
         assert taken.quality.records == {"hubble": 500}
 
 
+def test_a_clock_gone_wrong_hides_no_lag() -> None:
+    reader = Reader(SourceStatus())
+    ahead: Any = GetFlowsResponse.FromString(message("node", 1, "ahead"))
+    ahead.flow.time.seconds = int(time.time()) + 7200
+    for raw in (message("node", 1, "flow-1"), ahead.SerializeToString(), message("node", 2, "flow-2")):
+        reader.message(raw)
+    newest: Any = GetFlowsResponse.FromString(message("node", 2)).time
+    assert reader.status.newest == newest.seconds
+
+
 def test_a_million_node_names_and_ids_take_bounded_memory() -> None:
     reader = Reader(SourceStatus())
     raw = [message(f"node-{n}" * 10, n, f"flow-{n}") for n in range(6000)]

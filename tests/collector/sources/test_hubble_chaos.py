@@ -162,6 +162,23 @@ def test_a_clock_gone_wrong_costs_nothing_after_a_reconnect(moment: int) -> None
     assert patterns.quality.nodes.kept == {}
 
 
+@pytest.mark.parametrize("ahead", [120, 7200])
+def test_a_clock_that_is_set_back_costs_nothing_after_a_reconnect(ahead: int) -> None:
+    wrong = [message("node", ahead + at, f"wrong-{at}") for at in range(3)]
+    flows = [message("node", at, f"flow-{at}") for at in range(20)]
+    patterns = gathered([*wrong, *flows[:10]], flows[7:])
+    assert records(patterns) == 23
+    assert patterns.quality.nodes.kept == {}
+
+
+def test_a_gap_after_flows_without_a_time_is_in_the_hour_of_what_came_then() -> None:
+    timeless = GetFlowsResponse.FromString(message("node", 0, "timeless"))
+    timeless.ClearField("time")
+    timeless.flow.ClearField("time")
+    patterns = gathered([timeless.SerializeToString()], [message("node", 1, "flow-1")])
+    assert [spot for spot in patterns.quality.blind if spot.endswith("node: gap")] == ["2026-03-02T08 node: gap"]
+
+
 def test_a_buffer_that_has_run_over_is_a_gap_of_its_node_alone() -> None:
     over = [message("over", at, f"over-{at}") for at in range(40)]
     well = [message("well", at, f"well-{at}") for at in range(40)]
@@ -198,8 +215,9 @@ def test_what_relay_sends_again_of_a_node_that_is_back_is_counted_once(
     assert patterns.quality.nodes.kept == {f"NODE_ERROR {named}": 1, f"NODE_CONNECTED {named}": 1}
 
 
-def test_a_node_behind_relay_that_refuses_the_mask_is_asked_without() -> None:
-    refusal = status("NODE_ERROR", "node", 'proto: invalid path "uuid" for message "flow.Flow"')
+@pytest.mark.parametrize("said", ["invalid fieldmask", 'proto: invalid path "uuid" for message "flow.Flow"'])
+def test_a_node_behind_relay_that_refuses_the_mask_is_asked_without(said: str) -> None:
+    refusal = status("NODE_ERROR", "node", said)
     asked = []
 
     def get_flows(request: Any, context: Any) -> Iterator[bytes]:
@@ -220,6 +238,30 @@ def test_a_server_that_dies_in_the_middle_of_a_message_costs_nothing(cut: int) -
     patterns = gathered(flows[:6], flows[3:], torn=torn)
     assert records(patterns) == 10
     assert not patterns.quality.bad
+
+
+def test_a_quiet_stream_that_breaks_off_is_a_gap() -> None:
+    with http2.Server(lambda _: [b""], status=None) as server, observing(server.address) as source:
+        assert eventually(lambda: source.status.reconnects >= 2)
+        assert eventually(lambda: source.status.connected)
+        quality = source.take().quality
+    assert [key for key in quality.nodes if key.startswith("GAP")] == [f"GAP {server.address}"]
+    assert {key.partition(" ")[2] for key in quality.blind} >= {f"{server.address}: gap"}
+
+
+def test_a_server_that_is_there_later_is_a_gap_until_then(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/hubble"
+    with observing(address) as source:
+        assert eventually(lambda: source.status.reconnects >= 1)
+        with serving(lambda *_: iter([message("node", 1, "flow-1")]), address):
+            assert eventually(lambda: received(source) == 1)
+            assert source.take().quality.nodes.kept == {f"GAP {address}": 1}
+
+
+def test_a_server_that_is_there_has_no_gap() -> None:
+    with serving(lambda *_: iter([message("node", 1, "flow-1")])) as address, observing(address) as source:
+        assert eventually(lambda: received(source) == 1)
+        assert source.take().quality.nodes.kept == {}
 
 
 def test_while_there_is_no_connection_every_take_says_so() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from collector.sources import hubble_resume
@@ -76,3 +78,34 @@ def test_a_position_beyond_hope_is_a_gap_of_every_node(positions: Positions, gap
     assert not positions.fresh("a", 9 * SECOND, 2, "late")
     assert positions.fresh("a", 11 * SECOND, 3, "new")
     assert len(gaps) == 1
+
+
+def test_a_clock_that_was_set_back_moves_the_position_back(
+    positions: Positions, gaps: list[Gap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubble_resume, "REMEMBERED", 4)
+    positions.fresh("a", 7200 * SECOND, 1, "ahead")
+    for n in range(2, 100):
+        assert positions.fresh("a", n * SECOND, n, "id")
+    assert positions.since() == 99 * SECOND - OVERLAP
+    assert [n for n in range(95, 102) if positions.fresh("a", n * SECOND, n, "id")] == [100, 101]
+    assert gaps == []
+
+
+def test_a_few_late_flows_do_not_move_the_position(positions: Positions) -> None:
+    for n in range(1000):
+        positions.fresh("a", (1000 if n % 10 else 1) * SECOND, n, "id")
+    assert positions.since() == 1000 * SECOND - OVERLAP
+
+
+def test_a_position_in_the_future_is_not_what_another_process_begins_at(positions: Positions) -> None:
+    positions.fresh("a", time.time_ns() + 7200 * SECOND, 1, "ahead")
+    positions.fresh("b", 50 * SECOND, 2, "x")
+    assert positions.reached(1000 * SECOND) == {"a": 1060 * SECOND, "b": 50 * SECOND}
+
+
+def test_flows_that_will_look_otherwise_are_not_counted_again(positions: Positions) -> None:
+    positions.fresh("a", 10 * SECOND, 1, "with a mask")
+    positions.forget()
+    positions.since()
+    assert not positions.fresh("a", 10 * SECOND, 2, "without")
