@@ -95,12 +95,7 @@ class Evidence:
 
     def merge(self, other: Evidence) -> Evidence:
         """Take in other evidence of the same pattern, and return self."""
-        for name, records in other.signals.items():
-            self.signal(name, records)
-        self.span(other.first, other.last)
-        self.sockets(other.lowest, other.highest)
-        for name, flow_id in other.samples.items():
-            self.sample(name, flow_id)
+        self._take_records(other)
         for sketch in _SKETCHES:
             theirs = getattr(other, sketch)
             if theirs.kept:
@@ -109,6 +104,14 @@ class Evidence:
         self.mtls += other.mtls
         self.plaintext += other.plaintext
         return self
+
+    def _take_records(self, other: Evidence) -> None:
+        for name, records in other.signals.items():
+            self.signal(name, records)
+        self.span(other.first, other.last)
+        self.sockets(other.lowest, other.highest)
+        for name, flow_id in other.samples.items():
+            self.sample(name, flow_id)
 
     def copy(self) -> Evidence:
         """The same evidence, to be changed on its own."""
@@ -120,13 +123,32 @@ class Evidence:
             setattr(made, sketch, getattr(self, sketch).copy())
         return made
 
+    def joined(self, other: Evidence) -> Evidence:
+        """Both as one, to be read only: a sketch that one of them has nothing in is the other's own."""
+        made = Evidence.__new__(Evidence)
+        made.signals, made.samples, made.sides = dict(self.signals), dict(self.samples), self.sides | other.sides
+        made.first, made.last, made.lowest, made.highest = self.first, self.last, self.lowest, self.highest
+        made.mtls, made.plaintext = self.mtls + other.mtls, self.plaintext + other.plaintext
+        made._take_records(other)
+        for sketch in _SKETCHES:
+            mine, theirs = getattr(self, sketch), getattr(other, sketch)
+            if mine.kept and theirs.kept:
+                mine = mine.copy()
+                mine.merge(theirs)
+            setattr(made, sketch, mine if mine.kept else theirs)
+        return made
+
+    def totals(self) -> dict[str, int]:
+        """Records per `Signal` value, whatever is after the colon; signals that were not seen are left out."""
+        found: dict[str, int] = {}
+        for name, records in self.signals.items():
+            signal = name.partition(":")[0]
+            found[signal] = found.get(signal, 0) + records
+        return found
+
     def count(self, signal: Signal) -> int:
         """Records under one signal, whatever is after the colon."""
-        records = 0
-        for name, n in self.signals.items():
-            if name == signal or name.partition(":")[0] == signal:
-                records += n
-        return records
+        return self.totals().get(signal, 0)
 
     @property
     def connections(self) -> int:
@@ -137,12 +159,7 @@ class Evidence:
         """
         if self.lowest and self.lowest == self.highest:
             return max(1, len(self.destinations))
-        seen = [
-            n
-            for name, n in self.signals.items()
-            for signal, _, point in [name.partition(":")]
-            if signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
-        ]
+        seen = [records for name, records in self.signals.items() if _each_a_connection(name)]
         if self.lowest:
             return max([2, *seen])
         return max(seen, default=1 if self.signals else 0)
@@ -151,6 +168,13 @@ class Evidence:
         return isinstance(other, Evidence) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
 
     __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+@lru_cache(maxsize=4096)
+def _each_a_connection(name: str) -> bool:
+    """Whether the records under a signal's name report an opening each."""
+    signal, _, point = name.partition(":")
+    return signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
 
 
 def socket_name(opener: str, port: int) -> str:

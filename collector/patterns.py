@@ -89,11 +89,11 @@ class Edge:
         return found
 
     def ports(self) -> list[tuple[int, Evidence]]:
-        """Evidence per port whose direction is settled, both classes joined, sorted by port."""
+        """Evidence per port whose direction is settled, both classes joined, sorted by port; to be read only."""
         joined = dict(self.spoken.items())
         for port, evidence in self.knocked.items():
             known = joined.get(port)
-            joined[port] = evidence if known is None else known.copy().merge(evidence)
+            joined[port] = evidence if known is None else known.joined(evidence)
         return sorted(joined.items())
 
     def __eq__(self, other: object) -> bool:
