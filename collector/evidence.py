@@ -6,10 +6,13 @@ Invariant: `merge` is commutative and associative, and every part is bounded by 
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
+
+import msgspec
+from msgspec.structs import replace
 
 from collector.flow import Signal
-from collector.sketch import Members, Tally
+from collector.sketch import Members, Tally, tally
 
 PARTIES = 1024  # pods or addresses kept per end and port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
@@ -20,11 +23,13 @@ INFERRED = "inferred"  # the observation point of records whose direction was co
 
 Seconds = int
 
+# Seconds by minute and second; UTC times of this form, and of one hour, are in order as text.
+CLOCK = {f"{minute:02}:{second:02}": 60 * minute + second for minute in range(60) for second in range(61)}
 
 _SKETCHES = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
 
 
-class Evidence:
+class Evidence(msgspec.Struct):
     """Why we believe in one pattern. All counts are records, not packets.
 
     `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED and the
@@ -34,42 +39,38 @@ class Evidence:
     per signal the smallest flow id (or time) of its records, to find one again. `first`/`last` are unix seconds.
     """
 
-    __slots__ = (
-        "asked",
-        "destinations",
-        "first",
-        "highest",
-        "hours",
-        "last",
-        "lowest",
-        "mtls",
-        "names",
-        "plaintext",
-        "rejected",
-        "requests",
-        "samples",
-        "sides",
-        "signals",
-        "sources",
-    )
+    signals: dict[str, int] = {}
+    first: Seconds = 0
+    last: Seconds = 0
+    lowest: str = ""  # of all sockets (opener and source port) or record ids; see `connections`
+    highest: str = ""
+    hours: Tally[int] = tally(HOURS)
+    sources: Tally[str] = tally(PARTIES)
+    destinations: Tally[str] = tally(PARTIES)
+    asked: Tally[str] = tally(REQUESTS)
+    requests: Tally[str] = tally(REQUESTS)
+    rejected: Tally[str] = tally(REQUESTS)
+    names: Members[str] = msgspec.field(default_factory=partial(Members, NAMES))
+    samples: dict[str, str] = {}
+    sides: set[str] = set()
+    mtls: int = 0
+    plaintext: int = 0
 
-    def __init__(self) -> None:
-        self.signals: dict[str, int] = {}
-        self.first: Seconds = 0
-        self.last: Seconds = 0
-        self.lowest = ""  # of all sockets (opener and source port) or record ids; see `connections`
-        self.highest = ""
-        self.hours: Tally[int] = Tally(HOURS)
-        self.sources: Tally[str] = Tally(PARTIES)
-        self.destinations: Tally[str] = Tally(PARTIES)
-        self.asked: Tally[str] = Tally(REQUESTS)
-        self.requests: Tally[str] = Tally(REQUESTS)
-        self.rejected: Tally[str] = Tally(REQUESTS)
-        self.names: Members[str] = Members(NAMES)
-        self.samples: dict[str, str] = {}
-        self.sides: set[str] = set()
-        self.mtls = 0
-        self.plaintext = 0
+    def saw(
+        self, name: str, records: int, flow_id: str, first: Seconds, last: Seconds, source: str, destination: str
+    ) -> None:
+        """Count records of one hour under a signal's name: their smallest id, first and last time, and the two ends."""
+        self.signals[name] = self.signals.get(name, 0) + records
+        known = self.samples.get(name)
+        if flow_id and (known is None or flow_id < known):
+            self.samples[name] = flow_id
+        if first and (not self.first or first < self.first):
+            self.first = first
+        if last > self.last:
+            self.last = last
+        self.hours.add(first // 3600, records)
+        self.sources.add(source, records)
+        self.destinations.add(destination, records)
 
     def signal(self, name: str, records: int) -> None:
         """Count `records` records under a signal's name."""
@@ -100,9 +101,6 @@ class Evidence:
             theirs = getattr(other, sketch)
             if theirs.kept:
                 getattr(self, sketch).merge(theirs)
-        self.sides |= other.sides
-        self.mtls += other.mtls
-        self.plaintext += other.plaintext
         return self
 
     def _take_records(self, other: Evidence) -> None:
@@ -112,23 +110,20 @@ class Evidence:
         self.sockets(other.lowest, other.highest)
         for name, flow_id in other.samples.items():
             self.sample(name, flow_id)
+        self.sides |= other.sides
+        self.mtls += other.mtls
+        self.plaintext += other.plaintext
 
     def copy(self) -> Evidence:
         """The same evidence, to be changed on its own."""
-        made = Evidence.__new__(Evidence)
-        made.signals, made.samples, made.sides = dict(self.signals), dict(self.samples), set(self.sides)
-        made.first, made.last, made.lowest, made.highest = self.first, self.last, self.lowest, self.highest
-        made.mtls, made.plaintext = self.mtls, self.plaintext
+        made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
         for sketch in _SKETCHES:
             setattr(made, sketch, getattr(self, sketch).copy())
         return made
 
     def joined(self, other: Evidence) -> Evidence:
         """Both as one, to be read only: a sketch that one of them has nothing in is the other's own."""
-        made = Evidence.__new__(Evidence)
-        made.signals, made.samples, made.sides = dict(self.signals), dict(self.samples), self.sides | other.sides
-        made.first, made.last, made.lowest, made.highest = self.first, self.last, self.lowest, self.highest
-        made.mtls, made.plaintext = self.mtls + other.mtls, self.plaintext + other.plaintext
+        made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
         made._take_records(other)
         for sketch in _SKETCHES:
             mine, theirs = getattr(self, sketch), getattr(other, sketch)
@@ -164,11 +159,6 @@ class Evidence:
             return max([2, *seen])
         return max(seen, default=1 if self.signals else 0)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Evidence) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
 
 @lru_cache(maxsize=4096)
 def _each_a_connection(name: str) -> bool:
@@ -184,9 +174,10 @@ def socket_name(opener: str, port: int) -> str:
 
 def seconds(time: str) -> Seconds:
     """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
+    clock = CLOCK.get(time[14:19]) if time[-1:] == "Z" else None
     try:
-        if time[-1] == "Z" and time[16] == ":":
-            return _hour(time[:13]) + 60 * int(time[14:16]) + int(time[17:19])
+        if clock is not None:
+            return _hour(time[:13]) + clock
         return max(0, int(datetime.fromisoformat(time).timestamp()))
     except (ValueError, IndexError, OverflowError):
         return 0
