@@ -97,6 +97,7 @@ class Settled(msgspec.Struct):
 
 Identify = Callable[[Endpoint], Hashable]
 Declared = Callable[[Endpoint, str, int], bool]
+Totals = dict[str, int]  # records per signal
 Listening = dict[tuple[Hashable, str], set[int]]
 
 
@@ -121,36 +122,38 @@ class _Settlement:
         self.declared = declared
         self.talking: set[tuple[Hashable, str]] = set()  # (party, protocol) whose replies this capture shows
         self.listening: Listening = {}
-        self.ports: dict[EdgeKey, list[tuple[int, Evidence]]] = {}
+        self.ports: dict[EdgeKey, list[tuple[int, Evidence, Totals]]] = {}
         self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
         self.mistaken = 0
 
     def run(self) -> Settled:
         edges = list(self.patterns.sorted_edges())
-        self.ports = {key: edge.ports() for key, edge in edges}
-        for key, edge in edges:
-            self._note_answers(key, edge)
+        self.ports = {
+            key: [(port, evidence, evidence.totals()) for port, evidence in edge.ports()] for key, edge in edges
+        }
+        for key, _ in edges:
+            self._note_answers(key)
         for key, _ in edges:
             self._note_listeners(key)
         for key, _ in edges:
-            for port, evidence in self.ports[key]:
-                self._settle_port(key, port, evidence)
+            for port, evidence, totals in self.ports[key]:
+                self._settle_port(key, port, evidence, totals)
         for key, edge in edges:
             for (sport, dport), evidence in edge.open.items():
                 self._settle_open(key, edge, sport, dport, evidence)
         return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
 
-    def _note_answers(self, key: EdgeKey, edge: Edge) -> None:
-        if any(evidence.count(Signal.ANSWERED) for evidence in edge.spoken.kept.values()):
+    def _note_answers(self, key: EdgeKey) -> None:
+        if any(Signal.ANSWERED in totals for _, _, totals in self.ports[key]):
             self.talking |= {(self.identify(end), key.protocol) for end in (key.source, key.destination)}
 
     def _note_listeners(self, key: EdgeKey) -> None:
         """A port listens if a certain opening at it was answered (or answers cannot be seen)."""
         party = self.identify(key.destination)
         ports = self.listening.setdefault((party, key.protocol), set())
-        for port, evidence in self.ports[key]:
-            opened = evidence.count(Signal.OPENED)
-            alive = evidence.count(Signal.ANSWERED) or evidence.count(Signal.CARRIED)
+        for port, evidence, totals in self.ports[key]:
+            opened = Signal.OPENED in totals
+            alive = Signal.ANSWERED in totals or Signal.CARRIED in totals
             by_proxy = (alive and evidence.requests) or evidence.mtls
             if by_proxy or (opened and (alive or (party, key.protocol) not in self.talking)):
                 ports.add(port)
@@ -166,7 +169,7 @@ class _Settlement:
     def _opened_back(self, key: EdgeKey) -> set[int]:
         """The ports at which certain connections run the other way; a reply comes from one of them."""
         other = self.ports.get(EdgeKey(key.destination, key.source, key.protocol), ())
-        return {port for port, evidence in other if evidence.count(Signal.OPENED)}
+        return {port for port, _, totals in other if Signal.OPENED in totals}
 
     def _from_listener(self, key: EdgeKey, evidence: Evidence) -> bool:
         """Whether records came from a port at which the other end opened connections; as replies do."""
@@ -174,28 +177,28 @@ class _Settlement:
         opened = self._opened_back(key)
         return bool(opened & own if own else opened)
 
-    def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence) -> None:
-        opened, carried = evidence.count(Signal.OPENED), evidence.count(Signal.CARRIED)
-        answered = evidence.count(Signal.ANSWERED)
-        certain = (opened > 0 and key.protocol == "TCP") or evidence.count(Signal.AUDITED) > 0
+    def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence, totals: Totals) -> None:
+        opened, spoken = Signal.OPENED in totals, Signal.CARRIED in totals or Signal.ANSWERED in totals
+        audited = Signal.AUDITED in totals
+        certain = (opened and key.protocol == "TCP") or audited
         seen_by_proxy = bool(evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext)
         seen_by_proxy = seen_by_proxy or not PROXY_SIGNALS.isdisjoint(evidence.signals)
-        if not (opened or carried or answered or evidence.count(Signal.AUDITED)):
-            if evidence.count(Signal.DENIED):
+        if not (opened or spoken or audited):
+            if Signal.DENIED in totals:
                 self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")
-            elif seen_by_proxy or evidence.count(Signal.REFUSED):
+            elif seen_by_proxy or Signal.REFUSED in totals:
                 self._put(key, port, Standing.UNANSWERED, evidence, "refused or never completed")
             return
         weak = not certain and not seen_by_proxy and not self._knows(key.destination, key.protocol, port)
-        if weak and self._looks_like_replies(key, port, evidence, bool(opened or carried)):
+        if weak and self._looks_like_replies(key, port, evidence, opened or Signal.CARRIED in totals):
             return
-        standing, because = self._standing(key, evidence, opened, carried, answered, seen_by_proxy)
+        standing, because = self._standing(key, evidence, totals, seen_by_proxy)
         self._put(key, port, standing, evidence, because)
 
     def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
         """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
         if (port >= EPHEMERAL and not claimed) or self._mirrored(key):
-            unknown = [p for p, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
+            unknown = [p for p, _, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
             if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._from_listener(key, evidence):
                 self.mistaken += 1
                 return True
@@ -203,13 +206,12 @@ class _Settlement:
             return True
         return False
 
-    def _standing(
-        self, key: EdgeKey, evidence: Evidence, opened: int, carried: int, answered: int, by_proxy: bool
-    ) -> tuple[Standing, str]:
-        if evidence.count(Signal.AUDITED):
+    def _standing(self, key: EdgeKey, evidence: Evidence, totals: Totals, by_proxy: bool) -> tuple[Standing, str]:
+        if Signal.AUDITED in totals:
             return Standing.AUDITED, "let through by a policy in audit mode"
-        if opened and not (carried or answered):
-            if evidence.count(Signal.DENIED) and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence)):
+        opened, carried = Signal.OPENED in totals, Signal.CARRIED in totals
+        if opened and not (carried or Signal.ANSWERED in totals):
+            if Signal.DENIED in totals and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence)):
                 return Standing.DENIED, "it left the source, and a policy stopped it"
             if self.talking & {(self.identify(end), key.protocol) for end in (key.source, key.destination)}:
                 return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"

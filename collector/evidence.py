@@ -6,10 +6,13 @@ Invariant: `merge` is commutative and associative, and every part is bounded by 
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
+
+import msgspec
+from msgspec.structs import replace
 
 from collector.flow import Signal
-from collector.sketch import Members, Tally
+from collector.sketch import Members, Tally, tally
 
 PARTIES = 1024  # pods or addresses kept per end and port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
@@ -20,11 +23,13 @@ INFERRED = "inferred"  # the observation point of records whose direction was co
 
 Seconds = int
 
+# Seconds by minute and second; UTC times of this form, and of one hour, are in order as text.
+CLOCK = {f"{minute:02}:{second:02}": 60 * minute + second for minute in range(60) for second in range(61)}
 
 _SKETCHES = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
 
 
-class Evidence:
+class Evidence(msgspec.Struct):
     """Why we believe in one pattern. All counts are records, not packets.
 
     `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED and the
@@ -34,42 +39,38 @@ class Evidence:
     per signal the smallest flow id (or time) of its records, to find one again. `first`/`last` are unix seconds.
     """
 
-    __slots__ = (
-        "asked",
-        "destinations",
-        "first",
-        "highest",
-        "hours",
-        "last",
-        "lowest",
-        "mtls",
-        "names",
-        "plaintext",
-        "rejected",
-        "requests",
-        "samples",
-        "sides",
-        "signals",
-        "sources",
-    )
+    signals: dict[str, int] = {}
+    first: Seconds = 0
+    last: Seconds = 0
+    lowest: str = ""  # of all sockets (opener and source port) or record ids; see `connections`
+    highest: str = ""
+    hours: Tally[int] = tally(HOURS)
+    sources: Tally[str] = tally(PARTIES)
+    destinations: Tally[str] = tally(PARTIES)
+    asked: Tally[str] = tally(REQUESTS)
+    requests: Tally[str] = tally(REQUESTS)
+    rejected: Tally[str] = tally(REQUESTS)
+    names: Members[str] = msgspec.field(default_factory=partial(Members, NAMES))
+    samples: dict[str, str] = {}
+    sides: set[str] = set()
+    mtls: int = 0
+    plaintext: int = 0
 
-    def __init__(self) -> None:
-        self.signals: dict[str, int] = {}
-        self.first: Seconds = 0
-        self.last: Seconds = 0
-        self.lowest = ""  # of all sockets (opener and source port) or record ids; see `connections`
-        self.highest = ""
-        self.hours: Tally[int] = Tally(HOURS)
-        self.sources: Tally[str] = Tally(PARTIES)
-        self.destinations: Tally[str] = Tally(PARTIES)
-        self.asked: Tally[str] = Tally(REQUESTS)
-        self.requests: Tally[str] = Tally(REQUESTS)
-        self.rejected: Tally[str] = Tally(REQUESTS)
-        self.names: Members[str] = Members(NAMES)
-        self.samples: dict[str, str] = {}
-        self.sides: set[str] = set()
-        self.mtls = 0
-        self.plaintext = 0
+    def saw(
+        self, name: str, records: int, flow_id: str, first: Seconds, last: Seconds, source: str, destination: str
+    ) -> None:
+        """Count records of one hour under a signal's name: their smallest id, first and last time, and the two ends."""
+        self.signals[name] = self.signals.get(name, 0) + records
+        known = self.samples.get(name)
+        if flow_id and (known is None or flow_id < known):
+            self.samples[name] = flow_id
+        if first and (not self.first or first < self.first):
+            self.first = first
+        if last > self.last:
+            self.last = last
+        self.hours.add(first // 3600, records)
+        self.sources.add(source, records)
+        self.destinations.add(destination, records)
 
     def signal(self, name: str, records: int) -> None:
         """Count `records` records under a signal's name."""
@@ -95,38 +96,54 @@ class Evidence:
 
     def merge(self, other: Evidence) -> Evidence:
         """Take in other evidence of the same pattern, and return self."""
+        self._take_records(other)
+        for sketch in _SKETCHES:
+            theirs = getattr(other, sketch)
+            if theirs.kept:
+                getattr(self, sketch).merge(theirs)
+        return self
+
+    def _take_records(self, other: Evidence) -> None:
         for name, records in other.signals.items():
             self.signal(name, records)
         self.span(other.first, other.last)
         self.sockets(other.lowest, other.highest)
         for name, flow_id in other.samples.items():
             self.sample(name, flow_id)
-        for sketch in _SKETCHES:
-            theirs = getattr(other, sketch)
-            if theirs.kept:
-                getattr(self, sketch).merge(theirs)
         self.sides |= other.sides
         self.mtls += other.mtls
         self.plaintext += other.plaintext
-        return self
 
     def copy(self) -> Evidence:
         """The same evidence, to be changed on its own."""
-        made = Evidence.__new__(Evidence)
-        made.signals, made.samples, made.sides = dict(self.signals), dict(self.samples), set(self.sides)
-        made.first, made.last, made.lowest, made.highest = self.first, self.last, self.lowest, self.highest
-        made.mtls, made.plaintext = self.mtls, self.plaintext
+        made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
         for sketch in _SKETCHES:
             setattr(made, sketch, getattr(self, sketch).copy())
         return made
 
+    def joined(self, other: Evidence) -> Evidence:
+        """Both as one, to be read only: a sketch that one of them has nothing in is the other's own."""
+        made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
+        made._take_records(other)
+        for sketch in _SKETCHES:
+            mine, theirs = getattr(self, sketch), getattr(other, sketch)
+            if mine.kept and theirs.kept:
+                mine = mine.copy()
+                mine.merge(theirs)
+            setattr(made, sketch, mine if mine.kept else theirs)
+        return made
+
+    def totals(self) -> dict[str, int]:
+        """Records per `Signal` value, whatever is after the colon; signals that were not seen are left out."""
+        found: dict[str, int] = {}
+        for name, records in self.signals.items():
+            signal = name.partition(":")[0]
+            found[signal] = found.get(signal, 0) + records
+        return found
+
     def count(self, signal: Signal) -> int:
         """Records under one signal, whatever is after the colon."""
-        records = 0
-        for name, n in self.signals.items():
-            if name == signal or name.partition(":")[0] == signal:
-                records += n
-        return records
+        return self.totals().get(signal, 0)
 
     @property
     def connections(self) -> int:
@@ -137,20 +154,17 @@ class Evidence:
         """
         if self.lowest and self.lowest == self.highest:
             return max(1, len(self.destinations))
-        seen = [
-            n
-            for name, n in self.signals.items()
-            for signal, _, point in [name.partition(":")]
-            if signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
-        ]
+        seen = [records for name, records in self.signals.items() if _each_a_connection(name)]
         if self.lowest:
             return max([2, *seen])
         return max(seen, default=1 if self.signals else 0)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Evidence) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+@lru_cache(maxsize=4096)
+def _each_a_connection(name: str) -> bool:
+    """Whether the records under a signal's name report an opening each."""
+    signal, _, point = name.partition(":")
+    return signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
 
 
 def socket_name(opener: str, port: int) -> str:
@@ -166,9 +180,10 @@ def socket_port(name: str) -> int | None:
 
 def seconds(time: str) -> Seconds:
     """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
+    clock = CLOCK.get(time[14:19]) if time[-1:] == "Z" else None
     try:
-        if time[-1] == "Z" and time[16] == ":":
-            return _hour(time[:13]) + 60 * int(time[14:16]) + int(time[17:19])
+        if clock is not None:
+            return _hour(time[:13]) + clock
         return max(0, int(datetime.fromisoformat(time).timestamp()))
     except (ValueError, IndexError, OverflowError):
         return 0

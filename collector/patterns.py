@@ -11,7 +11,8 @@ bounded apart from ports at which a conversation was seen, so that a scan cannot
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -19,7 +20,7 @@ from collector.endpoints import Endpoint
 from collector.evidence import Evidence, seconds
 from collector.flow import Flow, Signal
 from collector.quality import Quality
-from collector.sketch import BottomK, Tally
+from collector.sketch import BottomK, Tally, tally
 
 if TYPE_CHECKING:
     import pandas
@@ -42,9 +43,7 @@ class EdgeKey(msgspec.Struct, frozen=True, order=True):
     principal: str = ""
 
 
-class _Evidences(BottomK[K, Evidence]):
-    __slots__ = ()
-
+class _Evidences(BottomK[K, Evidence], eq=False):
     @staticmethod
     def combine(old: Evidence, new: Evidence) -> Evidence:
         return old.merge(new)
@@ -53,15 +52,16 @@ class _Evidences(BottomK[K, Evidence]):
 _SPOKEN = frozenset({Signal.CARRIED.value, Signal.ANSWERED.value, Signal.AUDITED.value})
 
 
-class Edge:
+def _evidences(limit: int) -> Any:
+    return msgspec.field(default_factory=partial(_Evidences, limit))
+
+
+class Edge(msgspec.Struct):
     """Everything between two endpoints over one protocol, by destination port."""
 
-    __slots__ = ("knocked", "open", "spoken")
-
-    def __init__(self) -> None:
-        self.spoken: BottomK[int, Evidence] = _Evidences(PORTS)
-        self.knocked: BottomK[int, Evidence] = _Evidences(PORTS)
-        self.open: BottomK[tuple[int, int], Evidence] = _Evidences(OPEN_PAIRS)
+    spoken: BottomK[int, Evidence] = _evidences(PORTS)
+    knocked: BottomK[int, Evidence] = _evidences(PORTS)
+    open: BottomK[tuple[int, int], Evidence] = _evidences(OPEN_PAIRS)
 
     def merge(self, other: Edge) -> None:
         """Take in another edge between the same endpoints."""
@@ -89,43 +89,30 @@ class Edge:
         return found
 
     def ports(self) -> list[tuple[int, Evidence]]:
-        """Evidence per port whose direction is settled, both classes joined, sorted by port."""
+        """Evidence per port whose direction is settled, both classes joined, sorted by port; to be read only."""
         joined = dict(self.spoken.items())
         for port, evidence in self.knocked.items():
             known = joined.get(port)
-            joined[port] = evidence if known is None else known.copy().merge(evidence)
+            joined[port] = evidence if known is None else known.joined(evidence)
         return sorted(joined.items())
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Edge) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-
-class Sighting:
+class Sighting(msgspec.Struct):
     """What was seen of an endpoint besides its identity.
 
     `pods` counts records by "pod|address" (either part may be empty), `owners` by "Kind/name", `ports` by
     "name/PROTOCOL/number" (container ports that the source knows by name), `origins` by source module.
     """
 
-    __slots__ = ("origins", "owners", "pods", "ports")
-
-    def __init__(self) -> None:
-        self.pods: Tally[str] = Tally(PODS)
-        self.owners: Tally[str] = Tally(OWNERS)
-        self.ports: Tally[str] = Tally(PORTS)
-        self.origins: Tally[str] = Tally(OWNERS)
+    pods: Tally[str] = tally(PODS)
+    owners: Tally[str] = tally(OWNERS)
+    ports: Tally[str] = tally(PORTS)
+    origins: Tally[str] = tally(OWNERS)
 
     def merge(self, other: Sighting) -> None:
         """Take in another sighting of the same endpoint."""
-        for sketch in self.__slots__:
+        for sketch in self.__struct_fields__:
             getattr(self, sketch).merge(getattr(other, sketch))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sighting) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
 
 class Patterns:
@@ -158,14 +145,10 @@ class Patterns:
         evidence = self.edge(key).evidence(flow.port, flow.signal, flow.source_port)
         detail = flow.reason if flow.signal is Signal.DENIED else flow.point
         name = f"{flow.signal.value}:{detail}" if detail else flow.signal.value
-        evidence.signal(name, records)
-        evidence.sample(name, flow.flow_id or flow.time)
-        evidence.sockets(flow.socket, flow.socket)
         moment = seconds(flow.time)
-        evidence.span(moment, moment)
-        evidence.hours.add(moment // 3600, records)
-        evidence.sources.add(flow.source_pod or flow.source_address, records)
-        evidence.destinations.add(flow.destination_pod or flow.destination_address, records)
+        source, destination = flow.source_pod or flow.source_address, flow.destination_pod or flow.destination_address
+        evidence.saw(name, records, flow.flow_id or flow.time, moment, moment, source, destination)
+        evidence.sockets(flow.socket, flow.socket)
         if flow.method or flow.path:
             asked = flow.signal is Signal.OPENED and not flow.status
             outcome = evidence.asked if asked else evidence.rejected if flow.status >= 400 else evidence.requests

@@ -8,9 +8,11 @@ value is exact.) Trimming is therefore free to be lazy.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
+
+import msgspec
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -24,15 +26,12 @@ def rank(key: Hashable) -> int:
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big")
 
 
-class BottomK(Generic[K, V]):
+class BottomK(msgspec.Struct, Generic[K, V], eq=False):
     """A map that keeps at most `limit` keys. A subclass says how two values of a key combine."""
 
-    __slots__ = ("kept", "limit", "saturated")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.kept: dict[K, V] = {}
-        self.saturated = False
+    limit: int
+    kept: dict[K, V] = {}
+    saturated: bool = False
 
     @staticmethod
     def combine(old: V, new: V) -> V:
@@ -48,9 +47,7 @@ class BottomK(Generic[K, V]):
 
     def copy(self) -> Self:
         """The same keys and values, to be changed on its own."""
-        made = type(self)(self.limit)
-        made.kept, made.saturated = dict(self.kept), self.saturated
-        return made
+        return type(self)(self.limit, dict(self.kept), self.saturated)
 
     def merge(self, other: BottomK[K, V]) -> None:
         """Take in everything that another sketch kept."""
@@ -105,8 +102,6 @@ class BottomK(Generic[K, V]):
 class Tally(BottomK[K, int]):
     """A bounded count per key."""
 
-    __slots__ = ()
-
     def add(self, key: K, value: int) -> None:
         """Count `value` more of `key`."""
         kept = self.kept
@@ -120,10 +115,13 @@ class Tally(BottomK[K, int]):
         return old + new
 
 
+def tally(limit: int) -> Any:
+    """A field that begins as an empty tally."""
+    return msgspec.field(default_factory=partial(Tally, limit))
+
+
 class Members(BottomK[K, int]):
     """A bounded set: every value is 1, however often its key was added."""
-
-    __slots__ = ()
 
     @staticmethod
     def combine(old: int, new: int) -> int:
@@ -133,8 +131,6 @@ class Members(BottomK[K, int]):
 
 class Greatest(BottomK[K, V]):
     """The greatest value per key."""
-
-    __slots__ = ()
 
     @staticmethod
     def combine(old: V, new: V) -> V:

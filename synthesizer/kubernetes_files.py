@@ -142,15 +142,19 @@ def _yaml(data: bytes, where: str, unique_keys: bool) -> Iterator[tuple[str, obj
     number = 0
     build = _Build(unique_keys)
     try:
-        for event in yaml.parse(data, Loader=yaml.CSafeLoader):
-            if type(event) is yaml.DocumentStartEvent:
+        following = yaml.CSafeLoader(data).get_event
+        while (event := following()) is not None:
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                build.scalar(event)
+            elif kind is yaml.DocumentStartEvent:
                 number += 1
                 build = _Build(unique_keys)
-            elif type(event) is yaml.DocumentEndEvent:
+            elif kind is yaml.DocumentEndEvent:
                 if build.root is not None:
                     yield f"{where}, document {number}", build.root
             else:
-                build.take(event)
+                build.collection(kind, event)
     except (yaml.YAMLError, UnicodeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         # The parser fails between documents too: what it could not start is the next one.
@@ -187,33 +191,41 @@ class _Build:
 
     def __init__(self, unique_keys: bool) -> None:
         self.unique_keys = unique_keys
-        self.root: Any = None
-        self.stack: list[_Frame] = []
+        self.top = _Frame([], None)  # what is being filled: at first the place of the document's one root
+        self.outer: list[_Frame] = []  # the frames around it
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.copies = 0
 
-    def take(self, event: Any) -> None:
-        """Add what one event says."""
-        kind = type(event)
-        if kind is yaml.ScalarEvent:
-            if event.tag is not None and event.tag not in PLAIN_TAGS:
-                raise ValueError(f"the tag {event.tag} has no meaning in a Kubernetes object")
-            plain = event.implicit[0] and event.style in (None, "")
-            top = self.stack[-1] if self.stack else None
-            # A key is text in JSON, so `8080: x` has the key "8080".
-            is_key = top is not None and top.key is None and type(top.node) is dict
-            value = event.value if is_key or not plain else _plain(event.value)
-            if event.anchor is not None:
-                self.anchors[event.anchor] = (value, 1)
-            self.place(value, 1)
-        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+    @property
+    def root(self) -> Any:
+        """The document, None if it is empty."""
+        return self.top.node[0] if self.top.node else None
+
+    def scalar(self, event: Any) -> None:
+        """Add a key, a value or an entry."""
+        if event.tag is not None and event.tag not in PLAIN_TAGS:
+            raise ValueError(f"the tag {event.tag} has no meaning in a Kubernetes object")
+        top, value = self.top, event.value
+        # A key is text in JSON, so `8080: x` has the key "8080".
+        is_key = top.key is None and type(top.node) is dict
+        if not is_key and event.implicit[0] and not event.style:
+            value = _plain(value)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (value, 1)
+        self.place(value, 1)
+
+    def collection(self, kind: type, event: Any) -> None:
+        """Begin or end a mapping or list, or repeat one."""
+        if kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             if event.tag not in PLAIN_TAGS:
                 raise ValueError(f"the tag {event.tag} has no meaning in a Kubernetes object")
-            if len(self.stack) >= DEPTH:
+            if len(self.outer) >= DEPTH:
                 raise ValueError(f"nested deeper than {DEPTH} levels")
-            self.stack.append(_Frame({} if kind is yaml.MappingStartEvent else [], event.anchor))
+            self.outer.append(self.top)
+            self.top = _Frame({} if kind is yaml.MappingStartEvent else [], event.anchor)
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-            done = self.stack.pop()
+            done = self.top
+            self.top = self.outer.pop()
             if done.anchor is not None:
                 self.anchors[done.anchor] = (done.node, done.size)
             self.place(done.node, done.size)
@@ -228,24 +240,22 @@ class _Build:
 
     def place(self, value: Any, size: int) -> None:
         """Put a finished value where it belongs."""
-        if not self.stack:
-            self.root = value
-            return
-        top = self.stack[-1]
+        top = self.top
         top.size += size
-        if type(top.node) is list:
-            top.node.append(value)
-        elif top.key is None:
+        node, key = top.node, top.key
+        if type(node) is list:
+            node.append(value)
+        elif key is None:
             if not isinstance(value, str):
                 raise ValueError("a key that is not text")
-            if self.unique_keys and value in top.node:
+            if self.unique_keys and value in node:
                 raise ValueError(f"the key {value[:40]!r} stands there twice")
             top.key = value
         else:
-            if top.key == "<<":
-                _merge(top.node, value)
+            if key == "<<":
+                _merge(node, value)
             else:
-                top.node[top.key] = value
+                node[key] = value
             top.key = None
 
 

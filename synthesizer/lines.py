@@ -163,6 +163,7 @@ class _Resolver:
         # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.
         self.pod_ranges = {_around(a) for a in seen_pods}
         self.node_ranges = {_around(a) for a in self.nodes}
+        self.places: dict[str, Party] = {}  # by address, of those that were asked for
 
     def lines_of(self, pattern: Pattern) -> list[Line]:
         """The lines of one pattern: one, unless an end is an address shared by several parties."""
@@ -237,6 +238,12 @@ class _Resolver:
 
     def place(self, address: str) -> Party:
         """Who or what an address is. (A pod's name, where a record has no address, is nobody's address.)"""
+        known = self.places.get(address)
+        if known is None:
+            known = self.places[address] = self._place(address)
+        return known
+
+    def _place(self, address: str) -> Party:
         if not address or not _is_address(address):
             return Outside(Place.UNRESOLVED, "", "no address in the record")
         if address in self.workloads.by_address:

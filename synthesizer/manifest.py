@@ -46,8 +46,7 @@ def checked(path: str, text: str, expected: dict[str, Any], template: str) -> Ma
             f"rendered {len(documents)} documents instead of one", where=template, hint="mend the template"
         )
     document: dict[str, Any] = documents[0]
-    difference = _difference(_core(expected), _core(document), "")
-    if difference:
+    if difference := _difference(_core(expected), _core(document)):
         raise RenderError(
             f"the rendered text does not say what was decided: {difference}",
             where=f"{template} for {path}",
@@ -70,21 +69,29 @@ def _core(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "metadata": kept} if kept else document
 
 
-def _difference(expected: Any, found: Any, where: str) -> str:
+def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
     """The first place at which two documents differ, in words; "" when they are equal."""
+    # As JSON they are told apart where Python sees one: 1, 1.0 and true.
+    if msgspec.json.encode(expected, order="sorted") == msgspec.json.encode(found, order="sorted"):
+        return ""
+    return _place(expected, found, "")
+
+
+def _place(expected: Any, found: Any, where: str) -> str:
+    """`_difference` below the path `where`."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in sorted({*expected, *found}, key=str):
             if key not in found:
                 return f"{where}.{key} is missing"
             if key not in expected:
                 return f"{where}.{key} was added"
-            if told := _difference(expected[key], found[key], f"{where}.{key}"):
+            if told := _place(expected[key], found[key], f"{where}.{key}"):
                 return told
         return ""
     if isinstance(expected, list) and isinstance(found, list):
         if len(expected) != len(found):
             return f"{where} has {len(found)} entries instead of {len(expected)}"
         pairs = enumerate(zip(expected, found, strict=True))
-        return next((told for i, (a, b) in pairs if (told := _difference(a, b, f"{where}[{i}]"))), "")
+        return next((told for i, (a, b) in pairs if (told := _place(a, b, f"{where}[{i}]"))), "")
     same = type(expected) is type(found) and expected == found
     return "" if same else f"{where} is {found!r:.80} instead of {expected!r:.80}"

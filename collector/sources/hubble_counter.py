@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from collector.direction import first_look
-from collector.evidence import seconds
+from collector.evidence import CLOCK, seconds
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.sources.hubble_counts import ORIGIN, Count, Counts, socket_of
@@ -40,8 +40,6 @@ _NAMES: dict[tuple[str, bool, str | None], str] = {
         for side in ("EGRESS", "INGRESS")
     },
 }
-# Minutes and seconds; UTC times of this form, and of one hour, are in order as text.
-_CLOCK = frozenset(f"{minute:02}:{second:02}" for minute in range(60) for second in range(61))
 _VERDICTS = {"ERROR", "TRACED", "TRANSLATED", "VERDICT_UNKNOWN"}
 
 Layer7Decode = Callable[[bytes], Layer7 | None]  # raises msgspec.MsgspecError
@@ -102,7 +100,7 @@ class FlowCounter:
         source_port = sport if signal == "open" else 0
         time = flow.time or ""
         flow_id = flow.uuid or time
-        hour = time[:13] if time[14:19] in _CLOCK and time[-1:] == "Z" else time
+        hour = time[:13] if time[14:19] in CLOCK and time[-1:] == "Z" else time
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
         held = self.counts.held
         known = held.get(key)

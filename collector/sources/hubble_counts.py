@@ -17,18 +17,15 @@ from collector.sources.hubble_endpoints import Parties, Party
 ORIGIN = "hubble"
 
 
-class Count:
+class Count(msgspec.Struct, eq=False, gc=False):
     """Equal records, counted: how many, the first and last time, the smallest id, the opener's extreme ports."""
 
-    __slots__ = ("first", "flow_id", "highest", "last", "lowest", "records")
-
-    def __init__(self, first: str, flow_id: str, highest: int, last: str, lowest: int, records: int) -> None:
-        self.first = first
-        self.flow_id = flow_id
-        self.highest = highest
-        self.last = last
-        self.lowest = lowest
-        self.records = records
+    first: str
+    flow_id: str
+    highest: int
+    last: str
+    lowest: int
+    records: int
 
     def merge(self, other: Count) -> None:
         """Take in more records of the kind."""
@@ -69,7 +66,7 @@ class Counts:
         counts: list[tuple[object, ...]] = []
         for (near, far, *rest), count in self.held.items():
             ends = places.setdefault(near, len(places)), places.setdefault(far, len(places))
-            counts.append((*ends, rest, *(getattr(count, field) for field in Count.__slots__)))
+            counts.append((*ends, rest, *(getattr(count, field) for field in Count.__struct_fields__)))
         names = [
             (places.setdefault(near, len(places)), places.setdefault(far, len(places)), rest, list(hosts))
             for (near, far, *rest), hosts in self.names.items()
@@ -104,17 +101,12 @@ class Counts:
                 edge = edges[ends] = patterns.edge(EdgeKey(near.endpoint, far.endpoint, protocol))
             records = count.records
             evidence = edge.evidence(port, name.partition(":")[0], sport)
-            evidence.signal(name, records)
-            evidence.sample(name, count.flow_id)
             begin = seconds(count.first)
             end = begin if count.last is count.first else seconds(count.last)
-            evidence.span(begin, end)
+            evidence.saw(name, records, count.flow_id, begin, end, near.party, far.party)
             if not sport:  # while it is open which end opened it, there is no opener to name
                 lowest = socket_of(near, count.lowest)
                 evidence.sockets(lowest, lowest if count.lowest == count.highest else socket_of(near, count.highest))
-            evidence.hours.add(begin // 3600, records)
-            evidence.sources.add(near.party, records)
-            evidence.destinations.add(far.party, records)
             if request:
                 getattr(evidence, outcome).add(request, records)
             if near.local:

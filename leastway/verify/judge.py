@@ -7,6 +7,7 @@ must all allow. Nothing of the code that writes policies is used here, so an err
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,7 @@ ENTITIES = frozenset(
         "encrypted-overlay",
     ]
 )
+ENDS = 1 << 16  # resolved ends that are remembered
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -95,6 +97,7 @@ class Judge:
         self._settings = (aliases, root_namespace, normalization)
         self._http: dict[tuple[Subject, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
+        self._end = lru_cache(maxsize=ENDS)(self._resolved)
 
     @property
     def cni(self) -> Cni:
@@ -214,6 +217,9 @@ class Judge:
 
     def end(self, text: str, known_address: str = "") -> End:
         """Resolve one end of a question; raises `PolicyError` if it does not exist."""
+        return self._end(text, known_address)
+
+    def _resolved(self, text: str, known_address: str) -> End:
         ip = address(known_address) if known_address else None
         if text in ENTITIES:
             return End(None, ip, text)

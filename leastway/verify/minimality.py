@@ -114,7 +114,7 @@ def _granted_parts(policy: AuthorizationPolicy, i: int, rule: AuthorizationRule)
 
 def _gates(judge: Judge, observed: Iterable[Observed]) -> Iterator[set[Way]]:
     """For every distinct connection and every side that restricts it, the ways through."""
-    connections: set[tuple[object, ...]] = set()
+    connections: set[tuple[str | int, ...]] = set()
     requests: set[Observed] = set()
     for item in observed:
         if item.held:
@@ -125,10 +125,11 @@ def _gates(judge: Judge, observed: Iterable[Observed]) -> Iterator[set[Way]]:
         except PolicyError:
             continue
         subject = destination.subject
-        connection = (source, destination, item.protocol, item.port)
+        ends = (item.source, item.source_address, item.destination, item.destination_address)
+        connection = (*ends, item.protocol, item.port)
         if connection not in connections:
             connections.add(connection)
-            yield from _network_gates(judge, *connection)
+            yield from _network_gates(judge, source, destination, item.protocol, item.port)
         if item.protocol == "TCP" and subject is not None and judge.mesh.meshed(subject) and item not in requests:
             requests.add(item)
             ways = _granted_ways(judge, item, source, destination, subject)

@@ -117,10 +117,10 @@ class NetworkPolicies:
         policies = self.isolating(own, direction)
         if not policies:
             return Verdict("allow", f"no policy isolates {own.ref} for {direction}")
-        names = tuple(index.title for index in policies)
         if direction == "ingress" and self._own_node(own, peer):
             return Verdict("allow", f"{peer.shown} is the own node of {own.ref}, which is always let in", LAYER)
         if protocol not in PROTOCOLS:
+            names = tuple(index.title for index in policies)
             why = f"NetworkPolicy does not define what happens to {protocol} of a pod isolated for {direction}"
             return Verdict("undefined", f"{why} (by {_list(names)})", LAYER, direction, names)
         unknown = ""
@@ -135,6 +135,7 @@ class NetworkPolicies:
                 if not unknown:
                     unknown = f"whether {candidate.title} matches depends on what is not known of "
                     unknown += self._unknown(candidate.rule, namespace, peer, destination, pods_only)
+        names = tuple(index.title for index in policies)
         if not unknown and self._maybe_own_node(direction, own, peer):
             unknown = f"{peer.shown} may be the own node of {own.ref}, whose traffic no policy is sure to stop"
         if unknown:

@@ -39,7 +39,8 @@ class RuleIndex:
         self.rules = policy.rules(direction) or ()
         self._titles = [f"{self.title} {direction} rule {number}" for number in range(len(self.rules))]
         self._open: list[int] = []  # rules without a peer list
-        self._labelled: dict[tuple[str, str], list[Place]] = defaultdict(list)  # by one pair of the pod selector
+        # By one pair of the pod selector: its key, then its value.
+        self._labelled: dict[str, dict[str, list[Place]]] = defaultdict(lambda: defaultdict(list))
         self._unlabelled: list[Place] = []
         self._single: dict[Address, list[Place]] = defaultdict(list)  # blocks of one address
         self._ranges: list[Place] = []
@@ -57,14 +58,20 @@ class RuleIndex:
             else:
                 self._ranges.append(place)
         elif peer.pods.pairs:
-            self._labelled[peer.pods.pairs[0]].append(place)
+            key, value = peer.pods.pairs[0]
+            self._labelled[key][value].append(place)
         else:
             self._unlabelled.append(place)
 
     def near(self, peer: End) -> list[Candidate]:
         """The rules that may name this peer, in their order."""
+        if not self.rules:
+            return []
+        places = self._pods(peer)
+        if self._single or self._ranges:
+            places += self._blocks(peer)
         by_rule: dict[int, list[int]] = {}
-        for number, position in sorted({*self._pods(peer), *self._blocks(peer)}) if self.rules else ():
+        for number, position in sorted(set(places)):
             by_rule.setdefault(number, []).append(position)
         found = [
             Candidate(number, self.rules[number], tuple(at), self._titles[number]) for number, at in by_rule.items()
@@ -78,16 +85,16 @@ class RuleIndex:
         if peer.subject is None:
             if peer.entity not in UNRESOLVED:
                 return []
-            return [place for places in self._labelled.values() for place in places] + self._unlabelled
+            places = [place for values in self._labelled.values() for listed in values.values() for place in listed]
+            return places + self._unlabelled
         found = list(self._unlabelled)
-        if self._labelled:
-            for pair in peer.subject.labels.items():
-                found += self._labelled.get(pair, ())
+        labels = peer.subject.labels
+        for key, by_value in self._labelled.items():
+            if key in labels:
+                found += by_value.get(labels[key], ())
         return found
 
     def _blocks(self, peer: End) -> list[Place]:
-        if not self._single and not self._ranges:
-            return []
         addresses = [peer.address] if peer.address is not None else known_addresses(peer)
         if not addresses:
             return [place for places in self._single.values() for place in places] + self._ranges

@@ -41,7 +41,7 @@ class Selector(NamedTuple):
         for key, value in self.pairs:
             if found.get(key) != value:
                 return False
-        return all(requirement.matches(found) for requirement in self.requirements)
+        return not self.requirements or all(requirement.matches(found) for requirement in self.requirements)
 
     @property
     def empty(self) -> bool:

@@ -80,8 +80,7 @@ def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
     denied = []
     for items in legitimate.values():
         # One distinct connection may have been seen with several identities or addresses: all of them must be allowed.
-        distinct = {(i.principal, i.mtls, i.source_address, i.destination_address): i for i in items}
-        for item in distinct.values():
+        for item in items if len(items) == 1 else _distinct(items):
             verdict, source, destination = _judge(judge, item, http)
             if verdict.outcome != "allow":
                 denied.append(_entry(judge, item, verdict, source, destination, sum(i.weight for i in items)))
@@ -90,6 +89,10 @@ def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
         key=lambda d: [str(d[k]) for k in ("from", "to", "protocol")] + [f"{d['port']:05d}", d["method"], d["path"]]
     )
     return Replay(len(legitimate), len(legitimate) - len(denied), len(held - set(legitimate)), tuple(denied))
+
+
+def _distinct(items: list[Observed]) -> Iterable[Observed]:
+    return {(i.principal, i.mtls, i.source_address, i.destination_address): i for i in items}.values()
 
 
 def question(item: Observed, http: bool | None = None) -> Question:

@@ -36,4 +36,8 @@ NETWORK_RULES: tuple[_Rule, ...] = (
 
 def objection(line: Line, view: View, rules: tuple[_Rule, ...] = RULES) -> Held | None:
     """The first objection to a line; None when it may become policy."""
-    return next((held for rule in rules if (held := rule(line, view)) is not None), None)
+    for rule in rules:
+        held = rule(line, view)
+        if held is not None:
+            return held
+    return None

@@ -18,7 +18,9 @@ def scanning(line: Line, view: View) -> Held | None:
 
     That a search hit a port in use is no intent: for a scanner, a single connection is never vouched for.
     """
+    if line.key[0] not in view.scanners:
+        return None
     vouched = view.declared(line) or view.used_by_others(line)
-    if line.key[0] not in view.scanners or (vouched and line.evidence.connections > 1):
+    if vouched and line.evidence.connections > 1:
         return None
     return Held("scan", "its source tried many destinations or ports and got few answers")

@@ -9,7 +9,7 @@ from synthesizer.rules.view import Held, View, answers
 
 def one_off(line: Line, view: View) -> Held | None:
     """One connection, ever: policy if the port is declared, used by others, or all that the destination serves."""
-    persistent = line.evidence.connections > 1 or len(line.evidence.hours) > 1
+    persistent = len(line.evidence.hours) > 1 or line.evidence.connections > 1
     if persistent or view.declared(line) or view.used_by_others(line):
         return None
     if isinstance(line.destination, Outside):

@@ -5,8 +5,6 @@ Invariant: nothing here depends on the order of the lines.
 
 from __future__ import annotations
 
-from collections import Counter
-
 import msgspec
 
 from collector.direction import Standing
@@ -22,6 +20,7 @@ _SIDECAR_PORTS = frozenset(
     {15020, 15021, 15090}
 )  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
 _ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
+_NOBODY: frozenset[str] = frozenset()
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -39,18 +38,18 @@ class View:
         self.lines = lines
         self.workloads = workloads
         self.cni = cni
-        self._callers: dict[tuple[str, str, int], Counter[str]] = {}
+        self._callers: dict[tuple[str, str, int], set[str]] = {}  # sources by who listens
         self._served: dict[str, set[tuple[str, int]]] = {}
         for line in lines:
             if line.standing in _ALIVE:
-                callers = self._callers.setdefault(_listener(line), Counter())
-                callers[line.key[0]] += line.evidence.connections
+                self._callers.setdefault(_listener(line), set()).add(line.key[0])
                 self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
         self.scanners = self._scanners()
 
     def used_by_others(self, line: Line) -> bool:
         """Whether another source talks to the same port of the same destination."""
-        return any(caller != line.key[0] for caller in self._callers.get(_listener(line), ()))
+        callers = self._callers.get(_listener(line), _NOBODY)
+        return len(callers) > 1 or (bool(callers) and line.key[0] not in callers)
 
     def declared(self, line: Line) -> bool:
         """Whether the port is declared in the inventory, by name in the flows, or by an injected sidecar."""
@@ -93,7 +92,8 @@ class View:
 
 def answers(line: Line) -> bool:
     """Whether a conversation took place."""
-    return bool(line.evidence.count(Signal.ANSWERED) or line.evidence.count(Signal.CARRIED))
+    totals = line.evidence.totals()
+    return Signal.ANSWERED in totals or Signal.CARRIED in totals
 
 
 def _destination(line: Line) -> str:
