@@ -12,7 +12,7 @@ from leastway.verify.world import World
 NAME = "kubernetes.io/metadata.name"
 
 
-def namespace(name: str, **labels: str) -> Document:
+def namespace(name: str, /, **labels: str) -> Document:
     """A Namespace."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 

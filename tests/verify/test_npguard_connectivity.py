@@ -12,8 +12,10 @@ from tests.verify.connection_lists import boundaries, differences
 from tests.verify.kit import judge
 from tests.verify.npguard_boutique_cases import CASES as BOUTIQUE
 from tests.verify.npguard_cases import CASES, Case
+from tests.verify.npguard_exposure_cases import CASES as EXPOSURE
+from tests.verify.npguard_twin_cases import CASES as TWINS
 
-ALL_CASES = [*CASES, *BOUTIQUE]
+ALL_CASES = [*CASES, *BOUTIQUE, *EXPOSURE, *TWINS]
 
 
 def table(case: Case) -> list[tuple[str, str, str]]:
