@@ -5,13 +5,18 @@ The row that others get wrong: NotIn is true when the key is absent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from leastway.verify.errors import PolicyError
 from leastway.verify.reading import labels, mapping, optional, sequence, text, texts
 
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+NAME = r"(?=.{1,63}\Z)[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
+PREFIX = r"(?=.{1,253}/)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*/"
+KEY, VALUE = re.compile(f"(?:{PREFIX})?{NAME}"), re.compile(f"(?:{NAME})?")
 
 
 class Requirement(NamedTuple):
@@ -56,11 +61,24 @@ class Selector(NamedTuple):
 
 
 EVERYTHING = Selector()
+REFUSED = "the API server refuses such a selector"
+
+
+@lru_cache(maxsize=1 << 12)
+def _is_key(key: str) -> bool:
+    return KEY.fullmatch(key) is not None
 
 
 def read_selector(value: object, where: str) -> Selector:
-    """Parse a `LabelSelector`; null is the empty selector (callers handle an absent one themselves)."""
+    """Parse a `LabelSelector`; null is the empty selector (callers handle an absent one themselves).
+
+    Raises `PolicyError` for what the API server refuses. Values of matchExpressions are not held against labels' form:
+    the API server keeps old objects that have others, and there they mean a value that no label has.
+    """
     found = optional(value, where, ("matchLabels", "matchExpressions"))
+    for key, item in labels(found.get("matchLabels"), f"{where}.matchLabels").items():
+        if not _is_key(key) or VALUE.fullmatch(item) is None:
+            raise PolicyError(f"{f'{key}={item}'[:80]!r} is no label", f"{where}.matchLabels", REFUSED)
     pairs = tuple(sorted(labels(found.get("matchLabels"), f"{where}.matchLabels").items()))
     requirements = tuple(
         _requirement(item, f"{where}.matchExpressions[{i}]")
@@ -72,6 +90,8 @@ def read_selector(value: object, where: str) -> Selector:
 def _requirement(value: object, where: str) -> Requirement:
     found = mapping(value, where, ("key", "operator", "values"))
     key = text(found.get("key"), f"{where}.key")
+    if not _is_key(key):
+        raise PolicyError(f"{key[:80]!r} is no label's key", f"{where}.key", REFUSED)
     operator = text(found.get("operator"), f"{where}.operator")
     if operator not in OPERATORS:
         raise PolicyError(f"operator {operator[:40]!r} is not one of {', '.join(OPERATORS)}", where)

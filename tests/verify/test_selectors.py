@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from leastway.verify.errors import PolicyError
 from leastway.verify.selectors import read_selector
 from tests.verify.kit import expression, labels
 
@@ -34,3 +35,32 @@ TIERS: dict[str, dict[str, str]] = {"absent": {}, "empty": {"tier": ""}, "one": 
 def test_a_selector_selects_exactly_these_labels(selector: dict[str, Any] | None, selected: set[str]) -> None:
     found = read_selector(selector, "selector")
     assert {name for name, tier in TIERS.items() if found.matches(tier)} == selected
+
+
+@pytest.mark.parametrize(
+    "key", ["app", "a", "k8s-app", "App_1.x", "foo.com/managed-state", "x" * 63, "a.b/" + "x" * 63]
+)
+@pytest.mark.parametrize("value", ["", "a", "1", "A_b.c-1", "x" * 63])
+def test_labels_that_the_api_server_takes(key: str, value: str) -> None:
+    assert read_selector(labels(**{key: value}), "here").matches({key: value})
+    assert read_selector(expression(key, "In", value), "here").matches({key: value})
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "app@b", "-app", "app.", "a b", "a/b/c", "/app", "a/", "Foo.com/app", "foo..com/app", "x" * 64, "é", "a\n"],
+)
+def test_a_key_that_the_api_server_refuses(key: str) -> None:
+    for selector in (labels(**{key: "x"}), expression(key, "Exists")):
+        with pytest.raises(PolicyError, match="is no label"):
+            read_selector(selector, "here")
+
+
+@pytest.mark.parametrize("value", ["$app", "-", "a b", "x" * 64, "a,b", "*", "a\n"])
+def test_a_value_that_the_api_server_refuses(value: str) -> None:
+    with pytest.raises(PolicyError, match="is no label"):
+        read_selector(labels(app=value), "here")
+
+
+def test_an_old_object_may_name_a_value_that_no_label_has() -> None:
+    assert read_selector(expression("app", "NotIn", "$app"), "here").matches({"app": "x"})
