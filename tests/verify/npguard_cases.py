@@ -7,8 +7,8 @@ Worlds keep what the policies look at and leave out the other workloads. A row i
 Their choices that are not ours: workloads instead of pods; no connection to oneself is listed; blocks never select
 pods, so here a block that a policy names holds none; pods in the host's network are judged as any other, so here none
 is. A named port that no pod has stays in their list by its name; nothing reaches it. The policies of
-`test_with_named_ports` and `ipblockstest` follow from the published difference to the next case, policy a of the two
-`different-topologies-policy-a` is the one that `multiple_topology_resources_4` has.
+`test_with_named_ports` and `ipblockstest` follow from the published difference to the next case; policy a of
+`different-topologies`, and `same-topologies-old1` and `new1`, are network-config-analyzer's files of those names.
 """
 
 from __future__ import annotations
@@ -179,6 +179,26 @@ CASES = [
          "hello/a => hello/b : SCTP 8956,9090\n* => hello/b : No Connections\nhello/b => * : No Connections\n"
          "* => * : All Connections",
          ports={"hello/a": "newport SCTP 8956", "hello/b": NAMED_PORTS}),
+    Case(
+        "semanticDiff-same-topologies-old1",
+        BANK,
+        [
+            about("demo/command", COMMAND, "I", ingress=[into("", peer(UI))]),
+            about("demo/query", QUERY, "E", egress=[onto("TCP 8080", peer(UI))]),
+        ],
+        "demo/ui => demo/command : All Connections\n* => demo/command : No Connections\n"
+        "demo/query => demo/ui : TCP 8080\ndemo/query => * : No Connections\n* => * : All Connections",
+    ),
+    Case(
+        "semanticDiff-same-topologies-new1",
+        BANK,
+        [
+            about("demo/command", COMMAND, "I", ingress=[into("UDP 8080,TCP 8080,TCP 9090", peer(UI))]),
+            about("demo/query", QUERY, "E", egress=[onto("", peer(UI))]),
+        ],
+        "demo/ui => demo/command : TCP 8080,9090,UDP 8080\n* => demo/command : No Connections\n"
+        "demo/query => demo/ui : All Connections\ndemo/query => * : No Connections\n* => * : All Connections",
+    ),
     Case("semanticDiff-same-topologies-new1a", BANK,
          [about("demo/command", COMMAND, "I"), about("demo/query", QUERY, "E", egress=[onto("UDP 8080", peer(UI))])],
          "* => demo/command : No Connections\ndemo/query => demo/ui : UDP 8080\ndemo/query => * : No Connections\n"
