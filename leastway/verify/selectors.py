@@ -62,11 +62,11 @@ def read_selector(value: object, where: str) -> Selector:
     """Parse a `LabelSelector`; null is the empty selector (callers handle an absent one themselves)."""
     found = optional(value, where, ("matchLabels", "matchExpressions"))
     pairs = tuple(sorted(labels(found.get("matchLabels"), f"{where}.matchLabels").items()))
-    requirements = tuple(
-        _requirement(item, f"{where}.matchExpressions[{i}]")
-        for i, item in enumerate(sequence(found.get("matchExpressions"), f"{where}.matchExpressions"))
-    )
-    return Selector(pairs, requirements)
+    expressions = found.get("matchExpressions")
+    if expressions is None:
+        return Selector(pairs)
+    at = f"{where}.matchExpressions"
+    return Selector(pairs, tuple(_requirement(e, f"{at}[{i}]") for i, e in enumerate(sequence(expressions, at))))
 
 
 def _requirement(value: object, where: str) -> Requirement:
