@@ -6,13 +6,14 @@ Invariant: `merge` is commutative and associative, and every part is bounded by 
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import msgspec
+from msgspec import field
 from msgspec.structs import replace
 
 from collector.flow import Signal
-from collector.sketch import Members, Tally, tally
+from collector.sketch import Members, Tally
 
 PARTIES = 1024  # pods or addresses kept per end and port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
@@ -44,13 +45,13 @@ class Evidence(msgspec.Struct):
     last: Seconds = 0
     lowest: str = ""  # of all sockets (opener and source port) or record ids; see `connections`
     highest: str = ""
-    hours: Tally[int] = tally(HOURS)
-    sources: Tally[str] = tally(PARTIES)
-    destinations: Tally[str] = tally(PARTIES)
-    asked: Tally[str] = tally(REQUESTS)
-    requests: Tally[str] = tally(REQUESTS)
-    rejected: Tally[str] = tally(REQUESTS)
-    names: Members[str] = msgspec.field(default_factory=partial(Members, NAMES))
+    hours: Tally[int] = field(default_factory=lambda: Tally(HOURS))
+    sources: Tally[str] = field(default_factory=lambda: Tally(PARTIES))
+    destinations: Tally[str] = field(default_factory=lambda: Tally(PARTIES))
+    asked: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
+    requests: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
+    rejected: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
+    names: Members[str] = field(default_factory=lambda: Members(NAMES))
     samples: dict[str, str] = {}
     sides: set[str] = set()
     mtls: int = 0

@@ -11,16 +11,16 @@ bounded apart from ports at which a conversation was seen, so that a scan cannot
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec import field
 
 from collector.endpoints import Endpoint
 from collector.evidence import Evidence, seconds
 from collector.flow import Flow, Signal
 from collector.quality import Quality
-from collector.sketch import BottomK, Tally, tally
+from collector.sketch import BottomK, Tally
 
 if TYPE_CHECKING:
     import pandas
@@ -52,16 +52,12 @@ class _Evidences(BottomK[K, Evidence], eq=False):
 _SPOKEN = frozenset({Signal.CARRIED.value, Signal.ANSWERED.value, Signal.AUDITED.value})
 
 
-def _evidences(limit: int) -> Any:
-    return msgspec.field(default_factory=partial(_Evidences, limit))
-
-
 class Edge(msgspec.Struct):
     """Everything between two endpoints over one protocol, by destination port."""
 
-    spoken: BottomK[int, Evidence] = _evidences(PORTS)
-    knocked: BottomK[int, Evidence] = _evidences(PORTS)
-    open: BottomK[tuple[int, int], Evidence] = _evidences(OPEN_PAIRS)
+    spoken: BottomK[int, Evidence] = field(default_factory=lambda: _Evidences(PORTS))
+    knocked: BottomK[int, Evidence] = field(default_factory=lambda: _Evidences(PORTS))
+    open: BottomK[tuple[int, int], Evidence] = field(default_factory=lambda: _Evidences(OPEN_PAIRS))
 
     def merge(self, other: Edge) -> None:
         """Take in another edge between the same endpoints."""
@@ -104,10 +100,10 @@ class Sighting(msgspec.Struct):
     "name/PROTOCOL/number" (container ports that the source knows by name), `origins` by source module.
     """
 
-    pods: Tally[str] = tally(PODS)
-    owners: Tally[str] = tally(OWNERS)
-    ports: Tally[str] = tally(PORTS)
-    origins: Tally[str] = tally(OWNERS)
+    pods: Tally[str] = field(default_factory=lambda: Tally(PODS))
+    owners: Tally[str] = field(default_factory=lambda: Tally(OWNERS))
+    ports: Tally[str] = field(default_factory=lambda: Tally(PORTS))
+    origins: Tally[str] = field(default_factory=lambda: Tally(OWNERS))
 
     def merge(self, other: Sighting) -> None:
         """Take in another sighting of the same endpoint."""

@@ -8,9 +8,9 @@ value is exact.) Trimming is therefore free to be lazy.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import msgspec
 
@@ -90,6 +90,9 @@ class BottomK(msgspec.Struct, Generic[K, V], eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BottomK) and self.saturated_now == other.saturated_now and self.kept == other.kept
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # a struct without its own `eq` has a `!=` of identity
+
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     @property
@@ -113,11 +116,6 @@ class Tally(BottomK[K, int]):
     def combine(old: int, new: int) -> int:
         """The sum."""
         return old + new
-
-
-def tally(limit: int) -> Any:
-    """A field that begins as an empty tally."""
-    return msgspec.field(default_factory=partial(Tally, limit))
 
 
 class Members(BottomK[K, int]):

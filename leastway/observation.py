@@ -6,7 +6,7 @@ happened, not what the synthesizer made of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -37,16 +37,20 @@ def world(inventory: Inventory, workloads: Workloads, decisions: Decisions, opti
     A proxy that was heard in an access log is a fact of the world, whatever the inventory's labels say.
     """
     found = World.from_manifests(inventory.documents)
+    addresses: dict[Workload, list[str]] = {}
+    for address, owner in workloads.by_address.items():
+        if owner is not None:
+            addresses.setdefault(owner, []).append(address)
     for workload in workloads.all:
         found.add_namespace(workload.namespace)
         known = found.subjects.get(str(workload))
         if known is None or not workload.known:  # two kinds of one name: the inventory's world knows one of them
-            found.add_subject(_subject(workload, workloads, options))
+            found.add_subject(_subject(workload, addresses.get(workload, ()), options))
         elif known.meshed is None and options.mesh != "none" and in_mesh(workload, options):
             found.add_subject(msgspec.structs.replace(known, meshed=True))
     for account in {str(party): party for party in _accounts(decisions)}.values():
         if str(account) not in found.subjects:
-            found.add_subject(_subject(account, workloads, options))
+            found.add_subject(_subject(account, addresses.get(account, ()), options))
     return found
 
 
@@ -58,14 +62,13 @@ def _accounts(decisions: Decisions) -> Iterator[Workload]:
                 yield party
 
 
-def _subject(workload: Workload, workloads: Workloads, options: Options) -> Subject:
-    addresses = sorted(a for a, owner in workloads.by_address.items() if owner is workload)
+def _subject(workload: Workload, addresses: Iterable[str], options: Options) -> Subject:
     return Subject(
         namespace=workload.namespace,
         name=workload.name,
         labels=dict(workload.labels),
         service_account=workload.service_account,
-        ips=tuple(addresses),
+        ips=tuple(sorted(addresses)),
         ports=tuple(NamedPort("", protocol, number) for protocol, number in sorted(workload.ports)),
         meshed=in_mesh(workload, options),
         kind=workload.kind or "Workload",

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from collector.errors import LeastwayError
 
@@ -71,21 +71,30 @@ def write(files: Mapping[str, str], folder: Path) -> Changes:
 
 @contextlib.contextmanager
 def _staged(files: Mapping[str, str], changed: Mapping[str, Path]) -> Iterator[list[tuple[str, Path]]]:
-    """The changed texts in temporary files of their own folders; whatever was not moved away is removed at the end."""
+    """The changed texts in temporary files of their own folders; on failure, whatever was not moved away is removed."""
     staged: list[tuple[str, Path]] = []
     try:
         for parent in dict.fromkeys(place.parent for place in changed.values()):
             parent.mkdir(parents=True, exist_ok=True)
         for number, (path, place) in enumerate(changed.items()):
             temporary = place.with_name(f".leastway-{number}.tmp")
-            temporary.unlink(missing_ok=True)  # of a run that was killed; "x" below follows no link
             staged.append((path, temporary))
-            with temporary.open("xb") as stream:
+            with _created(temporary) as stream:
                 stream.write(files[path].encode("utf-8"))
         yield staged
-    finally:
+    except BaseException:
         for _, temporary in staged:
             temporary.unlink(missing_ok=True)
+        raise
+
+
+def _created(place: Path) -> BinaryIO:
+    """A new file; what a run that was killed has left in its place is removed. ("x" follows no link.)"""
+    try:
+        return place.open("xb")
+    except FileExistsError:
+        place.unlink()
+        return place.open("xb")
 
 
 def _below(folder: Path) -> Callable[[Path], bool]:
@@ -98,7 +107,7 @@ def _place(folder: Path, path: str, below: Callable[[Path], bool] | None = None)
     """Where a path is, after making sure that it is below the folder."""
     pure = PurePosixPath(path)
     plain = path == str(pure) and not pure.is_absolute() and ".." not in pure.parts
-    if not plain or path in ("", ".") or any(not c.isprintable() or c == "\\" for c in path):
+    if not plain or path in ("", ".") or not path.isprintable() or "\\" in path:
         raise FolderError(
             f"{path[:200]!r} is no path below the output folder", where=str(folder), hint="rename the workload"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ _NESTING = re.compile(r"^[-? \t:]+", re.MULTILINE)
 NAME_LIMIT = 120  # characters of hostile text repeated in a message
 
 
-def mapping(value: object, where: str, allowed: Iterable[str] | None = None) -> dict[str, Any]:
+def mapping(value: object, where: str, allowed: Collection[str] | None = None) -> dict[str, Any]:
     """`value` as a mapping with string keys, all of them in `allowed` (None = any)."""
     if not isinstance(value, dict):
         raise PolicyError(f"expected a mapping, got {_kind(value)}", where)
@@ -35,13 +35,13 @@ def mapping(value: object, where: str, allowed: Iterable[str] | None = None) -> 
         if not isinstance(key, str):
             raise PolicyError(f"field name {_short(key)} is not text", where)
     if allowed is not None:
-        unknown = sorted(set(value) - set(allowed))
+        unknown = [key for key in value if key not in allowed]
         if unknown:
-            raise PolicyError(f"unknown field {', '.join(_short(u) for u in unknown)}", where)
+            raise PolicyError(f"unknown field {', '.join(_short(u) for u in sorted(unknown))}", where)
     return value
 
 
-def optional(value: object, where: str, allowed: Iterable[str] | None = None) -> dict[str, Any]:
+def optional(value: object, where: str, allowed: Collection[str] | None = None) -> dict[str, Any]:
     """Like `mapping`, with null read as the empty mapping."""
     return {} if value is None else mapping(value, where, allowed)
 
@@ -69,7 +69,8 @@ def texts(value: object, where: str) -> tuple[str, ...]:
 
 def labels(value: object, where: str) -> dict[str, str]:
     """A mapping from text to text; null is the empty mapping."""
-    return {key: text(item, f"{where}[{_short(key)}]") for key, item in optional(value, where).items()}
+    found = optional(value, where)
+    return {k: item if isinstance(item, str) else text(item, f"{where}[{_short(k)}]") for k, item in found.items()}
 
 
 @lru_cache(maxsize=1 << 14)

@@ -80,11 +80,11 @@ def read_selector(value: object, where: str) -> Selector:
         if not _is_key(key) or VALUE.fullmatch(item) is None:
             raise PolicyError(f"{f'{key}={item}'[:80]!r} is no label", f"{where}.matchLabels", REFUSED)
     pairs = tuple(sorted(labels(found.get("matchLabels"), f"{where}.matchLabels").items()))
-    requirements = tuple(
-        _requirement(item, f"{where}.matchExpressions[{i}]")
-        for i, item in enumerate(sequence(found.get("matchExpressions"), f"{where}.matchExpressions"))
-    )
-    return Selector(pairs, requirements)
+    expressions = found.get("matchExpressions")
+    if expressions is None:
+        return Selector(pairs)
+    at = f"{where}.matchExpressions"
+    return Selector(pairs, tuple(_requirement(e, f"{at}[{i}]") for i, e in enumerate(sequence(expressions, at))))
 
 
 def _requirement(value: object, where: str) -> Requirement:
