@@ -333,6 +333,20 @@ def test_default_format_without_any_identity(tmp_path: Path) -> None:
             assert out.ask("shop/web", "shop/api", 8080, method="GET", path="/items") == "allow"
 
 
+def test_callers_that_a_log_cannot_tell_apart_are_named(tmp_path: Path) -> None:
+    """By addresses alone, each is granted what any asked for: said, and not said of callers with an identity."""
+    s, web, admin, api = _shop()
+    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(admin, api, 8080, "DELETE", "/items")] * 4
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    assert s.run_files([tmp_path / "access.log"], tmp_path, inventory=True).review("requests-together") == []
+    hidden = ("downstream_peer_uri_san", "downstream_local_uri_san")
+    lines = [{key: value for key, value in line.items() if key not in hidden} for line in lines]
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    (told,) = out.review("requests-together")
+    assert "shop/admin, shop/web → shop/api at 8080" in told
+
+
 @pytest.mark.parametrize("inventory", [False, True], ids=["logs-only", "inventory"])
 def test_ztunnel_rules_have_no_http(tmp_path: Path, inventory: bool) -> None:
     """Ambient: principal and port, nothing else; the port is the one inside HBONE."""
