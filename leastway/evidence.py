@@ -131,6 +131,7 @@ _TITLES = {
     "scan": "Scanning",
     "selector-bleed": "Workloads that share a selector",
     "template-sibling": "Paths that a template admits besides",
+    "requests-together": "Callers whose requests cannot be told apart",
     "unanswered": "Unanswered",
     "unresolved": "Unresolved ends",
     "unselectable": "Workloads that no selector can pick",

@@ -12,7 +12,13 @@ import msgspec
 
 from collector.direction import Standing
 from collector.paths import Request, templates
-from synthesizer.access_review import inexpressible_requests, rejected_requests, template_sibling, unselectable_member
+from synthesizer.access_review import (
+    inexpressible_requests,
+    rejected_requests,
+    requests_together,
+    template_sibling,
+    unselectable_member,
+)
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
@@ -184,6 +190,10 @@ def _http(
             decision.access_review = "" if requests else item.id
         if requests:
             usage[client] = requests
+    mixed = [by_client[client].line for client in sorted(usage) if by_client[client].line.together]
+    several = len({request for client in usage for request in usage[client]}) > 1
+    if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be told apart anyway
+        review.append(requests_together(workload, port, sorted(str(line.source) for line in mixed)))
     chosen = templates(usage)
     for swallowed in chosen.swallowed:
         review.append(template_sibling(workload, port, by_client[swallowed.client].line, swallowed))

@@ -52,7 +52,10 @@ Party = Workload | Outside
 
 
 class Line(msgspec.Struct, eq=False):
-    """`source` talks to `destination` at pod port `port`. `records` counts what was seen between just these two."""
+    """`source` talks to `destination` at pod port `port`. `records` counts what was seen between just these two.
+
+    `together`: its evidence is that of several sources, which an access log told apart by their addresses alone.
+    """
 
     source: Party
     destination: Party
@@ -65,6 +68,7 @@ class Line(msgspec.Struct, eq=False):
     principals: tuple[str, ...] = ()
     via: str = ""  # the Service whose address was used
     key: tuple[str, str, str, int] = ("", "", "", 0)  # sorts and identifies: the parties' keys, protocol, port
+    together: bool = False
 
     def __post_init__(self) -> None:
         self.key = (party_key(self.source), party_key(self.destination), self.protocol, self.port)
@@ -148,6 +152,7 @@ def _join(one: Line, two: Line) -> Line:
         stronger.because,
         principals,
         one.via or two.via,
+        together=one.together or two.together,
     )
 
 
@@ -170,7 +175,8 @@ class _Resolver:
         evidence = pattern.evidence
         principals = (pattern.principal,) if pattern.principal else ()
         found: list[Line] = []
-        for source, records_in in self._ends(pattern.source, evidence, True, pattern):
+        sources = self._ends(pattern.source, evidence, True, pattern)
+        for source, records_in in sources:
             for destination, records_out in self._ends(pattern.destination, evidence, False, pattern):
                 for party, port, via in self._behind(destination, pattern):
                     if isinstance(source, Outside) and isinstance(party, Outside):
@@ -188,6 +194,7 @@ class _Resolver:
                             pattern.because,
                             principals,
                             via,
+                            together=len(sources) > 1,
                         )
                     )
         return found

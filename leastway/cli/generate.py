@@ -76,6 +76,8 @@ def command(
         raise LeastwayError(
             "this version counts on one machine only", where=f"--engine {engine}", hint="leave --engine out"
         )
+    if not folder:
+        raise click.BadParameter("it is empty", param_hint="'-o' / '--output'")
     options = Options(
         cni=cast(CNI, cni or "generic"),
         trust_domain=trust_domain or "cluster.local",
@@ -87,9 +89,11 @@ def command(
         run = pipeline.generate(
             inputs, inventories, options, mesh=cast("Mesh | None", mesh), templates=templates, progress=meter
         )
-    too_bad = tell_bad_lines(run.reading, max_bad_lines)
-    if not run.reading.patterns.edges:
+    seen = bool(run.reading.patterns.edges)
+    too_bad = tell_bad_lines(run.reading, max_bad_lines if seen else 1.0)
+    if not seen:
         raise nothing_seen(inputs)
+    _check_namespaces(run, namespaces)
     if mesh is None:
         say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
     _tell_accepted(run)
@@ -110,6 +114,18 @@ def nothing_seen(inputs: Sequence[str]) -> SourceError:
     """The error for inputs without a single connection."""
     shown = ", ".join(inputs[:5]) + (" ..." if len(inputs) > 5 else "")
     return SourceError("no connection was observed", where=shown, hint="is this the right capture? nothing was written")
+
+
+def _check_namespaces(run: pipeline.Run, wanted: Sequence[str]) -> None:
+    """Tell of namespaces that nobody is known in; it is an error if all are: a slip must not empty a folder."""
+    known = {workload.namespace for workload in run.synthesis.workloads.all}
+    unknown = sorted(set(wanted) - known)
+    hint = "check the name, or give an --inventory that holds it"
+    if unknown and not known & set(wanted):
+        where = " ".join(f"--namespace {name}" for name in unknown[:5])
+        raise SourceError("no workload of this namespace is known", where=where, hint=f"{hint}; nothing was written")
+    for name in unknown:
+        say(f"--namespace {name}: no workload of this namespace is known — {hint}")
 
 
 def _tell_accepted(run: pipeline.Run) -> None:

@@ -19,7 +19,10 @@ def denied(line: Line, _view: View) -> Held | None:
 
 def direction_open(line: Line, _view: View) -> Held | None:
     """Which end opened the connection cannot be told, so which pod would need the rule cannot either."""
-    return Held("direction", line.because, acceptable=False) if line.standing is Standing.OPEN else None
+    if line.standing is not Standing.OPEN:
+        return None
+    why = f"{line.because}; an --inventory in which the port is declared settles it, or --declared if you know"
+    return Held("direction", why, acceptable=False)
 
 
 def unanswered(line: Line, view: View) -> Held | None:

@@ -167,3 +167,34 @@ def test_a_declared_connection_becomes_policy(run: Run, tmp_path: Path, capture:
     result = run("generate", capture, "--inventory", inventory, "-o", tmp_path / "out", "--declared", wanted)
     assert result.exit_code == 0
     assert "5432" in (tmp_path / "out/shop/networkpolicy-web.yaml").read_text()
+
+
+def test_a_namespace_that_nobody_is_known_in_empties_no_folder(run: Run, tmp_path: Path, capture: Path) -> None:
+    run("generate", capture, "-o", tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    result = run("generate", capture, "-o", tmp_path, "--namespace", "shp")
+    assert result.exit_code == 1
+    assert "--namespace shp" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unknown_namespace_beside_a_known_one_is_told(run: Run, tmp_path: Path, capture: Path) -> None:
+    result = run("generate", capture, "-o", tmp_path, "--namespace", "shop", "--namespace", "shp")
+    assert result.exit_code == 0
+    assert "--namespace shp" in result.stderr
+    assert (tmp_path / "shop/networkpolicy-api.yaml").exists()
+
+
+def test_an_empty_output_is_not_the_current_folder(run: Run, capture: Path) -> None:
+    result = run("generate", capture, "-o", "")
+    assert result.exit_code == 2
+    assert "--output" in result.stderr
+
+
+def test_nothing_readable_does_not_claim_that_work_was_done(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello\n")
+    result = run("generate", tmp_path / "notes.txt", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "no known format" in result.stderr
+    assert "work is done" not in result.stderr

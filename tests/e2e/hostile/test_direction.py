@@ -149,6 +149,7 @@ def test_grpc_mid_stream_against_another_connection(tmp_path: Path, inventory: b
     legitimate = [("shop/catalog", "shop/cart", 9000)] + [("shop/cart", "shop/catalog", 50_051)] * inventory
     assert out.wrong(legitimate, [("shop/catalog", "shop/cart", 39_777)], closed=inventory) == []
     assert inventory or any("shop/cart → shop/catalog" in item and "50051" in item for item in out.review("direction"))
+    assert inventory or "in which the port is declared" in out.result.files["REVIEW.md"]
 
 
 @BOTH

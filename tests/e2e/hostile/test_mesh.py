@@ -242,46 +242,6 @@ def test_service_account_shared_by_two_workloads(tmp_path: Path, inventory: bool
     assert out.ask("shop/web", "shop/db", 5432, http=False) == "deny"
 
 
-def test_accounts_that_only_the_proxies_name(tmp_path: Path) -> None:
-    """Flows without the service account's label: a pod's own log says its account, its callees' logs then say whose."""
-    s, web, admin, api = _shop()
-    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(admin, web, 9000, "GET", "/status")] * 4
-    for source, destination, port in ((web, api, 8080), (admin, web, 9000)):
-        s.talk(source, destination, port)
-    account = "k8s:io.cilium.k8s.policy.serviceaccount="
-    for record in s.records:
-        for side in ("source", "destination"):
-            labels = record["flow"][side]["labels"]
-            record["flow"][side]["labels"] = [label for label in labels if not label.startswith(account)]
-    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
-    (tmp_path / "access.log").write_text(as_lines(lines))
-    out = s.run_files([tmp_path / "flows.jsonl", tmp_path / "access.log"], tmp_path)
-    assert _asks(out, "shop/web", "GET /items", "GET /other") == {"GET /items": "allow", "GET /other": "deny"}
-
-
-@pytest.mark.parametrize("account", ["shared", "web"])
-@pytest.mark.parametrize("hubble", [False, True])
-def test_callers_with_a_shared_account_that_are_gone(tmp_path: Path, account: str, hubble: bool) -> None:
-    """The log is older than the inventory: which of two workloads the pod was is unknown, its identity is not."""
-    s = Scene()
-    web, job = s.pod("shop/web", account=account), s.pod("shop/job", account=account)
-    api = s.pod("shop/api", account="api", ports=((8080, "TCP"),))
-    gone = replace(web, ip="10.244.9.77", pod="web-5c9f7b6d8-gone2")
-    (tmp_path / "access.log").write_text(as_lines([envoy(gone, api, 8080, "GET", "/items")] * 4))
-    inputs = [tmp_path / "access.log"]
-    if hubble:
-        s.talk(job, web, 9000)
-        (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
-        inputs.append(tmp_path / "flows.jsonl")
-    out = s.run_files(inputs, tmp_path, inventory=True)
-    assert out.wrong([], closed=False) == []
-    principal = f"spiffe://cluster.local/ns/shop/sa/{account}"
-    for caller in ("shop/web", "shop/job"):
-        asked = {"method": "GET", "path": "/items", "principal": principal}
-        assert hubble or out.ask(caller, "shop/api", 8080, **asked) == "allow"
-        assert out.ask(caller, "shop/api", 8080, **(asked | {"path": "/other"})) == "deny"
-
-
 def test_http_and_tcp_on_one_workload(tmp_path: Path) -> None:
     """An HTTP-only ALLOW would deny the TCP port (semantics 2.6)."""
     s, web, _, api = _shop()
@@ -291,21 +251,6 @@ def test_http_and_tcp_on_one_workload(tmp_path: Path) -> None:
     assert out.ask("shop/web", "shop/api", 9000, http=False) == "allow"
     assert out.ask("shop/web", "shop/api", 8080, method="GET", path="/items") == "allow"
     assert out.ask("shop/web", "shop/api", 8080, method="GET", path="/other") == "deny"
-
-
-@pytest.mark.parametrize("port", [33_060, 50_051, 61_616])
-@pytest.mark.parametrize("records", [1, 4])
-def test_a_proxys_word_on_a_high_port(tmp_path: Path, port: int, records: int) -> None:
-    """Ports of servers may lie in the ephemeral range; a proxy knows who called whom, with or without a certificate."""
-    s, web, _, api = _shop()
-    line = envoy(web, api, port, "", "", 0)
-    plain = {key: value for key, value in line.items() if not key.endswith("uri_san")}
-    lines = [plain | {"start_time": f"2026-03-02T08:00:0{n}.404Z"} for n in range(records)]
-    (tmp_path / "access.log").write_text(as_lines(lines))
-    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
-    assert out.review("direction") == []
-    assert out.ask("shop/web", "shop/api", port, http=False) == "allow" or (records == 1 and out.review("one-off"))
-    assert records == 1 or out.ask("shop/admin", "shop/api", port, http=False) == "deny"
 
 
 def test_access_logs_alone_isolate_nothing_below(tmp_path: Path) -> None:
