@@ -172,6 +172,7 @@ def _workload(top: Owner, template: Subject | None, pods: list[Subject]) -> Subj
         node_ip=nodes.pop() if len(nodes) == 1 else "",
         meshed=True if any(pod.meshed for pod in pods) else base.meshed,
         ports=tuple(sorted({port for pod in [base, *pods] for port in pod.ports})),
+        replicas=max(len(pods), base.replicas),
     )
 
 
@@ -182,7 +183,10 @@ def _template(document: Document, kind: str, namespace: str, name: str, where: s
         path += f".{step}"
         found = optional(found.get(step), f"{where} {path[1:]}")
     meta = optional(found.get("metadata"), f"{where} template metadata")
-    return _subject(meta, optional(found.get("spec"), f"{where} template spec"), kind, namespace, name, where)
+    subject = _subject(meta, optional(found.get("spec"), f"{where} template spec"), kind, namespace, name, where)
+    spec = optional(document.get("spec"), f"{where} spec")
+    count = spec.get("parallelism" if kind == "Job" else "replicas", 0 if kind in ("DaemonSet", "CronJob") else 1)
+    return _changed(subject, replicas=count if isinstance(count, int) and count > 0 else 0)
 
 
 def _pod(world: World, document: Document, namespace: str, name: str, where: str) -> Subject:

@@ -94,6 +94,7 @@ class Judge:
         self.authorization = AuthorizationPolicies(self.policies.authorization, self.mesh)
         self._settings = (aliases, root_namespace, normalization)
         self._http: dict[tuple[Subject, int], bool | None] = {}
+        self._lone: dict[Subject, Subject] = {}
 
     @property
     def cni(self) -> Cni:
@@ -114,7 +115,25 @@ class Judge:
         if found is not None:
             return self._ask_service(question, found)
         destination = self.end(question.destination, question.destination_address)
-        return self.decide(question, source, destination)
+        verdict = self.decide(question, source, destination)
+        return verdict if verdict.outcome == "allow" else self._within(question, verdict, source, destination)
+
+    def _within(self, question: Question, verdict: Verdict, source: End, destination: End) -> Verdict:
+        """A workload asked about itself: a pod of it always reaches itself, whatever its other replicas may do."""
+        one, other = source.subject, destination.subject
+        if one is None or other is None or (one.single and other.single):
+            return verdict
+        own = self.world.workload(one)
+        if own is not self.world.workload(other):
+            return verdict
+        lone = self._lone.get(own)
+        if lone is None:
+            lone = self._lone[own] = msgspec.structs.replace(own, single=True)
+        alone = self.decide(question, End(lone, source.address), End(lone, source.address))
+        if own.replicas == 1 or alone.outcome == verdict.outcome:
+            return alone if own.replicas == 1 else verdict
+        because = f"a pod of {own.ref} reaches itself, but whether it reaches another replica: {verdict.outcome}"
+        return verdict._replace(outcome="undefined", because=f"{because} ({verdict.because})")
 
     def decide(self, question: Question, source: End, destination: End) -> Verdict:
         """`ask` with both ends resolved already."""

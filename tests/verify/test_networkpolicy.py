@@ -9,6 +9,7 @@ import pytest
 from leastway.verify.errors import PolicyError
 from leastway.verify.judge import Judge, Question
 from leastway.verify.networkpolicy import read_network_policy
+from leastway.verify.soundness import Observed, replay
 from leastway.verify.world import NamedPort, Subject, World
 from tests.verify.kit import expression, judge, labels, namespace, outcome, pod, policy, within
 
@@ -208,6 +209,26 @@ class TestNodes:
         of = judge(THINGS, [policy("a/p", podSelector=WEB, policyTypes=["Egress"])], cni=cni)
         assert outcome(of, "a/web", NODE) == expected
         assert outcome(of, "a/web", OTHER_NODE) == "deny"
+
+    @pytest.mark.parametrize(
+        ("kind", "spec", "expected"),
+        [
+            ("Deployment", {}, "allow"),  # one replica, by default
+            ("Deployment", {"replicas": 1}, "allow"),
+            ("Deployment", {"replicas": 3}, "undefined"),
+            ("DaemonSet", {}, "undefined"),
+        ],
+    )
+    def test_a_workload_reaches_itself_for_certain_if_it_is_one_pod(
+        self, kind: str, spec: dict[str, Any], expected: str
+    ) -> None:
+        template = {"metadata": {"labels": {"app": "web"}}, "spec": {}}
+        thing = {"kind": kind, "metadata": {"name": "w", "namespace": "a"}, "spec": {"template": template, **spec}}
+        of = judge([*THINGS, thing], [policy("a/p", podSelector={}, policyTypes=["Ingress"])])
+        assert outcome(of, "a/w", "a/w") == expected
+        assert outcome(of, "a/web", "a/w") == "deny"
+        observed = replay(of, [Observed("a/w", "a/w", "TCP", 80)])  # seen on the wire, so it was another pod
+        assert not observed.sound
 
     def test_a_pod_reaches_itself_whatever_policy_says(self) -> None:
         of = judge(THINGS, [policy("a/p", podSelector={}, policyTypes=["Ingress", "Egress"])])
