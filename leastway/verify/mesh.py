@@ -134,7 +134,8 @@ class Mesh:
         return None if namespace == self.root_namespace else self._first(namespace, None)
 
     def _workload(self, subject: Subject) -> PeerAuthentication | None:
-        return self._first(subject.namespace, subject.labels)
+        # Istio ignores a policy of the root namespace that has a selector (`ComposePeerAuthentication`).
+        return None if subject.namespace == self.root_namespace else self._first(subject.namespace, subject.labels)
 
     def _first(self, namespace: str, labels: Mapping[str, str] | None) -> PeerAuthentication | None:
         for policy in self._peers:

@@ -330,6 +330,15 @@ class TestPeerAuthentication:
         assert outcome(mesh(root, own, workload, mode=mode), "plain/old", "a/web") == "deny"
         assert outcome(mesh(root, own, workload, mode=mode), "plain/old", "a/db") == "allow"
 
+    @pytest.mark.parametrize("mode", ["sidecar", "ambient"])
+    def test_a_selector_in_the_root_namespace_selects_nothing(self, mode: str) -> None:
+        gateway = pod("istio-system/gateway", {"app": "web"}, "10.9.0.1")
+        things = [namespace("istio-system", **{"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"})]
+        strict = peers("istio-system/web", selector=labels(app="web"), mtls=self.STRICT)
+        of = mesh(strict, mode=mode, things=[*THINGS, *things, gateway])
+        assert outcome(of, "plain/old", "istio-system/gateway", **GET) == "allow"
+        assert outcome(of, "plain/old", "a/web", **GET) == "allow"
+
     def test_a_port_goes_its_own_way(self) -> None:
         ports = {80: {"mode": "PERMISSIVE"}, "81": {"mode": "STRICT"}}
         of = mesh(peers("a/web", selector=labels(app="web"), mtls=self.STRICT, portLevelMtls=ports))
