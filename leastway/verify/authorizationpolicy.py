@@ -109,7 +109,8 @@ class AuthorizationPolicies:
         self._by_pair: dict[tuple[str, tuple[str, str] | None], list[AuthorizationPolicy]] = defaultdict(list)
         self._by_target: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
         for policy in self.policies:
-            if policy.dry_run or policy.action == "AUDIT":
+            # Dry run is for ALLOW and DENY; with CUSTOM it depends on Istio's version whether the authoriser is asked.
+            if (policy.dry_run and policy.action != "CUSTOM") or policy.action == "AUDIT":
                 continue
             if policy.targets:
                 self._by_target[policy.namespace].append(policy)
