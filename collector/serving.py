@@ -141,6 +141,8 @@ class Server:
         while True:
             await asyncio.sleep(LOOK)
             if pressure.resident() > most:
+                pressure.give_back()
+            if pressure.resident() > most:
                 self._relieve()
 
     async def _quiet(self, end: float) -> None:
