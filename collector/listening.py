@@ -6,6 +6,7 @@ one of the aggregates handed out. What is turned away is answered with a status 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
@@ -21,6 +22,8 @@ from collector.patterns import Patterns
 from collector.room import Overload
 from collector.serving import Limits, Server
 from collector.transport import TLS, Address
+
+STALLED = 5.0  # seconds without a whole message, after which a stream is ended if memory is short
 
 Record = Callable[[bytes], None]  # quick, and raises nothing; called in the server's own thread
 
@@ -53,9 +56,11 @@ class ListeningSource(ABC):
         self.record = record
         self.status = SourceStatus()
         self.limits = limits or Limits()
-        self._server = Server(address, tls, self.limits, self.service, self._methods, self._ended)
+        self._server = Server(address, tls, self.limits, self.service, self._methods, self._ended, self._relieve)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
+        self._heard: dict[Any, float] = {}  # when the last message of an open stream's task came
+        self._cut: set[Any] = set()
 
     @abstractmethod
     def count(self, raw: bytes, stream: Any) -> Tallied:
@@ -105,6 +110,14 @@ class ListeningSource(ABC):
     def _ended(self) -> None:
         self.status.connected = False
 
+    def _relieve(self) -> None:
+        """End the streams that stall; a proxy that had nothing to say opens another when it has."""
+        late = time.monotonic() - STALLED
+        for task, heard in list(self._heard.items()):
+            if heard < late:
+                self._cut.add(task)
+                task.cancel()
+
     def _methods(self) -> dict[str, Any]:
         # A single message is a stream of one on the wire; as a stream it is not received before it is wanted.
         return {self.method: grpc.stream_unary_rpc_method_handler(self._call)}
@@ -116,8 +129,11 @@ class ListeningSource(ABC):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.limits.streams} streams are open already")
         stream = self.stream(f"{context.peer()} {next(self._numbers)}")
         status.streams += 1
+        task, heard = asyncio.current_task(), self._heard
+        heard[task] = time.monotonic()
         try:
             async for raw in messages:
+                heard[task] = time.monotonic()
                 tallied = self._count(raw, stream)
                 if self.record is not None:
                     self.record(self.recorded(raw, stream))
@@ -128,8 +144,15 @@ class ListeningSource(ABC):
         except Overload as overload:
             status.refused += overload.records
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no room for new patterns before the next flush")
+        except asyncio.CancelledError:
+            if task not in self._cut:
+                raise
+            status.refused += 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a stream that stalls")
         finally:
             status.streams -= 1
+            del heard[task]
+            self._cut.discard(task)
         return self.answer(bad, reason)
 
     def _count(self, raw: bytes, stream: Any) -> Tallied:

@@ -17,22 +17,29 @@ from typing import Any
 
 import grpc
 
+from collector import pressure
 from collector.errors import LeastwayError, SourceError
 from collector.transport import TLS, UNSHARED_PORT, Address, listen, parse_address
 
 _QUIET = 0.1  # seconds without a message after which a stopping server takes it that all have arrived
 _DRAIN = 1.0  # seconds that a stopping server goes on reading at most, for senders that never pause
+LOOK = 1.0  # seconds between two looks at the process' memory
 _FILES = 256  # open files besides the streams' sockets
 _START = 30.0  # seconds a server may take to listen
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`streams` open at once (or requests), `message` in bytes, `held` bytes of patterns between two `take`s."""
+    """`streams` open at once (or requests), `message` in bytes, `held` bytes of patterns between two `take`s.
+
+    `resident` bytes of this process beyond which streams that stall are ended, for each may hold most of a message
+    that never comes to its end; 0 is three quarters of what the process may have.
+    """
 
     streams: int = 4096
     message: int = 4 * 1024 * 1024
     held: int = 512 * 1024 * 1024
+    resident: int = 0
 
     def options(self) -> list[tuple[str, int]]:
         """As gRPC channel arguments; times in milliseconds."""
@@ -60,8 +67,11 @@ class Server:
         service: str,
         methods: Callable[[], dict[str, Any]],
         ended: Callable[[], None] = lambda: None,
+        relieve: Callable[[], None] = lambda: None,
     ) -> None:
         """`methods` makes the gRPC method handlers in the server's own thread, which calls `ended` at its end.
+
+        `relieve` is called there again and again while the process has more memory than it should.
 
         Raises SourceError.
         """
@@ -72,6 +82,7 @@ class Server:
         self._service = service
         self._methods = methods
         self._ended = ended
+        self._relieve = relieve
         self._grace = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -116,12 +127,23 @@ class Server:
         await server.start()
         self._loop = asyncio.get_running_loop()
         self._listening.set()
+        watching = asyncio.create_task(self._watch())
         await self._stopping.wait()
+        watching.cancel()
         end = time.monotonic() + min(self._grace, _DRAIN)
         ending = asyncio.create_task(server.stop(self._grace))
         await self._quiet(end)
         await server.stop(None)
         await ending
+
+    async def _watch(self) -> None:
+        most = self._limits.resident or pressure.allowed() * 3 // 4
+        while True:
+            await asyncio.sleep(LOOK)
+            if pressure.resident() > most:
+                pressure.give_back()
+            if pressure.resident() > most:
+                self._relieve()
 
     async def _quiet(self, end: float) -> None:
         """Wait until no message has arrived for a moment, or it is time to end."""

@@ -15,6 +15,8 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2
 from google.protobuf import json_format
 
+from collector import listening
+from collector import serving as serving_on_asyncio
 from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.serving import Limits
@@ -196,6 +198,31 @@ def test_more_streams_than_the_limit_are_turned_away_and_counted() -> None:
         for channel in channels:
             channel.__exit__(None, None, None)
         assert started.take().quality.total == 9
+
+
+def test_streams_that_stall_are_ended_when_memory_is_short_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_on_asyncio, "LOOK", 0.05)
+    monkeypatch.setattr(listening, "STALLED", 0.5)
+    over = threading.Event()
+
+    def stalling() -> Iterator[bytes]:
+        yield wire(LINES[0])
+        over.wait(20)
+
+    def going_on() -> Iterator[bytes]:
+        while not over.is_set():
+            yield wire(LINES[0])
+            time.sleep(0.02)
+
+    with serving(AccessLogServer("127.0.0.1:0", limits=Limits(resident=1))) as started, connected(started) as call:
+        busy = call.future(going_on(), timeout=20, wait_for_ready=True)
+        ended = (grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a stream that stalls")
+        assert status(call, stalling()) == ended
+        assert not busy.done()
+        over.set()
+        assert busy.result() == b""
+        assert started.status.refused == 1
+        until(lambda: started.status.streams == 0)
 
 
 def test_every_stream_may_have_a_connection_of_its_own() -> None:
