@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 SUFFIXES = (".yaml", ".yml", ".json")
+NO_MANIFESTS = frozenset({"kustomization.yaml", "kustomization.yml", "leastway.json"})  # need no kind
 DEPTH = 100  # nesting; Kubernetes objects stay below 60
 # What opens block collections on one line: indentation and compact nested entries (`- - - x`, `? ? x`).
 _NESTING = re.compile(r"^[-? \t:]+", re.MULTILINE)
+_NO_SPACE = re.compile(r"\S")
 NAME_LIMIT = 120  # characters of hostile text repeated in a message
 
 
@@ -114,11 +116,10 @@ def _loaded(content: str) -> Iterator[object]:
     import yaml
 
     if content.lstrip()[:1] in ("{", "["):
-        try:
-            yield json.loads(content)
+        found = _json(content)
+        if found is not None:
+            yield from found
             return
-        except ValueError:
-            pass  # flow style YAML, or several documents
     # libyaml's composer recurses in C and would take the process down with it, so depth is known before it runs.
     if content.count("[") + content.count("{") > DEPTH or any(len(m[0]) > DEPTH for m in _NESTING.finditer(content)):
         depth = 0
@@ -132,6 +133,19 @@ def _loaded(content: str) -> Iterator[object]:
     yield from yaml.load_all(content, Loader=_loader())
 
 
+def _json(content: str) -> list[object] | None:
+    """One JSON document or several after each other (`cat *.json`, JSON lines); None for what is no JSON, such as flow
+    style YAML."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while gap := _NO_SPACE.search(content, at):
+        try:
+            loaded, at = decoder.raw_decode(content, gap.start())
+        except ValueError:
+            return None
+        found.append(loaded)
+    return found
+
+
 def _loader() -> type[yaml.SafeLoader] | type[yaml.CSafeLoader]:
     import yaml
 
@@ -142,26 +156,28 @@ def flatten(loaded: object, where: str) -> Iterator[Document]:
     """One loaded document → its objects; a List (`kind: List`, `PodList`, a JSON array) gives its items."""
     if isinstance(loaded, list):
         for i, item in enumerate(loaded):
-            yield mapping(item, f"{where}[{i}]")
+            yield from flatten(mapping(item, f"{where}[{i}]"), f"{where}[{i}]")
         return
     document = mapping(loaded, where)
     kind = document.get("kind")
     items = document.get("items")
-    if isinstance(items, list) and isinstance(kind, str) and kind.endswith("List"):
-        for i, item in enumerate(items):
-            entry = mapping(item, f"{where} items[{i}]")
-            # A typed list (`PodList`) leaves kind and apiVersion to the list itself.
-            if "kind" not in entry and kind != "List":
-                entry = {"kind": kind.removesuffix("List"), "apiVersion": document.get("apiVersion", "v1"), **entry}
-            yield entry
+    listed = isinstance(kind, str) and kind.endswith("List") and ("items" in document or kind == "List")
+    if not listed or not isinstance(kind, str) or not (items is None or isinstance(items, list)):
+        yield document
         return
-    yield document
+    for i, item in enumerate(items or ()):
+        entry = mapping(item, f"{where} items[{i}]")
+        # A typed list (`PodList`) leaves kind and apiVersion to the list itself.
+        if "kind" not in entry and kind != "List":
+            entry = {"kind": kind.removesuffix("List"), "apiVersion": document.get("apiVersion", "v1"), **entry}
+        yield from flatten(entry, f"{where} items[{i}]")
 
 
 def read_path(path: Path) -> list[Document]:
-    """All objects in a file, or in every YAML and JSON file below a folder, in sorted order."""
+    """All objects in a file, or in every YAML and JSON file below a folder, in sorted order, without what starts with a
+    dot."""
     if path.is_dir():
-        files: Sequence[Path] = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        files: Sequence[Path] = sorted(p for p in path.rglob("*") if _is_manifest(p, path) and p.is_file())
         # leastway.json and other data files are not manifests; a JSON document without `kind` is none.
         return [d for p in files for d in read_path(p) if p.suffix != ".json" or "kind" in d]
     try:
@@ -169,6 +185,11 @@ def read_path(path: Path) -> list[Document]:
     except OSError as error:
         raise PolicyError(error.strerror or "cannot be read", str(path)) from None
     return documents(content, str(path))
+
+
+def _is_manifest(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix in SUFFIXES and file.name not in NO_MANIFESTS and not hidden
 
 
 def identity(document: Document, where: str = "") -> tuple[str, str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leastway.verify.errors import PolicyError
-from leastway.verify.reading import Document, documents
+from leastway.verify.reading import Document, documents, read_path
 from leastway.verify.world import World
 from tests.verify.kit import judge, labels, outcome, pod, policy
 
@@ -105,6 +106,38 @@ def test_lists_json_and_streams_are_read_alike() -> None:
         assert [d["metadata"]["name"] for d in documents(text)] == ["a"]
     typed = '{"kind": "PodList", "items": [{"metadata": {"name": "p"}}]}'
     assert documents(typed)[0]["kind"] == "Pod"
+
+
+def test_lists_in_lists_and_objects_after_each_other_are_read() -> None:
+    one, other = ('{"kind": "Namespace", "metadata": {"name": "%s"}}' % name for name in "ab")
+    nested = f'{{"kind": "List", "items": [{{"kind": "List", "items": [{one}]}}, {other}]}}'
+    for text in (nested, f"[{nested}]", f"{one}\n{other}\n", f" {one}{other}"):
+        assert [d["metadata"]["name"] for d in documents(text)] == ["a", "b"]
+    assert documents('{"kind": "PodList", "items": null}') == documents('{"kind": "List"}') == []
+
+
+def test_a_folder_may_hold_what_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / ".github").mkdir()
+    for name, text in (
+        ("a.yaml", "kind: Namespace\nmetadata: {name: a}\n"),
+        ("kustomization.yaml", "resources: [a.yaml]\n"),
+        ("leastway.json", "{}"),
+        (".github/ci.yml", "on: push\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert [d["metadata"]["name"] for d in read_path(tmp_path)] == ["a"]
+    (tmp_path / "values.yaml").write_text("replicas: 1\n")
+    with pytest.raises(PolicyError, match="kind"):
+        World.from_paths([tmp_path])
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_has_no_address_any_more(phase: str) -> None:
+    ended = pod("a/job-x", {"app": "job"}, "10.0.0.1")
+    ended["status"]["phase"] = phase
+    for things in ([ended, pod("a/web", {}, "10.0.0.1")], [pod("a/web", {}, "10.0.0.1"), ended]):
+        world = World.from_manifests(things)
+        assert world.at("10.0.0.1") is world.find("a/web")
 
 
 @pytest.mark.parametrize(
