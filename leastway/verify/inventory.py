@@ -196,6 +196,8 @@ def _pod(world: World, document: Document, namespace: str, name: str, where: str
     found = _subject(meta, spec, "Pod", namespace, name, where)
     ips = [optional(item, where).get("ip") for item in sequence(status.get("podIPs"), f"{where} status.podIPs")]
     ips.append(status.get("podIP"))
+    # A pod that has ended keeps its address in its status although another may have it by now.
+    ips = [] if status.get("phase") in ("Succeeded", "Failed") else ips
     valid = sorted({ip for ip in ips if isinstance(ip, str) and address(ip) is not None})
     hosts = [optional(item, where).get("ip") for item in sequence(status.get("hostIPs"), f"{where} status.hostIPs")]
     node = world.add_node(ip for ip in [status.get("hostIP"), *hosts] if isinstance(ip, str))

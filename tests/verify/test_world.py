@@ -109,7 +109,7 @@ def test_lists_json_and_streams_are_read_alike() -> None:
 
 
 def test_lists_in_lists_and_objects_after_each_other_are_read() -> None:
-    one, other = ('{"kind": "Namespace", "metadata": {"name": "%s"}}' % name for name in "ab")
+    one, other = (f'{{"kind": "Namespace", "metadata": {{"name": "{name}"}}}}' for name in "ab")
     nested = f'{{"kind": "List", "items": [{{"kind": "List", "items": [{one}]}}, {other}]}}'
     for text in (nested, f"[{nested}]", f"{one}\n{other}\n", f" {one}{other}"):
         assert [d["metadata"]["name"] for d in documents(text)] == ["a", "b"]
