@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from leastway.verify.networkpolicy import (
 )
 from leastway.verify.policies import PolicySet, load_policies, united
 from leastway.verify.reading import Document
+from leastway.verify.variants import Variants
 from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Address, Service, Subject, World, address
 
@@ -98,6 +100,7 @@ class Judge:
         self._http: dict[tuple[Subject, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
+        self._variants = Variants(world, self.policies)
 
     @property
     def cni(self) -> Cni:
@@ -139,7 +142,21 @@ class Judge:
         return verdict._replace(outcome="undefined", because=f"{because} ({verdict.because})")
 
     def decide(self, question: Question, source: End, destination: End) -> Verdict:
-        """`ask` with both ends resolved already."""
+        """`ask` with both ends resolved already. A workload whose pods policies tell apart has an answer for certain
+        only if all of them have it."""
+        known: list[tuple[str, Verdict]] = []
+        for one, other in product(self._variants.of(source), self._variants.of(destination)):
+            verdict = self._decide(question, one, other)
+            if known and verdict.outcome == known[0][1].outcome:
+                continue
+            known.append((f"{one.shown} → {other.shown}", verdict))
+            if len(known) > 1:
+                known.sort(key=lambda pair: pair[1].outcome == "allow")
+                because = "; ".join(f"{shown}: {found.outcome} ({found.because})" for shown, found in known)
+                return known[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
+        return known[0][1]
+
+    def _decide(self, question: Question, source: End, destination: End) -> Verdict:
         port, protocol = question.port, question.protocol.upper()
         meshed = protocol == "TCP" and self.mesh.meshed(destination.subject)
         tunnelled = meshed and self.mesh.mode == "ambient" and self._in_mesh(question, source)

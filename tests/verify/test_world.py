@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from leastway.verify.errors import PolicyError
+from leastway.verify.judge import Question
 from leastway.verify.reading import Document, documents, read_path
+from leastway.verify.soundness import Observed, replay
 from leastway.verify.world import World
 from tests.verify.kit import judge, labels, outcome, pod, policy
 
@@ -63,6 +65,27 @@ def test_pods_alone_are_grouped_by_the_owner_that_they_name() -> None:
         ("Deployment", "a/web"),
     ]
     assert world.find("a/web").labels == hashed
+
+
+def test_a_workload_whose_pods_policies_tell_apart_has_no_certain_answer() -> None:
+    name = "statefulset.kubernetes.io/pod-name"
+    things = [
+        *(replica(f"db-{i}", ("StatefulSet", "db"), f"10.0.0.{i}", **{"app": "db", name: f"db-{i}"}) for i in range(3)),
+        workload("StatefulSet", "db", app="db"),
+        pod("a/web", {"app": "web"}, "10.0.0.9"),
+    ]
+    first = policy("a/first", podSelector=labels(**{name: "db-0"}), policyTypes=["Ingress"])
+    of = judge(things, [first])
+    assert outcome(of, "a/web", "a/db-0") == "deny"
+    assert outcome(of, "a/web", "a/db-1") == "allow"
+    verdict = of.ask(Question("a/web", "a/db", port=80))
+    assert verdict.outcome == "undefined"
+    assert "a/db-0: deny" in verdict.because
+    assert verdict.policies == ("NetworkPolicy a/first",)
+    assert not replay(of, [Observed("a/web", "a/db", "TCP", 80)]).sound
+    assert outcome(judge(things, [policy("a/p", podSelector=labels(app="db"))]), "a/web", "a/db") == "deny"
+    every = {"matchExpressions": [{"key": name, "operator": "Exists"}]}
+    assert outcome(judge(things, [policy("a/p", podSelector=every)]), "a/web", "a/db") == "deny"
 
 
 def test_a_pod_whose_labels_contradict_the_template_stands_alone() -> None:
