@@ -109,6 +109,9 @@ def read_network_policy(document: Document, existing: bool = False) -> NetworkPo
     allowed = ["podSelector", "ingress", "egress", "policyTypes"]
     staged = kind == "StagedKubernetesNetworkPolicy"
     spec = optional(document.get("spec"), f"{where} spec", [*allowed, "stagedAction"] if staged else allowed)
+    if staged and spec.get("stagedAction") not in (None, "Set", "Learn"):
+        action, at = str(spec["stagedAction"])[:40], f"{where} spec.stagedAction"
+        raise PolicyError(f"stagedAction {action!r} is no policy to judge", at, "judge the set without this policy")
     ingress = _rules(spec.get("ingress"), "from", f"{where} spec.ingress")
     egress = _rules(spec.get("egress"), "to", f"{where} spec.egress")
     types = texts(spec.get("policyTypes"), f"{where} spec.policyTypes")

@@ -309,6 +309,9 @@ def test_calicos_staged_policy_reads_as_the_policy_it_stages() -> None:
     staged = policy("a/p", podSelector=WEB, policyTypes=["Ingress"], stagedAction="Set")
     staged |= {"apiVersion": "projectcalico.org/v3", "kind": "StagedKubernetesNetworkPolicy"}
     assert outcome(judge(THINGS, [staged]), "a/db", "a/web") == "deny"
+    for action in ("Delete", "Ignore"):  # a staged deletion would read as a policy that isolates the namespace
+        with pytest.raises(PolicyError, match=action):
+            judge(THINGS, [{**staged, "spec": {"stagedAction": action}}])
 
 
 def test_policies_of_other_kinds_are_named_not_ignored() -> None:
