@@ -144,17 +144,19 @@ class Judge:
     def decide(self, question: Question, source: End, destination: End) -> Verdict:
         """`ask` with both ends resolved already. A workload whose pods policies tell apart has an answer for certain
         only if all of them have it."""
-        known: list[tuple[str, Verdict]] = []
-        for one, other in product(self._variants.of(source), self._variants.of(destination)):
-            verdict = self._decide(question, one, other)
-            if known and verdict.outcome == known[0][1].outcome:
-                continue
-            known.append((f"{one.shown} → {other.shown}", verdict))
-            if len(known) > 1:
-                known.sort(key=lambda pair: pair[1].outcome == "allow")
-                because = "; ".join(f"{shown}: {found.outcome} ({found.because})" for shown, found in known)
-                return known[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
-        return known[0][1]
+        sources, destinations = self._variants.of(source), self._variants.of(destination)
+        first = self._decide(question, sources[0], destinations[0])
+        if len(sources) == len(destinations) == 1:
+            return first
+        for one, other in product(sources, destinations):
+            found = self._decide(question, one, other)
+            if found.outcome != first.outcome:
+                pairs = [(f"{one.shown} → {other.shown}", found)]
+                pairs.append((f"{sources[0].shown} → {destinations[0].shown}", first))
+                pairs.sort(key=lambda pair: pair[1].outcome == "allow")
+                because = "; ".join(f"{shown}: {verdict.outcome} ({verdict.because})" for shown, verdict in pairs)
+                return pairs[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
+        return first
 
     def _decide(self, question: Question, source: End, destination: End) -> Verdict:
         port, protocol = question.port, question.protocol.upper()
