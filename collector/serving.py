@@ -24,6 +24,7 @@ from collector.transport import TLS, UNSHARED_PORT, Address, listen, parse_addre
 _QUIET = 0.1  # seconds without a message after which a stopping server takes it that all have arrived
 _DRAIN = 1.0  # seconds that a stopping server goes on reading at most, for senders that never pause
 LOOK = 1.0  # seconds between two looks at the process' memory
+IDLE = 60_000  # milliseconds that a connection may be open without a stream: it takes a file that the store may need
 _FILES = 256  # open files besides the streams' sockets
 _START = 30.0  # seconds a server may take to listen
 
@@ -49,6 +50,7 @@ class Limits:
             ("grpc.max_concurrent_streams", self.streams + 1),  # of one connection: more than we take, to say so
             ("grpc.max_metadata_size", 16 * 1024),
             ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.max_connection_idle_ms", IDLE),
             ("grpc.http2.bdp_probe", 0),  # or a fast sender is granted megabytes of buffer for each connection
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
@@ -154,7 +156,11 @@ class Server:
 
 
 def _allow_sockets(streams: int) -> None:
-    """Raise the process' own limit of open files, as far as it may: every proxy of a mesh has a connection."""
+    """Raise the process' own limit of open files, as far as it may: every proxy of a mesh has a connection.
+
+    Several times what is needed, so that connections without a stream do not take the store's files away.
+    """
+    streams *= 4
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = streams + _FILES if hard == resource.RLIM_INFINITY else min(streams + _FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -34,7 +34,7 @@ def test_a_killed_collector_goes_on_where_it_was_and_counts_nothing_twice(tmp_pa
                 time.sleep(chance.uniform(0, 0.3))
                 process.process.kill()
                 kills += 1
-    assert kills > 2
+    assert kills >= 2  # many more, unless a start takes as long as the capture lasts
     found = store.load(place)
     expected = read([str(capture)]).patterns
     assert found.edges == expected.edges
