@@ -17,7 +17,7 @@ from collector.sources.hubble_endpoints import Parties, Party
 ORIGIN = "hubble"
 
 
-class Count(msgspec.Struct, eq=False, gc=False):
+class Count(msgspec.Struct, eq=False, gc=False, array_like=True):
     """Equal records, counted: how many, the first and last time, the smallest id, the opener's extreme ports."""
 
     first: str
@@ -41,9 +41,14 @@ class Count(msgspec.Struct, eq=False, gc=False):
 # (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
 Key = tuple[Party, Party, str, int, str, int, str, str, str]
 
-# The ends by their bytes, address and role; per key the fields of its `Count`; host names per key; replies.
+# The ends by their bytes, address and role; ends, rest of the key and `Count`; host names by the same; replies.
 _exported = msgspec.msgpack.Decoder(
-    tuple[list[tuple[tuple[bytes, str | None], int]], list[list[Any]], list[tuple[int, int, list[Any], list[str]]], int]
+    tuple[
+        list[tuple[tuple[bytes, str | None], int]],
+        list[tuple[int, int, list[Any], Count]],
+        list[tuple[int, int, list[Any], list[str]]],
+        int,
+    ]
 ).decode
 
 
@@ -63,10 +68,10 @@ class Counts:
         """Everything that is held, for `absorb` in another process."""
         roles = {party: (met, role) for met, parties in self.parties.items() for role, party in enumerate(parties)}
         places: dict[Party, int] = {}
-        counts: list[tuple[object, ...]] = []
+        counts: list[tuple[int, int, list[Any], Count]] = []
         for (near, far, *rest), count in self.held.items():
             ends = places.setdefault(near, len(places)), places.setdefault(far, len(places))
-            counts.append((*ends, rest, *(getattr(count, field) for field in Count.__struct_fields__)))
+            counts.append((*ends, rest, count))
         names = [
             (places.setdefault(near, len(places)), places.setdefault(far, len(places)), rest, list(hosts))
             for (near, far, *rest), hosts in self.names.items()
@@ -77,9 +82,8 @@ class Counts:
         """Take in what others have exported."""
         roles, counts, names, replies = _exported(exported)
         parties = [self.parties[met][role] for met, role in roles]
-        for near, far, rest, *fields in counts:
+        for near, far, rest, count in counts:
             key: Key = (parties[near], parties[far], *rest)
-            count = Count(*fields)
             known = self.held.get(key)
             if known is None:
                 self.held[key] = count

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ from collector.endpoints import (
     NODE_ENTITIES,
     RESERVED_IDENTITIES,
     Endpoint,
+    Labels,
     entity,
     stable_labels,
     valid_namespace,
@@ -29,6 +31,8 @@ from collector.patterns import Patterns
 
 CACHE = 1 << 16
 HELD = 1 << 26  # bytes
+LABELLED = 1 << 12  # lists of labels remembered, each of at most
+MOST_LABELS = 64
 _SOURCES = {"k8s", "any", "container", "unspec", "reserved", "cidr", "cidrgroup", "fqdn", "gen"}
 _NAMESPACE = "io.kubernetes.pod.namespace"
 _CLUSTER = "io.cilium.k8s.policy.cluster"
@@ -90,6 +94,7 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         self.decode = decode
         self.held = 0  # bytes of the keys: an end of a hostile flow may be as large as a message
         self.endpoints: dict[Endpoint, Endpoint] = {}  # one object for equal endpoints
+        self.labels: dict[tuple[str, ...], Labelled] = {}  # the pods of a workload have the same
 
     def __missing__(self, met: tuple[bytes, str | None]) -> tuple[Party, Party]:
         raw, address = met
@@ -98,7 +103,7 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         unlabelled = record is None or not (record.labels or record.identity)
         roles = []
         for opener in (False, True):
-            party = parse(record or HubbleEndpoint(), _address(address or ""), opener)
+            party = parse(record or HubbleEndpoint(), _address(address or ""), opener, self._labelled)
             party.masked = ("labels",) * unlabelled + ("IP",) * (not address)
             party.endpoint = self.endpoints.setdefault(party.endpoint, party.endpoint)
             roles.append(party)
@@ -107,6 +112,16 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
                 break
         self[met] = (roles[0], roles[1])
         return self[met]
+
+    def _labelled(self, labels: tuple[str, ...]) -> Labelled:
+        known = self.labels.get(labels)
+        if known is None:
+            known = labelled(labels)
+            if len(labels) <= MOST_LABELS:
+                if len(self.labels) >= LABELLED:
+                    self.labels.clear()
+                self.labels[labels] = known
+        return known
 
     def sight(self, party: Party, records: int) -> None:
         """Note what else this record tells of its endpoint."""
@@ -129,6 +144,7 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         if len(self) > CACHE or self.held > HELD:
             self.clear()
             self.endpoints.clear()
+            self.labels.clear()
             self.held = 0
 
 
@@ -154,18 +170,23 @@ def _label(label: str) -> tuple[str, str, str]:
     return prefix, key, value
 
 
-def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
-    """Decide who an endpoint is.
+class Labelled(NamedTuple):
+    """What the labels of an endpoint say: `own` whether any is a pod's own, `stable` those of them that last."""
 
-    Order: a pod by namespace and labels or name; else a reserved entity; else just an address. Of several reserved
-    labels `host` and `remote-node` win for the end that opened the connection (a probe from the control-plane node is a
-    probe), `kube-apiserver` for the other.
-    """
+    own: bool
+    stable: Labels
+    meta: dict[str, str]
+    reserved: frozenset[str]
+    named_ports: tuple[str, ...]
+
+
+def labelled(labels: Iterable[str]) -> Labelled:
+    """Read the labels of an endpoint."""
     pairs: list[tuple[str, str]] = []
     meta: dict[str, str] = {}
     reserved: set[str] = set()
     named_ports: list[str] = []
-    for label in record.labels or ():
+    for label in labels:
         prefix, key, value = _label(label)
         if prefix == "reserved":
             reserved.add(key)
@@ -175,11 +196,23 @@ def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
             meta[key] = value
         elif prefix not in ("cidr", "cidrgroup", "fqdn", "gen"):
             pairs.append((key, value))
+    return Labelled(bool(pairs), stable_labels(pairs), meta, frozenset(reserved), tuple(named_ports))
+
+
+def parse(
+    record: HubbleEndpoint, address: str, opener: bool, read: Callable[[tuple[str, ...]], Labelled] = labelled
+) -> Party:
+    """Decide who an endpoint is.
+
+    Order: a pod by namespace and labels or name; else a reserved entity; else just an address. Of several reserved
+    labels `host` and `remote-node` win for the end that opened the connection (a probe from the control-plane node is a
+    probe), `kube-apiserver` for the other. `read` may remember what equal labels said.
+    """
+    own, labels, meta, reserved, named_ports = read(tuple(record.labels or ()))
     namespace = record.namespace or meta.get(_NAMESPACE, "")
     pod = record.pod_name or ""
     pod = pod if valid_object_name(pod) else ""
-    if valid_namespace(namespace) and (pod or pairs):
-        labels = stable_labels(pairs)
+    if valid_namespace(namespace) and (pod or own):
         account = meta.get(_ACCOUNT, "")
         cluster = record.cluster_name or meta.get(_CLUSTER, "")
         endpoint = Endpoint(
@@ -196,11 +229,11 @@ def parse(record: HubbleEndpoint, address: str, opener: bool) -> Party:
             if (owner.kind or "").isalpha() and valid_object_name(owner.name or "")
         )
         # Without a pod name it is the L7 proxy speaking with the pod's identity from the node's address.
-        return Party(endpoint, pod, address if pod else "", bool(record.ID), owners, tuple(named_ports))
+        return Party(endpoint, pod, address if pod else "", bool(record.ID), owners, named_ports)
     return Party(_reserved(record.identity or 0, reserved, opener), "", address, bool(record.ID), (), ())
 
 
-def _reserved(identity: int, names: set[str], opener: bool) -> Endpoint:
+def _reserved(identity: int, names: frozenset[str], opener: bool) -> Endpoint:
     if identity in RESERVED_IDENTITIES:
         names = names | {RESERVED_IDENTITIES[identity]}
     elif identity >> 24 == 2:  # Cilium's node-local scope of remote-node identities

@@ -315,3 +315,16 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     parties.forget()
     assert not parties
     assert parties.endpoints == {}
+
+
+def test_labels_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubble_endpoints, "LABELLED", 3)
+    monkeypatch.setattr(hubble_endpoints, "MOST_LABELS", 2)
+    parties = Parties(Patterns())
+    for number in range(9):
+        labels = ["k8s:io.kubernetes.pod.namespace=shop", f"k8s:app=a{number}"]
+        for more in ([], ["k8s:tier=x"]):
+            raw = msgspec.json.encode({"namespace": "shop", "labels": [*labels, *more]})
+            assert parties[raw, "10.0.0.1"][0].endpoint == who(namespace="shop", labels=[*labels, *more])
+    assert 0 < len(parties.labels) <= 3
+    assert all(len(labels) <= 2 for labels in parties.labels)
