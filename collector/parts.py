@@ -6,19 +6,17 @@ two lines that are both whole records of its format, or not at all; a part whose
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from collector.beside import beside
 from collector.patterns import Patterns
 from collector.records import records
 
@@ -112,25 +110,12 @@ def fold(
     pieces: list[Part], source: Divisible, patterns: Patterns, bad: Bad, progress: Callable[[int], None] | None
 ) -> None:
     """Count every record of a file that was cut with `parts`; `progress` is told bytes."""
-    context = multiprocessing.get_context("fork")
-    waiting = []
-    for piece in pieces[1:]:
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(there, piece, source), daemon=True)
-        process.start()
-        there.close()
-        waiting.append((piece, here, process))
+    waiting = [beside(partial(_gather, piece, source)) for piece in pieces[1:]]
     lines = _Lines(pieces[0], None if progress is None else lambda size: progress(size * len(pieces)))
     counter = source.gather(records(iter(lines)), patterns, bad)
     number = lines.number
-    for piece, here, process in waiting:
-        try:
-            found: _Gathered = here.recv()
-        except EOFError:
-            found = _gather(piece, source)
-        finally:
-            here.close()
-            process.join()
+    for result in waiting:
+        found = result()
         patterns.merge(found.patterns)
         counter.absorb(found.counts)
         for line, reason in found.bad:
@@ -139,13 +124,6 @@ def fold(
             bad(0, "")  # beyond what is shown anyway
         number += found.lines
     counter.flush()
-
-
-def _work(home: Connection, piece: Part, source: Divisible) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever waits is told by the parent, once
-    with contextlib.suppress(Exception):  # the parent reads this part again, and raises it where somebody hears
-        home.send(_gather(piece, source))
-    home.close()
 
 
 def _gather(piece: Part, source: Divisible) -> _Gathered:

@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
+from collector.beside import beside, shared
 from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Progress, Reading, read
 from leastway import evidence, observation
-from leastway.beside import shared
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
 from leastway.verify.proof import prove
@@ -105,7 +105,7 @@ def _generate(
         mesh=options.mesh,
         trust_domain=options.trust_domain,
     )
-    proof = prove(judge, observation.observed(synthesis.decisions, options))
+    proof = prove(judge, observation.observed(synthesis.decisions, options), beside=beside)
     run = Run(reading, inventory, options, synthesis, proof, {})
     run.files = {manifest.path: manifest.text for manifest in synthesis.manifests}
     report = msgspec.json.format(msgspec.json.encode(evidence.report(run), order="sorted"), indent=1).decode()
@@ -182,7 +182,7 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
 
 def verify(policies: PolicySet, observed: Observation) -> dict[str, Any]:
     """The proof of any policies by an observation: the object that `leastway.json` holds under `proof`."""
-    return prove(observed.judge(policies), observed.observed, profiles=True)
+    return prove(observed.judge(policies), observed.observed, profiles=True, beside=beside)
 
 
 __all__ = ["Observation", "Run", "Workloads", "declared", "detected_mesh", "generate", "observe", "settle", "verify"]

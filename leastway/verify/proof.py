@@ -6,11 +6,10 @@ documentation); further keys may be added, none is ever removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from leastway.beside import beside
 from leastway.verify.errors import line
 from leastway.verify.judge import Judge
 from leastway.verify.networkpolicy import CNIS
@@ -20,14 +19,34 @@ from leastway.verify.soundness import Observed, replay
 MANY = 2000  # connections and requests that are worth a second process
 SHOWN = 20  # denied connections and redundant parts that the text rendering lists
 Proof = dict[str, Any]
+T = TypeVar("T")
 
 
-def prove(judge: Judge, observed: Iterable[Observed], *, minimality: bool = True, profiles: bool = False) -> Proof:
+class Beside(Protocol):
+    """Starts work that is `worth` it beside other work; the function returned waits for its result."""
+
+    def __call__(self, work: Callable[[], T], *, worth: bool) -> Callable[[], T]:
+        """Start it."""
+
+
+def _afterwards(work: Callable[[], T], *, worth: bool) -> Callable[[], T]:  # noqa: ARG001  # the signature is `Beside`
+    return work
+
+
+def prove(
+    judge: Judge,
+    observed: Iterable[Observed],
+    *,
+    minimality: bool = True,
+    profiles: bool = False,
+    beside: Beside = _afterwards,
+) -> Proof:
     """Replay, measure and (unless told not to) look for rule parts that nothing needs.
 
     Keys: `sound`, `observed`, `allowed`, `held`, `denied`, `over_permission` (`total`, `by_cause`, `by_workload`,
     `addresses`, `examples`, `left_out`), `redundant`, `unjudged` (policies of kinds the judge does not model), `cni`,
     `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and `denied` connections.
+    `beside` may spread the measures over processors; it is handed in, for the judge shares no code with anyone.
     """
     items = list(observed)
     measured = beside(partial(_beyond, judge, items, minimality), worth=len(items) > MANY)

@@ -75,7 +75,14 @@ def test_bad_lines_beyond_the_shown_are_counted(tmp_path: Path, monkeypatch: pyt
 def test_a_part_whose_process_dies_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = capture(tmp_path, lines())
     whole = in_one(name, monkeypatch)
-    monkeypatch.setattr(parts, "_work", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    parent, gather = os.getpid(), parts._gather
+
+    def killed(*arguments: Any) -> Any:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return gather(*arguments)
+
+    monkeypatch.setattr(parts, "_gather", killed)
     assert read([name]) == whole
 
 

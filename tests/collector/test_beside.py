@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from leastway.beside import MANY, beside, shared
+from collector.beside import MANY, beside, shared
 
 
 def test_the_result_comes_from_another_process() -> None:
