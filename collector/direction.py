@@ -36,9 +36,9 @@ class _Flags(Interface):
     @property
     def SYN(self) -> bool | None: ...  # noqa: N802  # TCP's own names
     @property
-    def ACK(self) -> bool | None: ...  # noqa: N802
+    def ACK(self) -> bool | None: ...  # noqa: N802  # as above
     @property
-    def RST(self) -> bool | None: ...  # noqa: N802
+    def RST(self) -> bool | None: ...  # noqa: N802  # as above
 
 
 def first_look(

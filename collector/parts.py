@@ -80,10 +80,13 @@ def parts(name: str, source: Divisible) -> list[Part]:
     count = min(len(os.sched_getaffinity(0)), size // PART, MOST)
     if count < 2:
         return []
-    cuts = [0, *(_cut(path, size * number // count, source) for number in range(1, count)), size]
-    if None in cuts or cuts != sorted(set(cuts)):  # type: ignore[type-var]  # None is excluded first
-        return []
-    return [Part(path, first, last) for first, last in pairwise(cuts)]  # type: ignore[arg-type]  # as above
+    cuts = [0]
+    for number in range(1, count):
+        cut = _cut(path, size * number // count, source)
+        if cut is None or not cuts[-1] < cut < size:
+            return []
+        cuts.append(cut)
+    return [Part(path, first, last) for first, last in pairwise([*cuts, size])]
 
 
 def _cut(path: Path, target: int, source: Divisible) -> int | None:

@@ -156,10 +156,14 @@ def capture_records(name: str, broken: Callable[[str], None]) -> Iterator[tuple[
             except (OSError, EOFError) as error:
                 broken(f"{file}: {error}")
                 continue
-            cut = _lines(stream, lambda error, file=file: broken(f"{file}: {error}"))  # type: ignore[misc]
+            cut = _lines(stream, partial(_tell, broken, file))
             found, lines = _recognised(records(enumerate(cut, 1)))
             for _, record in lines:
                 yield found or "", record
+
+
+def _tell(broken: Callable[[str], None], file: str, error: Exception) -> None:
+    broken(f"{file}: {error}")
 
 
 def _recognised(lines: Iterator[tuple[int, bytes]]) -> tuple[str | None, Iterator[tuple[int, bytes]]]:

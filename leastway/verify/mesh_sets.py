@@ -121,11 +121,10 @@ class MeshSets:
         """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is
         one."""
         subject = self.universe.subjects[destination]
-        if self.mesh.waypoint(subject):
-            policies, place = self.policies.applying(subject, waypoint=True), "http"
-        else:
-            policies, place = self.policies.applying(subject), self.place(subject, port)
-        return [a for p in policies if p.action == "ALLOW" for a in self._rules(p, port, place)]  # type: ignore[arg-type]
+        waypoint = bool(self.mesh.waypoint(subject))
+        policies = self.policies.applying(subject, waypoint=waypoint)
+        place: Place = "http" if waypoint else self.place(subject, port)
+        return [a for p in policies if p.action == "ALLOW" for a in self._rules(p, port, place)]
 
     def _rules(self, policy: AuthorizationPolicy, port: int, place: Place) -> Iterator[Admission]:
         for rule in policy.rules:
