@@ -42,6 +42,10 @@ class EdgeKey(msgspec.Struct, frozen=True, order=True):
     protocol: str
     principal: str = ""
 
+    def back(self) -> EdgeKey:
+        """The other direction; nobody's proxy saw an identity there."""
+        return EdgeKey(self.destination, self.source, self.protocol)
+
 
 class _Evidences(BottomK[K, Evidence], eq=False):
     @staticmethod

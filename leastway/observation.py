@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from collector.direction import Standing
 from collector.paths import Request
+from collector.settlement import Standing
 from leastway.verify.soundness import Observed
 from leastway.verify.world import NamedPort, Subject, World
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from collector.direction import Standing
 from collector.paths import Request, templates
+from collector.settlement import Standing
 from synthesizer.access_review import (
     inexpressible_requests,
     rejected_requests,

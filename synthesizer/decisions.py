@@ -10,10 +10,10 @@ from enum import StrEnum
 
 import msgspec
 
-from collector.direction import Standing
 from collector.errors import SourceError
 from collector.evidence import Evidence
 from collector.paths import Request
+from collector.settlement import Standing
 from synthesizer import rules
 from synthesizer.intent import BlockPeer, Cause
 from synthesizer.lines import Line, Outside, Party, Place

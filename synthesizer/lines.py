@@ -13,10 +13,10 @@ from functools import lru_cache
 
 import msgspec
 
-from collector.direction import Pattern, Settled, Standing, settle
 from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.evidence import Evidence
 from collector.patterns import Patterns, Sighting
+from collector.settlement import Pattern, Settled, Standing, settle
 from synthesizer.address_ranges import METADATA, Address, parsed
 from synthesizer.inventory import Inventory
 from synthesizer.workload import Workload
@@ -111,7 +111,7 @@ _STRENGTH = {
 
 
 def conclude(patterns: Patterns, workloads: Workloads) -> Settled:
-    """Who opened what: `collector.direction.settle` among workloads, whoever saw them."""
+    """Who opened what: `collector.settlement.settle` among workloads, whoever saw them."""
 
     def identify(endpoint: Endpoint) -> object:
         workload = workloads.of.get(endpoint)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from collector.direction import Standing
 from collector.evidence import Evidence
+from collector.settlement import Standing
 from synthesizer.lines import Line, Outside, Place, party_key
 from synthesizer.workloads import Workloads
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.direction import Standing
+from collector.settlement import Standing
 from synthesizer.lines import Line
 from synthesizer.rules.view import Held, View
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from collector.direction import Standing
 from collector.flow import Signal
+from collector.settlement import Standing
 from synthesizer.lines import Line, Outside, Place, party_key
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads

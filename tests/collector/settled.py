@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from collector.direction import Pattern, Standing, settle
 from collector.endpoints import Endpoint
 from collector.patterns import Patterns
+from collector.settlement import Pattern, Standing, settle
 from collector.sources import hubble_json
 from tests.e2e.hostile.scene import End, Record, Scene
 

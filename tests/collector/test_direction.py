@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.direction import EPHEMERAL, Standing, first_look, settle
+from collector.direction import EPHEMERAL, first_look
 from collector.flow import Signal
+from collector.settlement import Standing, settle
 from tests.collector.settled import (
     INFERRED,
     INITIATED,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from collector.direction import settle
 from collector.endpoints import Endpoint
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
+from collector.settlement import settle
 from tests.collector.settled import (
     AUDITED,
     DENIED,

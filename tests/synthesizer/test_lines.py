@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from collector.direction import Standing
 from collector.flow import Signal
+from collector.settlement import Standing
 from synthesizer.workload import Workload
 from tests.synthesizer.objects import deployment, node, service
 from tests.synthesizer.traffic import End, Traffic, at, drawn, place, shown

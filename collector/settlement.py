@@ -1,0 +1,288 @@
+"""Who opened each connection, and how sure we are, once everything was seen.
+
+The second of two phases (the first is `collector.direction`): what single records left open is decided by declared
+ports, ports at which certain connections were answered, the same conversation seen the other way round, and last the
+ephemeral range.
+
+Invariant: a record never yields a pattern at an ephemeral destination port unless that port is known to listen, the
+initiator's own SYN names it, or several openers' ports meet there; what cannot be settled keeps `Standing.OPEN` and
+never becomes a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from enum import StrEnum
+
+import msgspec
+
+from collector.direction import EPHEMERAL, PRIVILEGED
+from collector.endpoints import Endpoint
+from collector.evidence import INFERRED, Evidence, socket_name, socket_port
+from collector.flow import Signal
+from collector.patterns import Edge, EdgeKey, Patterns
+
+# What access logs say: a proxy knows who called whom, whatever the ports are.
+PROXY_SIGNALS = frozenset({f"answered:{point}" for point in ("inbound", "outbound", "gateway", "waypoint")})
+SPREAD = 3  # distinct ports on one side, against one on the other, that tell a client's side
+
+
+class Standing(StrEnum):
+    """What an observed pattern is good for."""
+
+    INITIATED = "initiated"  # the initiator was seen, and something answered or answers cannot be seen
+    INFERRED = "inferred"  # direction concluded from ports and the rest of the capture, without contradiction
+    UNANSWERED = "unanswered"  # attempts only, in a capture that shows these parties' replies
+    DENIED = "denied"  # only ever stopped by a policy
+    AUDITED = "audited"  # would be stopped by today's policy, was let through
+    OPEN = "open"  # who opened it is not known
+
+
+class Pattern(msgspec.Struct):
+    """`source` talks to `destination` at `port`: one settled line of communication with its evidence."""
+
+    source: Endpoint
+    destination: Endpoint
+    protocol: str
+    port: int
+    principal: str
+    standing: Standing
+    evidence: Evidence
+    because: str = ""
+
+
+class Settled(msgspec.Struct):
+    """All patterns of an aggregate, sorted, and how many more were `mistaken`: replies marked as new connections."""
+
+    patterns: list[Pattern]
+    mistaken: int
+
+
+Identify = Callable[[Endpoint], Hashable]
+Declared = Callable[[Endpoint, str, int], bool]
+Totals = dict[str, int]  # records per signal
+Listening = dict[tuple[Hashable, str], set[int]]
+
+
+def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settled:
+    """All patterns of an aggregate with their standing; the aggregate stays as it is.
+
+    `identify` says which endpoints are one party (a workload seen by Hubble and by Envoy); `declared` whether a port is
+    declared at an endpoint (container port, Service target port).
+    """
+    return _Settlement(patterns, identify, declared).run()
+
+
+def _arrived(evidence: Evidence) -> bool:
+    """Whether an opening was seen where it came in: at the destination's end, behind its policy."""
+    return not evidence.signals.keys().isdisjoint({"opened:TO_ENDPOINT", "opened:verdict INGRESS"})
+
+
+class _Settlement:
+    def __init__(self, patterns: Patterns, identify: Identify, declared: Declared) -> None:
+        self.patterns = patterns
+        self.identify = identify
+        self.declared = declared
+        self.talking: set[tuple[Hashable, str]] = set()  # (party, protocol) whose replies this capture shows
+        self.listening: Listening = {}
+        self.ports: dict[EdgeKey, list[tuple[int, Evidence, Totals]]] = {}
+        self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
+        self.own: set[tuple[EdgeKey, int]] = set()  # those whose evidence is no longer the aggregate's
+        self.mistaken = 0
+
+    def run(self) -> Settled:
+        edges = list(self.patterns.sorted_edges())
+        self.ports = {
+            key: [(port, evidence, evidence.totals()) for port, evidence in edge.ports()] for key, edge in edges
+        }
+        for key, _ in edges:
+            self._note_answers(key)
+        for key, _ in edges:
+            self._note_listeners(key)
+        for key, _ in edges:
+            for port, evidence, totals in self.ports[key]:
+                self._settle_port(key, port, evidence, totals)
+        for key, edge in edges:
+            for (sport, dport), evidence in edge.open.items():
+                self._settle_open(key, edge, sport, dport, evidence)
+        return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
+
+    def _note_answers(self, key: EdgeKey) -> None:
+        if any(Signal.ANSWERED in totals for _, _, totals in self.ports[key]):
+            self.talking |= {(self.identify(end), key.protocol) for end in (key.source, key.destination)}
+
+    def _note_listeners(self, key: EdgeKey) -> None:
+        """A port listens if a certain opening at it was answered (or answers cannot be seen)."""
+        party = self.identify(key.destination)
+        ports = self.listening.setdefault((party, key.protocol), set())
+        for port, evidence, totals in self.ports[key]:
+            opened = Signal.OPENED in totals
+            alive = Signal.ANSWERED in totals or Signal.CARRIED in totals
+            by_proxy = (alive and evidence.requests) or evidence.mtls
+            if by_proxy or (opened and (alive or (party, key.protocol) not in self.talking)):
+                ports.add(port)
+
+    def _knows(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
+        known = self.listening.get((self.identify(endpoint), protocol), set())
+        return port in known or self.declared(endpoint, protocol, port)
+
+    def _mirrored(self, key: EdgeKey) -> bool:
+        """Whether certain connections run the other way, so that these records may be their replies."""
+        return bool(self._opened_back(key))
+
+    def _opened_back(self, key: EdgeKey) -> set[int]:
+        """The ports at which certain connections run the other way; a reply comes from one of them."""
+        other = self.ports.get(key.back(), ())
+        return {port for port, _, totals in other if Signal.OPENED in totals}
+
+    def _from_listener(self, key: EdgeKey, evidence: Evidence) -> bool:
+        """Whether records came from a port at which the other end opened connections; as replies do."""
+        own = {socket_port(name) for name in (evidence.lowest, evidence.highest)} - {None}
+        opened = self._opened_back(key)
+        return bool(opened & own if own else opened)
+
+    def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence, totals: Totals) -> None:
+        opened, spoken = Signal.OPENED in totals, Signal.CARRIED in totals or Signal.ANSWERED in totals
+        audited = Signal.AUDITED in totals
+        certain = (opened and key.protocol == "TCP") or audited
+        seen_by_proxy = bool(evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext)
+        seen_by_proxy = seen_by_proxy or not PROXY_SIGNALS.isdisjoint(evidence.signals)
+        if not (opened or spoken or audited):
+            if Signal.DENIED in totals:
+                self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")
+            elif seen_by_proxy or Signal.REFUSED in totals:
+                self._put(key, port, Standing.UNANSWERED, evidence, "refused or never completed")
+            return
+        weak = not certain and not seen_by_proxy and not self._knows(key.destination, key.protocol, port)
+        if weak and self._looks_like_replies(key, port, evidence, opened or Signal.CARRIED in totals):
+            return
+        standing, because = self._standing(key, evidence, totals, seen_by_proxy)
+        self._put(key, port, standing, evidence, because)
+
+    def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
+        """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
+        if (port >= EPHEMERAL and not claimed) or self._mirrored(key):
+            unknown = [p for p, _, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
+            if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._from_listener(key, evidence):
+                self.mistaken += 1
+                return True
+            self._put(key, port, Standing.OPEN, evidence, "only one direction was seen, at a port not known to listen")
+            return True
+        return False
+
+    def _standing(self, key: EdgeKey, evidence: Evidence, totals: Totals, by_proxy: bool) -> tuple[Standing, str]:
+        if Signal.AUDITED in totals:
+            return Standing.AUDITED, "let through by a policy in audit mode"
+        opened, carried = Signal.OPENED in totals, Signal.CARRIED in totals
+        if opened and not (carried or Signal.ANSWERED in totals):
+            if Signal.DENIED in totals and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence)):
+                return Standing.DENIED, "it left the source, and a policy stopped it"
+            if self.talking & {(self.identify(end), key.protocol) for end in (key.source, key.destination)}:
+                return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
+            return Standing.INITIATED, "opened; this capture shows no replies"
+        if opened or by_proxy:
+            return Standing.INITIATED, "opened and answered"
+        if carried:
+            return Standing.INITIATED, "seen in the initiator's direction within an established connection"
+        return Standing.INFERRED, "only replies were seen"
+
+    def _settle_open(self, key: EdgeKey, edge: Edge, sport: int, dport: int, evidence: Evidence) -> None:
+        """Choose between source→destination:dport and destination→source:sport."""
+        there = self._knows(key.destination, key.protocol, dport)
+        here = bool(sport) and self._knows(key.source, key.protocol, sport)
+        says_new = evidence.signals.get("open:new", 0) > 0
+        says_reply = evidence.signals.get("open:reply", 0) > 0
+        if there != here:
+            forward, because = there, "the port is known to listen"
+        elif says_new and says_reply:
+            forward, because = None, ""
+        else:
+            forward, because = self._by_ports(key, edge, sport, dport)
+            if forward is not None and ((says_new and not forward) or (says_reply and forward)):
+                forward = None  # the record's own mark contradicts the ports, and nothing else vouches
+        if forward is None:
+            if (sport in self._opened_back(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(
+                key, sport, dport
+            ):
+                self.mistaken += 1
+                return
+            self._put(key, dport, Standing.OPEN, evidence, "nothing tells which end opened it")
+        elif forward:
+            self._conclude(key, sport, dport, evidence, because, Signal.CARRIED)
+        else:
+            back = key.back()
+            self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
+
+    def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
+        """The other direction of this very conversation has been settled already."""
+        return (key.back(), sport) in self.settled and dport >= EPHEMERAL
+
+    def _by_ports(self, key: EdgeKey, edge: Edge, sport: int, dport: int) -> tuple[bool | None, str]:
+        if not sport:
+            return None, ""
+        if (sport >= EPHEMERAL) != (dport >= EPHEMERAL):
+            return sport >= EPHEMERAL, "one port is in the ephemeral range"
+        if (sport < PRIVILEGED) != (dport < PRIVILEGED):
+            return dport < PRIVILEGED, "one port is privileged"
+        sports = {s for s, d in edge.open.kept if d == dport}
+        dports = {d for s, d in edge.open.kept if s == sport}
+        if len(sports) >= SPREAD and len(dports) == 1:
+            return True, "many source ports speak to this one"
+        if len(dports) >= SPREAD and len(sports) == 1 and self._spoken_to(key, sport, dport):
+            return False, "this one port speaks to many, and they to it"
+        return None, ""
+
+    def _spoken_to(self, key: EdgeKey, sport: int, dport: int) -> bool:
+        """Whether packets came the other way too: a server is asked, a search from one port (traceroute) is not."""
+        other = self.patterns.edges.get(key.back())
+        return other is not None and (dport, sport) in other.open.kept
+
+    def _conclude(self, key: EdgeKey, own: int, port: int, evidence: Evidence, because: str, signal: Signal) -> None:
+        """Add an open record's evidence to the pattern that it belongs to after all; `own` is the opener's port."""
+        forward = signal is Signal.CARRIED
+        known = self.settled.get((key, port))
+        if known is None or known.standing is Standing.OPEN:
+            self._put(key, port, Standing.INFERRED, Evidence(), because)
+        else:
+            self._revive(known, because, forward)
+        told = self._own(key, port)
+        told.signal(f"{signal}:{INFERRED}", sum(evidence.signals.values()))
+        told.span(evidence.first, evidence.last)
+        told.hours.merge(evidence.hours)
+        sources, destinations = evidence.sources, evidence.destinations
+        if not forward:
+            sources, destinations = destinations, sources
+        told.sources.merge(sources)
+        told.destinations.merge(destinations)
+        for name, flow_id in evidence.samples.items():
+            told.sample(name, flow_id)
+        openers = list(sources)
+        told.sockets(socket_name(openers[0], own), socket_name(openers[-1], own))
+
+    def _revive(self, known: Pattern, because: str, forward: bool) -> None:
+        """What a packet whose direction was concluded says of a pattern that nothing had answered."""
+        # On its way a packet may still be stopped, and an unmarked datagram may be the attempt itself, seen elsewhere.
+        alive = not (forward and known.protocol != "TCP") and not known.evidence.count(Signal.REFUSED)
+        if known.standing is Standing.DENIED and not forward:
+            known.standing, known.because = Standing.INFERRED, because
+        elif known.standing is Standing.UNANSWERED and alive:
+            known.standing, known.because = Standing.INITIATED, "opened and answered"
+
+    def _put(self, key: EdgeKey, port: int, standing: Standing, evidence: Evidence, because: str) -> None:
+        known = self.settled.get((key, port))
+        if known is None:
+            self.settled[key, port] = Pattern(
+                key.source, key.destination, key.protocol, port, key.principal, standing, evidence, because
+            )
+            return
+        self._own(key, port).merge(evidence)
+        if known.standing is Standing.OPEN and standing is not Standing.OPEN:
+            known.standing, known.because = standing, because
+
+    def _own(self, key: EdgeKey, port: int) -> Evidence:
+        """A pattern's evidence, to add to: the aggregate's is copied, once, and stays as it is."""
+        pattern = self.settled[key, port]
+        if (key, port) not in self.own:
+            self.own.add((key, port))
+            pattern.evidence = pattern.evidence.copy()
+        return pattern.evidence
