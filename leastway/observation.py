@@ -17,8 +17,8 @@ from leastway.verify.world import NamedPort, Subject, World
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.inventory import Inventory
-from synthesizer.lines import Outside, Party, Place
 from synthesizer.options import Options
+from synthesizer.party import Outside, Party, Place
 from synthesizer.workload import Workload
 from synthesizer.workloads import ACCOUNT, Workloads
 

@@ -23,8 +23,9 @@ from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_htt
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
-from synthesizer.lines import party_key, via_waypoint
+from synthesizer.lines import via_waypoint
 from synthesizer.options import Options
+from synthesizer.party import party_key
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise
 from synthesizer.decisions import Decision
-from synthesizer.lines import Line, party_key
+from synthesizer.lines import Line
+from synthesizer.party import party_key
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.workload import Workload
 

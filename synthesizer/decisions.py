@@ -16,8 +16,9 @@ from collector.paths import Request
 from collector.settlement import Standing
 from synthesizer import rules
 from synthesizer.intent import BlockPeer, Cause
-from synthesizer.lines import Line, Outside, Party, Place
+from synthesizer.lines import Line
 from synthesizer.options import Declared, Options
+from synthesizer.party import Outside, Party, Place
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.rules import control_plane, dns, external
 from synthesizer.rules.view import Held, View

@@ -22,8 +22,9 @@ from synthesizer.intent import (
     fewest_rules,
 )
 from synthesizer.inventory import Inventory
-from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.lines import Line
 from synthesizer.options import Options
+from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem, item_id
 from synthesizer.rules import dns, external
 from synthesizer.workload import Workload

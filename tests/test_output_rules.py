@@ -26,8 +26,8 @@ from leastway.verify.proof import prove
 from synthesizer import Options, Synthesis, synthesize
 from synthesizer.decisions import Fate
 from synthesizer.inventory import Inventory, parse
-from synthesizer.lines import Outside, Place
 from synthesizer.options import SYSTEM_NAMESPACES, Mesh
+from synthesizer.party import Outside, Place
 from synthesizer.workload import Workload
 from tests.goldens import STORIES, run
 from tests.synthesizer.objects import Document, deployment, namespace, node, service

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from collector.evidence import Evidence
 from collector.settlement import Standing
-from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.lines import Line
+from synthesizer.party import Outside, Place, party_key
 from synthesizer.workloads import Workloads
 
 BECAUSE = "the API server calls this webhook or aggregated API"

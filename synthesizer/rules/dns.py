@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 
 from synthesizer.intent import BlockPeer, Peer, PodPeer, Port
-from synthesizer.lines import Line, Place
+from synthesizer.lines import Line
+from synthesizer.party import Place
 from synthesizer.workload import Workload
 
 _RESOLVER_LABELS = frozenset(

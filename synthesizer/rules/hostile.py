@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from synthesizer.lines import Line, Outside, Place
+from synthesizer.lines import Line
+from synthesizer.party import Outside, Place
 from synthesizer.rules.view import Held, View
 
 

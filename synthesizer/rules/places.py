@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from synthesizer.lines import Line, Outside, Place, via_waypoint
+from synthesizer.lines import Line, via_waypoint
+from synthesizer.party import Outside, Place
 from synthesizer.rules.view import Held, View
 from synthesizer.workload import Workload
 

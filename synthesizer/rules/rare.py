@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collector.direction import EPHEMERAL
-from synthesizer.lines import Line, Outside, Place
+from synthesizer.lines import Line
+from synthesizer.party import Outside, Place
 from synthesizer.rules.view import Held, View, answers
 
 

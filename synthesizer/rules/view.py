@@ -9,7 +9,8 @@ import msgspec
 
 from collector.flow import Signal
 from collector.settlement import Standing
-from synthesizer.lines import Line, Outside, Place, party_key
+from synthesizer.lines import Line
+from synthesizer.party import Outside, Place, party_key
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 

@@ -1,0 +1,47 @@
+"""The parties of communication: workloads, and the places outside that policies know of.
+
+Invariant: parties are told apart by `party_key` in whatever is written or sorted.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from synthesizer.workload import Workload
+
+
+class Place(StrEnum):
+    """Where the other end is when it is no workload."""
+
+    EXTERNAL = "external"
+    NODE = "node"
+    OWN_NODE = "own node"
+    API_SERVER = "kube-apiserver"
+    METADATA = "cloud metadata"
+    LINK_LOCAL = "link-local"
+    HEALTH = "cilium health"
+    INGRESS = "cilium ingress"
+    UNRESOLVED = "unresolved"
+
+
+class Outside(msgspec.Struct, frozen=True, order=True):
+    """An end that is not a workload. `address` is "" when only the kind is known; `because` says why it is here."""
+
+    place: Place
+    address: str = ""
+    because: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place.value} {self.address}".strip()
+
+
+Party = Workload | Outside
+
+
+def party_key(party: Party) -> str:
+    """A party's sortable name, unique among parties."""
+    if isinstance(party, Workload):
+        return "/".join(("w", *party.key))
+    return "/".join(("o", party.place.value, party.address))

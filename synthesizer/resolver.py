@@ -1,0 +1,187 @@
+"""Who or what an end of a settled pattern is: a workload, what is behind a Service, or a place outside.
+
+Invariant: an address that belongs to the cluster (pod, node, Service, metadata service) never comes out as an external
+one; what it belongs to cannot be told comes out as `unresolved`, with the reason.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from functools import lru_cache
+
+from collector.endpoints import NODE_ENTITIES, Endpoint
+from collector.evidence import Evidence
+from collector.patterns import Sighting
+from collector.settlement import Pattern
+from synthesizer.address_ranges import METADATA, Address, parsed
+from synthesizer.inventory import Inventory
+from synthesizer.party import Outside, Party, Place
+from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
+
+_NODE_LOCAL_DNS = "169.254.20.10"
+# Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE, Kubespray,
+# MicroK8s; kubeadm's and kind's for IPv6, k3s' for IPv6): with no inventory a private address in one of them is a
+# ClusterIP far more likely than a server outside.
+_USUAL_SERVICE_RANGES = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("10.96.0.0/12", "172.20.0.0/16", "10.100.0.0/16", "10.43.0.0/16", "172.30.0.0/16", "34.118.224.0/20"),
+            *("10.233.0.0/18", "10.152.183.0/24", "fd00:10:96::/112", "2001:cafe:43::/112"),
+        ),
+    )
+)
+_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})
+
+
+class Resolver:
+    """Knows the workloads, the nodes and the ranges of one cluster."""
+
+    def __init__(self, sightings: Mapping[Endpoint, Sighting], workloads: Workloads, inventory: Inventory) -> None:
+        self.workloads = workloads
+        self.inventory = inventory
+        self.nodes = set(inventory.node_addresses)
+        for endpoint, sighting in sightings.items():
+            if endpoint.kind == "entity" and endpoint.entity in NODE_ENTITIES:
+                self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {""}
+        seen_pods = set(workloads.by_address)
+        # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.
+        self.pod_ranges = {_around(a) for a in seen_pods}
+        self.node_ranges = {_around(a) for a in self.nodes}
+        self.places: dict[str, Party] = {}  # by address, of those that were asked for
+
+    def ends(self, endpoint: Endpoint, evidence: Evidence, opener: bool, pattern: Pattern) -> list[tuple[Party, int]]:
+        """The parties an endpoint stands for, with their records."""
+        workload = self.workloads.of.get(endpoint)
+        seen = evidence.sources if opener else evidence.destinations
+        records = sum(evidence.signals.values())
+        if workload is not None:
+            return [(workload, records)]
+        if endpoint.kind == "entity":
+            return self._entity(endpoint, seen.items(), opener, pattern, records)
+        if endpoint.kind == "address" and endpoint.workload:
+            return [(self.place(endpoint.workload), records)]
+        account = self.workloads.accounts.get(endpoint)
+        parties: dict[Party, int] = {}
+        for address, count in seen.items():
+            party = self.place(address)
+            if account is not None and not _holds(party, account):
+                party = account
+            if endpoint.kind == "service" and not isinstance(party, Workload):
+                party = Outside(Place.UNRESOLVED, address, f"Service {endpoint.namespace}/{endpoint.workload}")
+            parties[party] = parties.get(party, 0) + count
+        return list(parties.items()) or [(Outside(Place.UNRESOLVED, "", "neither an identity nor an address"), records)]
+
+    def _entity(
+        self, endpoint: Endpoint, seen: list[tuple[str, int]], opener: bool, pattern: Pattern, records: int
+    ) -> list[tuple[Party, int]]:
+        name = endpoint.entity
+        if name == "kube-apiserver" and not opener and pattern.port not in _API_PORTS:
+            name = "remote-node"  # another port of a control-plane node
+        if name == "kube-apiserver":
+            return [(Outside(Place.API_SERVER, address), count) for address, count in seen if _is_address(address)] or [
+                (Outside(Place.API_SERVER), records)
+            ]
+        places = {"host": Place.OWN_NODE, "remote-node": Place.NODE, "health": Place.HEALTH, "ingress": Place.INGRESS}
+        if name in places:
+            if not opener and any(address == _NODE_LOCAL_DNS for address, _ in seen) and pattern.port == 53:
+                return [(Outside(Place.LINK_LOCAL, _NODE_LOCAL_DNS), records)]
+            if opener and places[name] is Place.NODE:  # by address: behind a published port each is a mask of outsiders
+                masks: list[tuple[Party, int]] = [
+                    (Outside(Place.NODE, address), count) for address, count in seen if _is_address(address)
+                ]
+                return masks or [(Outside(Place.NODE), records)]
+            return [(Outside(places[name]), records)]
+        return [(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
+
+    def place(self, address: str) -> Party:
+        """Who or what an address is. (A pod's name, where a record has no address, is nobody's address.)"""
+        known = self.places.get(address)
+        if known is None:
+            known = self.places[address] = self._place(address)
+        return known
+
+    def _place(self, address: str) -> Party:
+        if not address or not _is_address(address):
+            return Outside(Place.UNRESOLVED, "", "no address in the record")
+        if address in self.workloads.by_address:
+            workload = self.workloads.by_address[address]
+            return workload or Outside(Place.UNRESOLVED, address, "several workloads used this address")
+        if address in METADATA:
+            return Outside(Place.METADATA, address)
+        if address in self.nodes:
+            return Outside(Place.NODE)
+        known = self.inventory.is_cluster_address(address)
+        if known == "service":
+            return Outside(Place.UNRESOLVED, address, "a Service's address")
+        if known == "node":
+            return Outside(Place.NODE)
+        if known == "pod":
+            return Outside(Place.UNRESOLVED, address, "inside the pod range, but no known pod has it")
+        one = parsed(address)
+        if one.is_link_local:
+            return Outside(Place.LINK_LOCAL, address)
+        if one.is_loopback or one.is_multicast or one.is_unspecified or _broadcast(one):
+            return Outside(Place.UNRESOLVED, address, "not an address that a policy can name")
+        if _around(address) in self.pod_ranges:
+            return Outside(Place.UNRESOLVED, address, "beside pod addresses, but no known pod has it")
+        if _around(address) in self.node_ranges:
+            return Outside(Place.UNRESOLVED, address, "beside node addresses")
+        if not self.inventory.service_cidrs and any(
+            one in net for net in _USUAL_SERVICE_RANGES if net.version == one.version
+        ):
+            return Outside(Place.UNRESOLVED, address, "inside a usual Service range; an inventory would tell")
+        return Outside(Place.EXTERNAL, address)
+
+    def behind(self, party: Party, pattern: Pattern) -> list[tuple[Party, int, str]]:
+        """What is behind a Service: its workloads and their pod ports; anything else is itself."""
+        if isinstance(party, Workload):
+            return [(party, pattern.port, "")]
+        found: list[tuple[Party, int, str]] = []
+        services = self.inventory.services_of_address(party.address) if party.address else []
+        endpoint = pattern.destination
+        if not services and endpoint.kind == "service":
+            service = self.inventory.service(endpoint.namespace, endpoint.workload)
+            services = [service] if service is not None else []
+        for service in services:
+            for item, number in self.inventory.target_ports(service, pattern.protocol, pattern.port):
+                found.append((self.workloads.of_object(item), number, f"{service.namespace}/{service.name}"))
+            if (
+                endpoint.kind == "service" and not found
+            ):  # an upstream address is a pod's: the port is the pod's already
+                for item in self.inventory.backends(service):
+                    found.append((self.workloads.of_object(item), pattern.port, f"{service.namespace}/{service.name}"))
+        if not found and endpoint.kind == "service":
+            workload = self.workloads.named(endpoint.namespace, endpoint.workload)
+            if workload is not None:
+                return [(workload, pattern.port, f"{endpoint.namespace}/{endpoint.workload}")]
+        return found or [(party, pattern.port, "")]
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_address(text: str) -> bool:
+    try:
+        parsed(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone is one node's own affair: no policy can name it
+
+
+def _broadcast(address: Address) -> bool:
+    """255.255.255.255 and the rest of 240.0.0.0/4, which nobody routes (RFC 1112)."""
+    return address.version == 4 and address.is_reserved
+
+
+def _holds(party: Party, account: Workload) -> bool:
+    """Whether a party runs under a service account."""
+    if not isinstance(party, Workload) or party.namespace != account.namespace:
+        return False
+    return party.service_account == account.service_account
+
+
+def _around(address: str) -> tuple[int, int]:
+    """The /24 or /120 around an address."""
+    one = parsed(address)
+    return one.version, int(one) >> 8
