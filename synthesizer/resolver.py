@@ -46,6 +46,7 @@ class Resolver:
         for endpoint, sighting in sightings.items():
             if endpoint.kind == "entity" and endpoint.entity in NODE_ENTITIES:
                 self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {""}
+        self.services = _services(sightings)
         seen_pods = set(workloads.by_address)
         # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.
         self.pod_ranges = {_around(a) for a in seen_pods}
@@ -113,6 +114,9 @@ class Resolver:
             return Outside(Place.METADATA, address)
         if address in self.nodes:
             return Outside(Place.NODE)
+        if address in self.services:
+            names = " and ".join(sorted("/".join(name) for name in self.services[address]))
+            return Outside(Place.UNRESOLVED, address, f"the address of Service {names}")
         known = self.inventory.is_cluster_address(address)
         if known == "service":
             return Outside(Place.UNRESOLVED, address, "a Service's address")
@@ -142,9 +146,12 @@ class Resolver:
         found: list[tuple[Party, int, str]] = []
         services = self.inventory.services_of_address(party.address) if party.address else []
         endpoint = pattern.destination
-        if not services and endpoint.kind == "service":
-            service = self.inventory.service(endpoint.namespace, endpoint.workload)
-            services = [service] if service is not None else []
+        if not services:
+            names = self.services.get(party.address, set())
+            if endpoint.kind == "service":
+                names = {(endpoint.namespace, endpoint.workload)}
+            known = [self.inventory.service(*name) for name in sorted(names)]
+            services = [service for service in known if service is not None]
         for service in services:
             for item, number in self.inventory.target_ports(service, pattern.protocol, pattern.port):
                 found.append((self.workloads.of_object(item), number, f"{service.namespace}/{service.name}"))
@@ -158,6 +165,16 @@ class Resolver:
             if workload is not None:
                 return [(workload, pattern.port, f"{endpoint.namespace}/{endpoint.workload}")]
         return found or [(party, pattern.port, "")]
+
+
+def _services(sightings: Mapping[Endpoint, Sighting]) -> dict[str, set[tuple[str, str]]]:
+    """Namespaces and names of Services by address, as the flows themselves tell."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for endpoint, sighting in sightings.items():
+        if endpoint.kind == "service":
+            for seen in sighting.pods:
+                found.setdefault(seen.partition("|")[2], set()).add((endpoint.namespace, endpoint.workload))
+    return found
 
 
 @lru_cache(maxsize=1 << 16)

@@ -14,9 +14,11 @@ from collector.direction import first_look
 from collector.evidence import CLOCK, seconds
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
-from collector.sources.hubble_counts import ORIGIN, Count, Counts, socket_of
+from collector.sources.hubble_counts import ORIGIN, Counts, socket_of
 from collector.sources.hubble_endpoints import HELD, Decode, Parties, from_json
 from collector.sources.hubble_records import Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
+from collector.sources.hubble_services import DecodeService, Services
+from collector.sources.hubble_services import from_json as service_from_json
 from collector.urls import path_of
 
 NAME = 320  # characters kept of a node's name: cluster/node
@@ -50,17 +52,22 @@ layer7_from_json: Layer7Decode = msgspec.json.Decoder(Layer7 | None).decode
 class FlowCounter:
     """Counts Hubble flows; `flush` must be called before the patterns are read.
 
-    Used by the file reader and by the live gRPC client alike; `endpoint` and `layer7` read the parts of a flow that
-    are left as raw bytes.
+    Used by the file reader and by the live gRPC client alike; `endpoint`, `layer7` and `service` read the parts
+    of a flow that are left as raw bytes.
     """
 
     def __init__(
-        self, patterns: Patterns, endpoint: Decode = from_json, layer7: Layer7Decode = layer7_from_json
+        self,
+        patterns: Patterns,
+        endpoint: Decode = from_json,
+        layer7: Layer7Decode = layer7_from_json,
+        service: DecodeService = service_from_json,
     ) -> None:
         self.patterns = patterns
         self.parties = Parties(patterns, endpoint)
         self.layer7 = layer7
         self.counts = Counts(self.parties)
+        self.services = Services(service)
 
     def count(self, flow: HubbleFlow) -> None:
         """Count one flow."""
@@ -88,6 +95,8 @@ class FlowCounter:
         ip = flow.IP or _NOWHERE
         near = self.parties[bytes(flow.source), ip.source][not swapped]
         far = self.parties[bytes(flow.destination), ip.destination][swapped]
+        if len(flow.destination_service) or len(flow.source_service):
+            self._note_services(flow, ip)
         if swapped:
             near, far, sport, dport = far, near, dport, sport
             self.counts.replies += 1
@@ -102,24 +111,8 @@ class FlowCounter:
         flow_id = flow.uuid or time
         hour = time[:13] if time[14:19] in CLOCK and time[-1:] == "Z" else time
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
-        held = self.counts.held
-        known = held.get(key)
-        if known is None:
-            held[key] = Count(time, flow_id, sport, time, sport, 1)
-            if len(held) >= BATCH or self.parties.held > HELD:
-                self.flush()
-        else:
-            known.records += 1
-            if time < known.first:
-                known.first = time
-            elif time > known.last:
-                known.last = time
-            if flow_id and (flow_id < known.flow_id or not known.flow_id):
-                known.flow_id = flow_id
-            if sport < known.lowest:
-                known.lowest = sport
-            elif sport > known.highest:
-                known.highest = sport
+        if self.counts.count(key, time, flow_id, sport) and (len(self.counts) >= BATCH or self.parties.held > HELD):
+            self.flush()
         if flow.destination_names and not swapped:
             counted_as = name.partition(":")[0]
             self.counts.names.setdefault((near, far, protocol, dport, counted_as, source_port), set()).update(
@@ -148,7 +141,8 @@ class FlowCounter:
             quality.skipped.add("agent or debug event", 1)
 
     def export(self) -> bytes:
-        """Everything counted since the last flush, for `absorb` in another process."""
+        """What is not in `patterns` yet, for `absorb` in another process."""
+        self.services.hand_over(self.patterns)
         return self.counts.export()
 
     def absorb(self, exported: bytes) -> None:
@@ -160,6 +154,7 @@ class FlowCounter:
     def flush(self) -> None:
         """Hand the counts over to the patterns."""
         self.counts.hand_over(self.patterns)
+        self.services.hand_over(self.patterns)
         self.parties.forget()
 
     def hand_over(self) -> Patterns:
@@ -168,6 +163,10 @@ class FlowCounter:
         done = self.patterns
         self.patterns = self.parties.patterns = Patterns()
         return done
+
+    def _note_services(self, flow: HubbleFlow, ip: Addresses) -> None:
+        self.services.tell(bytes(flow.source_service), ip.source or "", self.patterns)
+        self.services.tell(bytes(flow.destination_service), ip.destination or "", self.patterns)
 
     def _message(self, raw: bytes) -> Layer7 | None:
         """The request or response in a proxy's record; None when it is neither, or null."""

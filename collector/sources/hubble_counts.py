@@ -64,6 +64,25 @@ class Counts:
     def __len__(self) -> int:
         return len(self.held)
 
+    def count(self, key: Key, time: str, flow_id: str, port: int) -> bool:
+        """Count one record, with its opener's port; True if it is the first of its kind."""
+        known = self.held.get(key)
+        if known is None:
+            self.held[key] = Count(time, flow_id, port, time, port, 1)
+            return True
+        known.records += 1
+        if time < known.first:
+            known.first = time
+        elif time > known.last:
+            known.last = time
+        if flow_id and (flow_id < known.flow_id or not known.flow_id):
+            known.flow_id = flow_id
+        if port < known.lowest:
+            known.lowest = port
+        elif port > known.highest:
+            known.highest = port
+        return False
+
     def export(self) -> bytes:
         """Everything that is held, for `absorb` in another process."""
         roles = {party: (met, role) for met, parties in self.parties.items() for role, party in enumerate(parties)}

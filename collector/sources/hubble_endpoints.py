@@ -103,7 +103,7 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         unlabelled = record is None or not (record.labels or record.identity)
         roles = []
         for opener in (False, True):
-            party = parse(record or HubbleEndpoint(), _address(address or ""), opener, self._labelled)
+            party = parse(record or HubbleEndpoint(), canonical_address(address or ""), opener, self._labelled)
             party.masked = ("labels",) * unlabelled + ("IP",) * (not address)
             party.endpoint = self.endpoints.setdefault(party.endpoint, party.endpoint)
             roles.append(party)
@@ -149,7 +149,7 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
 
 
 @memo(1 << 16, longest=64)
-def _address(text: str) -> str:
+def canonical_address(text: str) -> str:
     """The canonical form of an IP address; "" when it is none."""
     try:
         address = ipaddress.ip_address(text)

@@ -15,7 +15,7 @@ from collector.live import SourceStatus
 from collector.patterns import Patterns
 from collector.sources.hubble_counter import NAME, FlowCounter
 from collector.sources.hubble_resume import ASTRAY, NODES, Nanoseconds, Positions
-from collector.sources.hubble_wire import Translator, endpoint, layer7
+from collector.sources.hubble_wire import Translator, endpoint, layer7, service
 from collector.wire.hubble_records_pb2 import Response
 
 BILLION = 1_000_000_000
@@ -32,7 +32,7 @@ class Reader:
 
     def __init__(self, status: SourceStatus) -> None:
         self.status = status
-        self.counter = FlowCounter(Patterns(), endpoint, layer7)
+        self.counter = FlowCounter(Patterns(), endpoint, layer7, service)
         self.positions = Positions(self.gap)
         self.translator = Translator()
         self.newest: Nanoseconds = 0

@@ -1,7 +1,8 @@
 """The part of Hubble's flow records that is read, as the decoder fills it.
 
-Invariant: only the fields declared here cost anything; a record's two endpoints stay raw bytes, for whoever knows them
-already need not parse them again. Records form no cycles, so the garbage collector need not know them (`gc=False`).
+Invariant: only the fields declared here cost anything; a record's endpoints and Services stay raw bytes, for whoever
+knows them already need not parse them again. Records form no cycles, so the garbage collector need not know them
+(`gc=False`).
 
 Facts: the field names are Cilium's API (api/v1/flow, api/v1/observer) in protojson form with proto names; enums are
 names, zero values are absent.
@@ -65,6 +66,8 @@ class HubbleFlow(msgspec.Struct, gc=False):
     event_type: EventType | None = None
     trace_observation_point: str | None = ""
     uuid: str | None = ""
+    source_service: msgspec.Raw = msgspec.Raw(b"")
+    destination_service: msgspec.Raw = msgspec.Raw(b"")
 
 
 class LostEvents(msgspec.Struct, gc=False):

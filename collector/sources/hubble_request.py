@@ -21,6 +21,7 @@ FIELDS = (
     *("time", "node_name", "uuid", "verdict", "drop_reason", "drop_reason_desc", "IP.source", "IP.destination", "l4"),
     *("source", "destination", "Type", "destination_names", "l7.type", "l7.http.code", "l7.http.method", "l7.http.url"),
     *("reply", "is_reply", "event_type", "traffic_direction", "trace_observation_point"),
+    *("source_service", "destination_service"),
 )
 
 

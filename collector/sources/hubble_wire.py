@@ -30,6 +30,7 @@ from collector.sources.hubble_records import (
     Ports,
     TCPFlags,
 )
+from collector.sources.hubble_services import HubbleService
 from collector.wire import flow_pb2, hubble_records_pb2, relay_pb2
 
 BILLION = 1_000_000_000
@@ -85,6 +86,12 @@ def endpoint(raw: bytes) -> HubbleEndpoint:
         [Owner(owner.name, owner.kind) for owner in record.workloads],
         record.cluster_name,
     )
+
+
+def service(raw: bytes) -> HubbleService:
+    """flow.Service."""
+    record = parsed(hubble_records_pb2.Service, raw)
+    return HubbleService(record.name, record.namespace)
 
 
 def layer7(raw: bytes) -> Layer7:
@@ -198,6 +205,8 @@ class Translator:
             kind,
             point,
             flow.uuid,
+            flow.source_service,
+            flow.destination_service,
         )
 
     def event(self, response: Any) -> Line:

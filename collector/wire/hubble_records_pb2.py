@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#collector/wire/hubble_records.proto\x12\x0fleastway.hubble\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x01\n\x08Response\x12#\n\x04\x66low\x18\x01 \x01(\x0b\x32\x15.leastway.hubble.Flow\x12\x30\n\x0bnode_status\x18\x02 \x01(\x0b\x32\x1b.leastway.hubble.NodeStatus\x12\x30\n\x0blost_events\x18\x03 \x01(\x0b\x32\x1b.leastway.hubble.LostEvents\x12\x12\n\tnode_name\x18\xe8\x07 \x01(\t\x12)\n\x04time\x18\xe9\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa1\x03\n\x04\x46low\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07verdict\x18\x02 \x01(\r\x12\x13\n\x0b\x64rop_reason\x18\x03 \x01(\r\x12\x1f\n\x02ip\x18\x05 \x01(\x0b\x32\x13.leastway.hubble.IP\x12#\n\x02l4\x18\x06 \x01(\x0b\x32\x17.leastway.hubble.Layer4\x12\x0e\n\x06source\x18\x08 \x01(\x0c\x12\x13\n\x0b\x64\x65stination\x18\t \x01(\x0c\x12\x0c\n\x04type\x18\n \x01(\r\x12\x19\n\x11\x64\x65stination_names\x18\x0e \x03(\t\x12\n\n\x02l7\x18\x0f \x01(\x0c\x12\r\n\x05reply\x18\x10 \x01(\x08\x12\x12\n\nevent_type\x18\x13 \x01(\x0c\x12\x19\n\x11traffic_direction\x18\x16 \x01(\r\x12\x1f\n\x17trace_observation_point\x18\x18 \x01(\r\x12\x18\n\x10\x64rop_reason_desc\x18\x19 \x01(\r\x12\x15\n\x08is_reply\x18\x1a \x01(\x0cH\x00\x88\x01\x01\x12\x0c\n\x04uuid\x18\" \x01(\tB\x0b\n\t_is_reply\"\xa1\x01\n\x08\x45ndpoint\x12\n\n\x02ID\x18\x01 \x01(\r\x12\x10\n\x08identity\x18\x02 \x01(\r\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x10\n\x08pod_name\x18\x05 \x01(\t\x12,\n\tworkloads\x18\x06 \x03(\x0b\x32\x19.leastway.hubble.Workload\x12\x14\n\x0c\x63luster_name\x18\x07 \x01(\t\"&\n\x08Workload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\")\n\x02IP\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x02 \x01(\t\"\xb4\x01\n\x06Layer4\x12#\n\x03tcp\x18\x01 \x01(\x0b\x32\x16.leastway.hubble.Ports\x12#\n\x03udp\x18\x02 \x01(\x0b\x32\x16.leastway.hubble.Ports\x12\x12\n\x05icmp4\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\x12\n\x05icmp6\x18\x04 \x01(\x0cH\x01\x88\x01\x01\x12$\n\x04sctp\x18\x05 \x01(\x0b\x32\x16.leastway.hubble.PortsB\x08\n\x06_icmp4B\x08\n\x06_icmp6\"E\n\x05Ports\x12\x13\n\x0bsource_port\x18\x01 \x01(\r\x12\x18\n\x10\x64\x65stination_port\x18\x02 \x01(\r\x12\r\n\x05\x66lags\x18\x03 \x01(\x0c\"1\n\x08TCPFlags\x12\x0b\n\x03SYN\x18\x02 \x01(\x08\x12\x0b\n\x03RST\x18\x03 \x01(\x08\x12\x0b\n\x03\x41\x43K\x18\x05 \x01(\x08\"+\n\tEventType\x12\x0c\n\x04type\x18\x01 \x01(\x05\x12\x10\n\x08sub_type\x18\x02 \x01(\x05\";\n\x06Layer7\x12\x0c\n\x04type\x18\x01 \x01(\r\x12#\n\x04http\x18\x65 \x01(\x0b\x32\x15.leastway.hubble.HTTP\"1\n\x04HTTP\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\"G\n\nNodeStatus\x12\x14\n\x0cstate_change\x18\x01 \x01(\r\x12\x12\n\nnode_names\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"5\n\nLostEvents\x12\x0e\n\x06source\x18\x01 \x01(\r\x12\x17\n\x0fnum_events_lost\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#collector/wire/hubble_records.proto\x12\x0fleastway.hubble\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x01\n\x08Response\x12#\n\x04\x66low\x18\x01 \x01(\x0b\x32\x15.leastway.hubble.Flow\x12\x30\n\x0bnode_status\x18\x02 \x01(\x0b\x32\x1b.leastway.hubble.NodeStatus\x12\x30\n\x0blost_events\x18\x03 \x01(\x0b\x32\x1b.leastway.hubble.LostEvents\x12\x12\n\tnode_name\x18\xe8\x07 \x01(\t\x12)\n\x04time\x18\xe9\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd6\x03\n\x04\x46low\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07verdict\x18\x02 \x01(\r\x12\x13\n\x0b\x64rop_reason\x18\x03 \x01(\r\x12\x1f\n\x02ip\x18\x05 \x01(\x0b\x32\x13.leastway.hubble.IP\x12#\n\x02l4\x18\x06 \x01(\x0b\x32\x17.leastway.hubble.Layer4\x12\x0e\n\x06source\x18\x08 \x01(\x0c\x12\x13\n\x0b\x64\x65stination\x18\t \x01(\x0c\x12\x0c\n\x04type\x18\n \x01(\r\x12\x19\n\x11\x64\x65stination_names\x18\x0e \x03(\t\x12\n\n\x02l7\x18\x0f \x01(\x0c\x12\r\n\x05reply\x18\x10 \x01(\x08\x12\x12\n\nevent_type\x18\x13 \x01(\x0c\x12\x16\n\x0esource_service\x18\x14 \x01(\x0c\x12\x1b\n\x13\x64\x65stination_service\x18\x15 \x01(\x0c\x12\x19\n\x11traffic_direction\x18\x16 \x01(\r\x12\x1f\n\x17trace_observation_point\x18\x18 \x01(\r\x12\x18\n\x10\x64rop_reason_desc\x18\x19 \x01(\r\x12\x15\n\x08is_reply\x18\x1a \x01(\x0cH\x00\x88\x01\x01\x12\x0c\n\x04uuid\x18\" \x01(\tB\x0b\n\t_is_reply\"\xa1\x01\n\x08\x45ndpoint\x12\n\n\x02ID\x18\x01 \x01(\r\x12\x10\n\x08identity\x18\x02 \x01(\r\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x10\n\x08pod_name\x18\x05 \x01(\t\x12,\n\tworkloads\x18\x06 \x03(\x0b\x32\x19.leastway.hubble.Workload\x12\x14\n\x0c\x63luster_name\x18\x07 \x01(\t\"*\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"&\n\x08Workload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\")\n\x02IP\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x02 \x01(\t\"\xb4\x01\n\x06Layer4\x12#\n\x03tcp\x18\x01 \x01(\x0b\x32\x16.leastway.hubble.Ports\x12#\n\x03udp\x18\x02 \x01(\x0b\x32\x16.leastway.hubble.Ports\x12\x12\n\x05icmp4\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\x12\n\x05icmp6\x18\x04 \x01(\x0cH\x01\x88\x01\x01\x12$\n\x04sctp\x18\x05 \x01(\x0b\x32\x16.leastway.hubble.PortsB\x08\n\x06_icmp4B\x08\n\x06_icmp6\"E\n\x05Ports\x12\x13\n\x0bsource_port\x18\x01 \x01(\r\x12\x18\n\x10\x64\x65stination_port\x18\x02 \x01(\r\x12\r\n\x05\x66lags\x18\x03 \x01(\x0c\"1\n\x08TCPFlags\x12\x0b\n\x03SYN\x18\x02 \x01(\x08\x12\x0b\n\x03RST\x18\x03 \x01(\x08\x12\x0b\n\x03\x41\x43K\x18\x05 \x01(\x08\"+\n\tEventType\x12\x0c\n\x04type\x18\x01 \x01(\x05\x12\x10\n\x08sub_type\x18\x02 \x01(\x05\";\n\x06Layer7\x12\x0c\n\x04type\x18\x01 \x01(\r\x12#\n\x04http\x18\x65 \x01(\x0b\x32\x15.leastway.hubble.HTTP\"1\n\x04HTTP\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\"G\n\nNodeStatus\x12\x14\n\x0cstate_change\x18\x01 \x01(\r\x12\x12\n\nnode_names\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"5\n\nLostEvents\x12\x0e\n\x06source\x18\x01 \x01(\r\x12\x17\n\x0fnum_events_lost\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSE']._serialized_start=90
   _globals['_RESPONSE']._serialized_end=300
   _globals['_FLOW']._serialized_start=303
-  _globals['_FLOW']._serialized_end=720
-  _globals['_ENDPOINT']._serialized_start=723
-  _globals['_ENDPOINT']._serialized_end=884
-  _globals['_WORKLOAD']._serialized_start=886
-  _globals['_WORKLOAD']._serialized_end=924
-  _globals['_IP']._serialized_start=926
-  _globals['_IP']._serialized_end=967
-  _globals['_LAYER4']._serialized_start=970
-  _globals['_LAYER4']._serialized_end=1150
-  _globals['_PORTS']._serialized_start=1152
-  _globals['_PORTS']._serialized_end=1221
-  _globals['_TCPFLAGS']._serialized_start=1223
-  _globals['_TCPFLAGS']._serialized_end=1272
-  _globals['_EVENTTYPE']._serialized_start=1274
-  _globals['_EVENTTYPE']._serialized_end=1317
-  _globals['_LAYER7']._serialized_start=1319
-  _globals['_LAYER7']._serialized_end=1378
-  _globals['_HTTP']._serialized_start=1380
-  _globals['_HTTP']._serialized_end=1429
-  _globals['_NODESTATUS']._serialized_start=1431
-  _globals['_NODESTATUS']._serialized_end=1502
-  _globals['_LOSTEVENTS']._serialized_start=1504
-  _globals['_LOSTEVENTS']._serialized_end=1557
+  _globals['_FLOW']._serialized_end=773
+  _globals['_ENDPOINT']._serialized_start=776
+  _globals['_ENDPOINT']._serialized_end=937
+  _globals['_SERVICE']._serialized_start=939
+  _globals['_SERVICE']._serialized_end=981
+  _globals['_WORKLOAD']._serialized_start=983
+  _globals['_WORKLOAD']._serialized_end=1021
+  _globals['_IP']._serialized_start=1023
+  _globals['_IP']._serialized_end=1064
+  _globals['_LAYER4']._serialized_start=1067
+  _globals['_LAYER4']._serialized_end=1247
+  _globals['_PORTS']._serialized_start=1249
+  _globals['_PORTS']._serialized_end=1318
+  _globals['_TCPFLAGS']._serialized_start=1320
+  _globals['_TCPFLAGS']._serialized_end=1369
+  _globals['_EVENTTYPE']._serialized_start=1371
+  _globals['_EVENTTYPE']._serialized_end=1414
+  _globals['_LAYER7']._serialized_start=1416
+  _globals['_LAYER7']._serialized_end=1475
+  _globals['_HTTP']._serialized_start=1477
+  _globals['_HTTP']._serialized_end=1526
+  _globals['_NODESTATUS']._serialized_start=1528
+  _globals['_NODESTATUS']._serialized_end=1599
+  _globals['_LOSTEVENTS']._serialized_start=1601
+  _globals['_LOSTEVENTS']._serialized_end=1654
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ class Response(_message.Message):
     def __init__(self, flow: _Optional[_Union[Flow, _Mapping]] = ..., node_status: _Optional[_Union[NodeStatus, _Mapping]] = ..., lost_events: _Optional[_Union[LostEvents, _Mapping]] = ..., node_name: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Flow(_message.Message):
-    __slots__ = ("time", "verdict", "drop_reason", "ip", "l4", "source", "destination", "type", "destination_names", "l7", "reply", "event_type", "traffic_direction", "trace_observation_point", "drop_reason_desc", "is_reply", "uuid")
+    __slots__ = ("time", "verdict", "drop_reason", "ip", "l4", "source", "destination", "type", "destination_names", "l7", "reply", "event_type", "source_service", "destination_service", "traffic_direction", "trace_observation_point", "drop_reason_desc", "is_reply", "uuid")
     TIME_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     DROP_REASON_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,8 @@ class Flow(_message.Message):
     L7_FIELD_NUMBER: _ClassVar[int]
     REPLY_FIELD_NUMBER: _ClassVar[int]
     EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_SERVICE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_SERVICE_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_DIRECTION_FIELD_NUMBER: _ClassVar[int]
     TRACE_OBSERVATION_POINT_FIELD_NUMBER: _ClassVar[int]
     DROP_REASON_DESC_FIELD_NUMBER: _ClassVar[int]
@@ -54,12 +56,14 @@ class Flow(_message.Message):
     l7: bytes
     reply: bool
     event_type: bytes
+    source_service: bytes
+    destination_service: bytes
     traffic_direction: int
     trace_observation_point: int
     drop_reason_desc: int
     is_reply: bytes
     uuid: str
-    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[int] = ..., drop_reason: _Optional[int] = ..., ip: _Optional[_Union[IP, _Mapping]] = ..., l4: _Optional[_Union[Layer4, _Mapping]] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., type: _Optional[int] = ..., destination_names: _Optional[_Iterable[str]] = ..., l7: _Optional[bytes] = ..., reply: bool = ..., event_type: _Optional[bytes] = ..., traffic_direction: _Optional[int] = ..., trace_observation_point: _Optional[int] = ..., drop_reason_desc: _Optional[int] = ..., is_reply: _Optional[bytes] = ..., uuid: _Optional[str] = ...) -> None: ...
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[int] = ..., drop_reason: _Optional[int] = ..., ip: _Optional[_Union[IP, _Mapping]] = ..., l4: _Optional[_Union[Layer4, _Mapping]] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., type: _Optional[int] = ..., destination_names: _Optional[_Iterable[str]] = ..., l7: _Optional[bytes] = ..., reply: bool = ..., event_type: _Optional[bytes] = ..., source_service: _Optional[bytes] = ..., destination_service: _Optional[bytes] = ..., traffic_direction: _Optional[int] = ..., trace_observation_point: _Optional[int] = ..., drop_reason_desc: _Optional[int] = ..., is_reply: _Optional[bytes] = ..., uuid: _Optional[str] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("ID", "identity", "namespace", "labels", "pod_name", "workloads", "cluster_name")
@@ -78,6 +82,14 @@ class Endpoint(_message.Message):
     workloads: _containers.RepeatedCompositeFieldContainer[Workload]
     cluster_name: str
     def __init__(self, ID: _Optional[int] = ..., identity: _Optional[int] = ..., namespace: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., pod_name: _Optional[str] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., cluster_name: _Optional[str] = ...) -> None: ...
+
+class Service(_message.Message):
+    __slots__ = ("name", "namespace")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    namespace: str
+    def __init__(self, name: _Optional[str] = ..., namespace: _Optional[str] = ...) -> None: ...
 
 class Workload(_message.Message):
     __slots__ = ("name", "kind")

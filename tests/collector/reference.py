@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from collector.direction import first_look
+from collector.endpoints import Endpoint, valid_namespace, valid_object_name
 from collector.evidence import seconds
 from collector.flow import Flow, Signal
 from collector.patterns import EdgeKey, Patterns
@@ -120,8 +121,20 @@ def count_flow(flow: Json, patterns: Patterns) -> None:
     )
     patterns.add(seen)
     if not dropped:
+        note_services(flow, patterns)
         add_the_rest(patterns, seen, near, far)
         patterns.quality.replies += swapped
+
+
+def note_services(flow: Json, patterns: Patterns) -> None:
+    """The addresses that the record says are Services'."""
+    for end in ("source", "destination"):
+        told = flow.get(f"{end}_service") or {}
+        name, namespace = told.get("name") or "", told.get("namespace") or ""
+        address = canonical((flow.get("IP") or {}).get(end) or "")
+        if address and valid_object_name(name) and valid_namespace(namespace):
+            service = Endpoint("service", namespace=namespace, workload=name)
+            patterns.sighting(service).pods.add(f"|{address}", 1)
 
 
 def transport(l4: Json) -> tuple[str, int, int, SimpleNamespace | None]:

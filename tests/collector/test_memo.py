@@ -24,7 +24,7 @@ LONG = "x" * 300_000
         accesslog_record.party_of_node,
         accesslog_record.first_principal,
         accesslog_record.flags_of,
-        hubble_endpoints._address,
+        hubble_endpoints.canonical_address,
         hubble_endpoints._label,
         parse_principal,
         lambda text: stable_labels([(text, "")]),

@@ -11,6 +11,7 @@ import pytest
 
 from collector.patterns import Patterns
 from collector.sources.hubble_request import Request
+from tests.collector.sources.flows import SYN, flow
 from tests.goldens import SAMPLES
 from tests.live import differences, observed, observing, offline, playing, received
 from tests.simulator import hubble_records
@@ -110,3 +111,13 @@ def test_a_filter_is_applied_by_the_server() -> None:
         assert "cartservice" in (key.source.workload, *dict(key.source.labels).values()) or "cartservice" in (
             *dict(key.destination.labels).values(),
         )
+
+
+def test_services_that_flows_name_are_the_same(tmp_path: Path) -> None:
+    capture = tmp_path / "flows.jsonl"
+    named = flow(flags=SYN, destination_service={"name": "api", "namespace": "shop"})
+    capture.write_text(json.dumps({"flow": named, "node_name": "node-1", "time": named["time"]}) + "\n")
+    with playing(capture) as played:
+        live = observed(played.address)
+    assert differences(live, offline(capture)) == []
+    assert [end.workload for end in live.sightings if end.kind == "service"] == ["api"]

@@ -123,6 +123,11 @@ CHANGES: dict[str, tuple[Any, ...]] = {
         {},
         None,
     ),
+    "source_service": ({"name": "web", "namespace": "shop"}, None),
+    "destination_service": (
+        *({"name": "api", "namespace": "shop"}, {"name": "other", "namespace": "shop"}, {"name": "api"}),
+        *({"name": "No Name", "namespace": "shop"}, {}, None),
+    ),
     "source": (WEB, API, {}, None, ABSENT, {"identity": 1}, {"labels": ["reserved:host", "reserved:kube-apiserver"]}),
     "destination": (
         API,
