@@ -337,6 +337,17 @@ class Outcome:
         """The documents of one kind."""
         return [d for d in self.documents if d.get("kind") == kind]
 
+    def blocks(self, direction: str = "egress") -> list[str]:
+        """The CIDRs that NetworkPolicies name, sorted."""
+        ends = {"egress": "to", "ingress": "from"}[direction]
+        return sorted(
+            peer["ipBlock"]["cidr"]
+            for policy in self.policies("NetworkPolicy")
+            for rule in policy["spec"].get(direction, ())
+            for peer in rule[ends]
+            if "ipBlock" in peer
+        )
+
     def review(self, kind: str = "") -> list[str]:
         """What the review items say, of one kind or all."""
         return [f"{i.kind}: {i.what}" for i in self.result.synthesis.review if not kind or i.kind == kind]

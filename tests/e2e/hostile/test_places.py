@@ -8,21 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hostile.scene import End, Outcome, Record, Scene, twin
+from tests.e2e.hostile.scene import Record, Scene, twin
 
 BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
 CNI = pytest.mark.parametrize("cni", ["generic", "cilium", "calico"])
-
-
-def _blocks(out: Outcome, direction: str = "egress") -> list[str]:
-    ends = {"egress": "to", "ingress": "from"}[direction]
-    return sorted(
-        peer["ipBlock"]["cidr"]
-        for policy in out.policies("NetworkPolicy")
-        for rule in policy["spec"].get(direction, ())
-        for peer in rule[ends]
-        if "ipBlock" in peer
-    )
 
 
 @BOTH
@@ -38,7 +27,7 @@ def test_pod_labelled_world(tmp_path: Path, inventory: bool) -> None:
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("shop/web", "shop/api", 8080), ("shop/other", "shop/api", 8080), ("shop/other", "shop/web", 80)]
     assert out.wrong(wanted) == []
-    assert _blocks(out) == _blocks(out, "ingress") == []
+    assert out.blocks() == out.blocks("ingress") == []
 
 
 @BOTH
@@ -52,7 +41,7 @@ def test_pod_seen_as_bare_world_during_ipcache_lag(tmp_path: Path, inventory: bo
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("shop/web", "shop/api", port) for port in (8080, 9090, 7070)]
     assert out.wrong(wanted) == []
-    assert _blocks(out) == _blocks(out, "ingress") == []
+    assert out.blocks() == out.blocks("ingress") == []
 
 
 @BOTH
@@ -84,10 +73,10 @@ def test_kube_apiserver_in_label_sets(tmp_path: Path, inventory: bool, cni: str,
     wanted = [("ops/operator", "ops/web", 8080)]
     assert out.wrong(wanted, [("ops/web", "172.18.0.2", 6443)]) == []
     if cni == "cilium":
-        assert _blocks(out) == []
+        assert out.blocks() == []
         assert any("172.18.0.2" in item or "kube-apiserver" in item for item in out.review())
     else:
-        assert _blocks(out) == ["172.18.0.2/32"]
+        assert out.blocks() == ["172.18.0.2/32"]
 
 
 @BOTH
@@ -100,7 +89,7 @@ def test_probe_from_the_control_plane_node(tmp_path: Path, inventory: bool, labe
     s.talk(s.place("10.244.1.1", *labels, identity=1, node=api.node), api, 8081)
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/api", 8081)]) == []
-    assert _blocks(out, "ingress") == []
+    assert out.blocks("ingress") == []
 
 
 @BOTH
@@ -124,7 +113,7 @@ def test_remote_node_behind_a_load_balancer(tmp_path: Path, inventory: bool, cni
         assert out.ask("172.18.0.11", "shop/web", 8080) == "allow"
         assert out.ask("203.0.113.9", "shop/web", 9000) == "deny"
     else:
-        assert _blocks(out, "ingress") == []
+        assert out.blocks("ingress") == []
         assert out.review("node")
 
 
@@ -170,101 +159,6 @@ def test_cloud_metadata(tmp_path: Path, inventory: bool, address: str) -> None:
 
 
 @BOTH
-def test_cluster_ip_labelled_world(tmp_path: Path, inventory: bool) -> None:
-    """Before translation the Service's address and port are seen; rules name pods and target ports."""
-    s = Scene()
-    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
-    s.service(api, "10.96.7.7", 80, 8080)
-    s.talk(web, s.world("10.96.7.7"), 80, times=5)
-    s.talk(s.pod("shop/other"), api, 8080)
-    out = s.run(tmp_path, inventory=inventory)
-    wanted = [("shop/other", "shop/api", 8080)] + ([("shop/web", "shop/api", 8080)] if inventory else [])
-    assert out.wrong(wanted, [("shop/web", "shop/api", 80)]) == []
-    assert _blocks(out) == []
-    if not inventory:
-        assert any("10.96.7.7" in item for item in out.review("unresolved"))
-
-
-@pytest.mark.parametrize("address", ["10.233.4.1", "10.152.183.9", "fd00:10:96::7c", "2001:cafe:43::1b"])
-def test_cluster_ips_of_usual_ranges_without_an_inventory(tmp_path: Path, address: str) -> None:
-    """Of either family: a ClusterIP in an ipBlock is wrong, and nobody here knows whose it is."""
-    s = Scene()
-    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
-    s.talk(web, api, 8080)
-    s.talk(web, s.world(address), 80, times=5)
-    out = s.run(tmp_path)
-    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
-    assert _blocks(out) == []
-    assert any(address in item for item in out.review("unresolved"))
-
-
-def through_a_service(s: Scene, client: End, address: str, service: str) -> None:
-    """Connections to a Service's address, as Hubble names it: the Service is the responder's on each record."""
-    namespace, _, name = service.partition("/")
-    for record in s.talk(client, s.world(address), 80, times=5):
-        end = "source_service" if record["flow"]["is_reply"] else "destination_service"
-        record["flow"][end] = {"name": name, "namespace": namespace}
-
-
-@pytest.mark.parametrize("address", ["10.50.7.7", "fd12:3456::7"])
-def test_a_service_that_hubble_names_is_never_outside(tmp_path: Path, address: str) -> None:
-    """Whatever its range: nobody but Hubble says here that the address is a Service's."""
-    s = Scene()
-    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
-    s.talk(web, api, 8080)
-    through_a_service(s, web, address, "shop/front")
-    out = s.run(tmp_path)
-    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
-    assert _blocks(out) == []
-    (held,) = (item for item in out.result.synthesis.review if item.kind == "unresolved")
-    assert address in held.what
-    assert "the address of Service shop/front" in held.why
-
-
-def test_a_service_that_hubble_names_is_found_in_manifests_without_addresses(tmp_path: Path) -> None:
-    s = Scene()
-    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
-    s.service(api, "", 80, 8080)
-    s.talk(s.pod("shop/other"), api, 8080)
-    through_a_service(s, web, "10.50.7.7", "shop/api")
-    out = s.run(tmp_path, inventory=True)
-    wanted = [("shop/other", "shop/api", 8080), ("shop/web", "shop/api", 8080)]
-    assert out.wrong(wanted, [("shop/web", "shop/api", 80)]) == []
-    assert _blocks(out) == []
-
-
-@pytest.mark.parametrize(
-    "service", [None, {}, {"name": "Not A Name", "namespace": "shop"}, {"name": "api"}, {"name": None}]
-)
-def test_a_service_without_a_proper_name_says_nothing(tmp_path: Path, service: object) -> None:
-    s = Scene()
-    web = s.pod("shop/web")
-    s.talk(web, s.world("198.51.100.7"), 443, times=5, destination_service=service, replies=False)
-    assert _blocks(s.run(tmp_path)) == ["198.51.100.7/32"]
-
-
-@BOTH
-def test_sock_records_are_no_edges(tmp_path: Path, inventory: bool) -> None:
-    """TRACED and TRANSLATED twins of one connection: neither is an edge of its own."""
-    s = Scene()
-    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
-    s.service(api, "10.96.7.7", 80, 8080)
-    s.talk(web, api, 8080)
-    for verdict, end, port in (
-        ("TRACED", s.world("10.96.7.7"), 80),
-        ("TRANSLATED", api, 8080),
-        ("TRACED", api, 9999),
-    ):
-        s.packet(web, end, 0, port, verdict=verdict, Type="SOCK", event_type={"type": 7}, node=web.node)
-    out = s.run(tmp_path, inventory=inventory)
-    assert (
-        out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/api", 80), ("shop/web", "shop/api", 9999)])
-        == []
-    )
-    assert _blocks(out) == []
-
-
-@BOTH
 def test_private_database_on_premises(tmp_path: Path, inventory: bool) -> None:
     """A private address outside every cluster range is a legitimate /32."""
     s = Scene()
@@ -302,7 +196,7 @@ def test_internet_egress_to_forty_addresses_in_few_networks(tmp_path: Path, inve
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("shop/web", "shop/api", 8080), *(("shop/api", address, 443) for address in seen)]
     assert out.wrong(wanted, [("shop/api", "8.8.8.8", 443), ("shop/api", "198.51.100.200", 443)]) == []
-    allowed = sum(ipaddress.ip_network(cidr).num_addresses for cidr in _blocks(out))
+    allowed = sum(ipaddress.ip_network(cidr).num_addresses for cidr in out.blocks())
     assert allowed <= 4 * len(seen)
 
 
@@ -317,7 +211,7 @@ def test_internet_egress_at_large(tmp_path: Path, inventory: bool) -> None:
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/api", "8.8.8.8", 443)]) == []
     assert len(out.review("internet-egress")) == 1, out.review()
-    assert len(_blocks(out)) < 300
+    assert len(out.blocks()) < 300
 
 
 @BOTH
@@ -333,7 +227,7 @@ def test_internet_ingress(tmp_path: Path, inventory: bool) -> None:
     wanted = [("shop/web", "shop/api", 8080), ("198.51.100.1", "shop/web", 8443), ("203.0.113.2", "shop/web", 8443)]
     denied = [("shop/api", "shop/web", 8443), ("203.0.113.2", "shop/web", 8080), ("203.0.113.2", "shop/api", 8080)]
     assert out.wrong(wanted, denied) == []
-    assert not [b for b in _blocks(out, "ingress") if b.endswith("/32")]
+    assert not [b for b in out.blocks("ingress") if b.endswith("/32")]
 
 
 @BOTH
@@ -347,7 +241,7 @@ def test_ipv6_outside(tmp_path: Path, inventory: bool, reserved: str) -> None:
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("six/web", "six/api", 8080), ("six/api", "2001:db8:7::1", 443)]
     assert out.wrong(wanted, [("six/api", "2001:db8:7::2", 443)]) == []
-    assert _blocks(out) == ["2001:db8:7::1/128"]
+    assert out.blocks() == ["2001:db8:7::1/128"]
 
 
 @BOTH
@@ -394,7 +288,7 @@ def test_gke_nodes_labelled_world(tmp_path: Path, inventory: bool) -> None:
     out = s.run(tmp_path, inventory=inventory)
     if inventory:
         assert out.wrong([("mon/prom", "mon/web", 9090)]) == []
-        assert _blocks(out) == []
+        assert out.blocks() == []
     else:
         assert out.ask("mon/prom", "mon/web", 9090) == "allow"
 
@@ -410,7 +304,7 @@ def test_loopback_multicast_and_unspecified(tmp_path: Path, inventory: bool) -> 
         s.talk(s.world(ip), web, 8081, times=4)
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080)]) == []
-    blocks = _blocks(out) + _blocks(out, "ingress")
+    blocks = out.blocks() + out.blocks("ingress")
     assert not [
         b for b in blocks if b.split("/")[0] in ("127.0.0.1", "224.0.0.251", "ff02::2", "0.0.0.0", "255.255.255.255")
     ]
