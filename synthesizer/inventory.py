@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from collector.errors import InventoryError
 from synthesizer.address_ranges import (
     METADATA,
     Network,
@@ -244,9 +245,19 @@ class Inventory(WorkloadIndex):
 def load(paths: Iterable[str]) -> Inventory:
     """The inventory in files and folders of manifests (YAML or JSON, plain or gzip).
 
-    Raises `InventoryError` with the file and the number of the document that cannot be understood.
+    Raises `InventoryError` with the file and the number of the document that cannot be understood, or if there is
+    nothing among them that is read at all: whoever names an inventory does not mean to go without one.
     """
-    return _inventory(objects(read(paths)))
+    paths = list(paths)
+    found = _inventory(objects(read(paths)))
+    if not found.documents:
+        others = ", ".join(f"{number} {kind}" for kind, number in list(found.ignored.items())[:5])
+        raise InventoryError(
+            f"no object that an inventory is made of{f' (only {others})' if others else ''}",
+            where=", ".join(paths),
+            hint="give the output of `kubectl get pods,deployments,services,namespaces,nodes -A -o yaml`",
+        )
+    return found
 
 
 def parse(documents: Iterable[object], where: str = "inventory") -> Inventory:

@@ -53,6 +53,13 @@ def _scaled(
     return float(found[1]) * units[found[2]]
 
 
+def read_trust_domain(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A SPIFFE trust domain's name (SPIFFE ID, section 2.1): at most 255 of a-z, 0-9, dot, dash and underscore."""
+    if value is not None and re.fullmatch(r"[a-z0-9._-]{1,255}", value) is None:
+        raise click.BadParameter(f"{value[:40]!r} is not a trust domain, such as cluster.local", ctx, param)
+    return value
+
+
 def inventory_option(command: Command) -> Command:
     """`--inventory FILE`, repeatable."""
     return click.option(
@@ -67,7 +74,12 @@ def inventory_option(command: Command) -> Command:
 def profile_options(command: Command) -> Command:
     """`--cni`, `--mesh` and `--trust-domain`; None where nothing was given."""
     for option in (
-        click.option("--trust-domain", metavar="DOMAIN", help="Trust domain of the mesh.  [default: cluster.local]"),
+        click.option(
+            "--trust-domain",
+            metavar="DOMAIN",
+            callback=read_trust_domain,
+            help="Trust domain of the mesh.  [default: cluster.local]",
+        ),
         click.option(
             "--mesh",
             type=click.Choice(["none", "sidecar", "ambient"]),

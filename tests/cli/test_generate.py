@@ -125,6 +125,13 @@ def test_more_bad_lines_than_the_limit_exit_with_1_after_the_work(
     assert (tmp_path / "out/shop/networkpolicy-api.yaml").exists()
 
 
+@pytest.mark.parametrize("name", ['a b"', "Cluster.Local", "", "x\ny", "spiffe://x"])
+def test_what_is_no_trust_domain_is_a_usage_error(run: Run, capture: Path, name: str) -> None:
+    result = run("generate", capture, "-o", "x", f"--trust-domain={name}")
+    assert result.exit_code == 2
+    assert "--trust-domain" in result.stderr
+
+
 @pytest.mark.parametrize("value", ["many", "101%", "-1", "nan%"])
 def test_a_wrong_limit_is_a_usage_error_that_names_the_option(run: Run, capture: Path, value: str) -> None:
     result = run("generate", capture, "-o", "x", f"--max-bad-lines={value}")

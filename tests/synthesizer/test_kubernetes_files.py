@@ -140,6 +140,19 @@ def test_missing_files_empty_folders_and_broken_gzip_are_refused(tmp_path: Path)
         assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [("", ""), ("---\n---\n", ""), ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "1 ConfigMap")],
+)
+def test_an_inventory_of_nothing_is_refused(tmp_path: Path, content: str, what: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(content)
+    with pytest.raises(InventoryError, match="no object that an inventory is made of") as caught:
+        load([str(file)])
+    assert what in str(caught.value)
+    assert "kubectl get" in caught.value.hint
+
+
 def test_aliases_that_multiply_are_refused_at_once() -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 60))
