@@ -10,11 +10,11 @@ import codecs
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import msgspec
 
@@ -53,10 +53,24 @@ class Reading(msgspec.Struct):
         skipped = sum(quality.skipped.kept.values())
         return self.bad_lines / max(1, self.bad_lines + quality.total + skipped)
 
+    def take(self, other: Reading) -> None:
+        """Take in what was read elsewhere; `other` must not be used afterwards."""
+        self.patterns.merge(other.patterns)
+        self.formats.update(other.formats)
+        self.bad = (self.bad + other.bad)[:SHOWN]
+        self.bad_lines += other.bad_lines
 
-def read(inputs: Sequence[str], progress: Progress | None = None) -> Reading:
+
+class Engine(Protocol):
+    """Where files are read, if not here: does `work` on every item and gives the results in the items' order."""
+
+    def __call__(self, work: Callable[[str], Reading], items: Sequence[str], /) -> Iterable[Reading]: ...
+
+
+def read(inputs: Sequence[str], progress: Progress | None = None, engine: Engine | None = None) -> Reading:
     """Read capture files, folders of them, pattern stores, fsspec URLs, or `-` for standard input.
 
+    With an `engine`, `progress` is told of whole files.
     Raises SourceError when an input is not there, cannot be opened, or is in no known format.
     """
     reading = Reading(Patterns())
@@ -65,8 +79,23 @@ def read(inputs: Sequence[str], progress: Progress | None = None) -> Reading:
             reading.patterns.merge(store.load(name))
             reading.formats[name] = "pattern store"
             continue
-        for file in _files(name):
-            _read_file(file, reading, progress)
+        if engine is None:
+            for file in _files(name):
+                _read_file(file, reading, progress)
+            continue
+        if name == "-":
+            raise SourceError("only this process can read standard input", where="-", hint="give files, or no --engine")
+        files = _files(name)
+        for file, found in zip(files, engine(_read_elsewhere, files), strict=True):
+            reading.take(found)
+            if progress is not None and Path(file).is_file():
+                progress(file, Path(file).stat().st_size)
+    return reading
+
+
+def _read_elsewhere(file: str) -> Reading:
+    reading = Reading(Patterns())
+    _read_file(file, reading, None)
     return reading
 
 

@@ -17,7 +17,7 @@ import msgspec
 from collector.beside import beside, shared
 from collector.errors import SourceError
 from collector.patterns import Patterns
-from collector.reading import Progress, Reading, read
+from collector.reading import Engine, Progress, Reading, read
 from leastway import evidence, observation
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
@@ -61,13 +61,14 @@ def generate(
     mesh: Mesh | None = None,
     templates: str | None = None,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Run:
     """Captures in, judged policies out; writes nothing.
 
     `mesh` None lets the sources decide (see `detected_mesh`). Raises SourceError, InventoryError or RenderError.
     """
     with _collector_paused():
-        return _generate(inputs, inventories, options, mesh, templates, progress)
+        return _generate(read(inputs, progress, engine), inventories, options, mesh, templates)
 
 
 @contextlib.contextmanager
@@ -87,14 +88,8 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _generate(
-    inputs: Sequence[str],
-    inventories: Sequence[str],
-    options: Options,
-    mesh: Mesh | None,
-    templates: str | None,
-    progress: Progress | None,
+    reading: Reading, inventories: Sequence[str], options: Options, mesh: Mesh | None, templates: str | None
 ) -> Run:
-    reading = read(inputs, progress)
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
     options = msgspec.structs.replace(options, mesh=mesh or detected_mesh(reading.patterns))
     synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)

@@ -5,6 +5,7 @@ Invariant: exit code 0 means that everything observed and legitimate is allowed 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any, cast
 import click
 import msgspec
 
-from collector.errors import LeastwayError, SourceError
+from collector.errors import SourceError
+from collector.reading import Engine
 from leastway import evidence, pipeline
 from leastway.cli.options import (
     accept_option,
@@ -43,8 +45,13 @@ UNSOUND = 3
 @declared_option
 @click.option("--templates", metavar="DIR", help="Templates that are searched before the built-in ones.")
 @click.option(
-    "--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Where to count."
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Who reads the captures: this machine, or the workers of a Dask cluster, a file each.",
 )
+@click.option("--scheduler", metavar="ADDRESS", help="Dask's, tcp://HOST:8786.  [default: workers on this machine]")
 @bad_lines_option
 @format_option
 @click.pass_context
@@ -61,6 +68,7 @@ def command(
     declared: str | None,
     templates: str | None,
     engine: str,
+    scheduler: str | None,
     max_bad_lines: float,
     form: str,
 ) -> None:
@@ -72,10 +80,8 @@ def command(
     \b
     leastway generate flows.jsonl --inventory cluster.yaml --cni cilium -o policies
     """
-    if engine != "local":
-        raise LeastwayError(
-            "this version counts on one machine only", where=f"--engine {engine}", hint="leave --engine out"
-        )
+    if scheduler and engine != "dask":
+        raise click.BadParameter("it needs --engine dask", param_hint="'--scheduler'")
     if not folder:
         raise click.BadParameter("it is empty", param_hint="'-o' / '--output'")
     options = Options(
@@ -85,9 +91,15 @@ def command(
         accepted=frozenset(accepted),
         declared=pipeline.declared(declared) if declared else (),
     )
-    with Meter(inputs) as meter:
+    with Meter(inputs) as meter, _engine(engine, scheduler or "") as elsewhere:
         run = pipeline.generate(
-            inputs, inventories, options, mesh=cast("Mesh | None", mesh), templates=templates, progress=meter
+            inputs,
+            inventories,
+            options,
+            mesh=cast("Mesh | None", mesh),
+            templates=templates,
+            progress=meter,
+            engine=elsewhere,
         )
     seen = bool(run.reading.patterns.edges)
     too_bad = tell_bad_lines(run.reading, max_bad_lines if seen else 1.0)
@@ -108,6 +120,14 @@ def command(
         )
         ctx.exit(UNSOUND)
     ctx.exit(1 if too_bad else 0)
+
+
+def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engine | None]:
+    if name == "local":
+        return contextlib.nullcontext()
+    from collector.dask_engine import dask
+
+    return dask(scheduler)
 
 
 def nothing_seen(inputs: Sequence[str]) -> SourceError:

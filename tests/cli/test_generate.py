@@ -156,9 +156,9 @@ def test_a_missing_capture_is_one_line(run: Run, tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_an_engine_that_is_not_there_is_said_to_be_missing(run: Run, tmp_path: Path, capture: Path) -> None:
-    result = run("generate", capture, "-o", tmp_path / "out", "--engine", "dask")
-    assert result.exit_code == 1
+def test_a_scheduler_without_its_engine_is_a_usage_error(run: Run, tmp_path: Path, capture: Path) -> None:
+    result = run("generate", capture, "-o", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:8786")
+    assert result.exit_code == 2
     assert "--engine dask" in result.stderr
 
 
