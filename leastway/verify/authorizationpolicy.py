@@ -67,6 +67,14 @@ def compiled(rule: AuthorizationRule, action: str, place: Place) -> Authorizatio
     )
 
 
+def unenforceable(rule: AuthorizationRule, place: Place) -> list[str]:
+    """The fields of a rule that `place` does not have, by name."""
+    if place == "http":
+        return []
+    entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]
+    return sorted({field.name for entry in entries for field in entry if _foreign(field, place)})
+
+
 def _foreign(field: Field, place: Place) -> bool:
     if place == "ztunnel" and field.name in _BEYOND_ZTUNNEL:
         return True
@@ -170,6 +178,17 @@ class AuthorizationPolicies:
     def verdict_at_ztunnel(self, subject: Subject, request: Request) -> Verdict:
         """What the destination's ztunnel alone says."""
         return self._decide(self.applying(subject), subject, request._replace(ztunnel=True), "ztunnel")
+
+    def refusing(self, subject: Subject, titles: tuple[str, ...]) -> list[AuthorizationPolicy]:
+        """The ALLOW policies of a destination that are called so, at its waypoint and at itself."""
+        both = (*self.applying(subject, waypoint=True), *self.applying(subject))
+        return [policy for policy in both if policy.action == "ALLOW" and policy.title in titles]
+
+    def place(self, policy: AuthorizationPolicy, http: bool) -> Place:
+        """Where a policy is enforced, for a request (`http`) or a connection."""
+        if self.mesh.mode == "ambient" and not policy.targets:
+            return "ztunnel"
+        return "http" if http else "tcp"
 
     def _strict(self, subject: Subject, request: Request) -> Verdict | None:
         if request.principal != "":
