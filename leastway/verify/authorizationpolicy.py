@@ -67,6 +67,14 @@ def compiled(rule: AuthorizationRule, action: str, place: Place) -> Authorizatio
     )
 
 
+def unenforceable(rule: AuthorizationRule, place: Place) -> list[str]:
+    """The fields of a rule that `place` does not have, by name."""
+    if place == "http":
+        return []
+    entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]
+    return sorted({field.name for entry in entries for field in entry if _foreign(field, place)})
+
+
 def _foreign(field: Field, place: Place) -> bool:
     if place == "ztunnel" and field.name in _BEYOND_ZTUNNEL:
         return True
@@ -171,6 +179,17 @@ class AuthorizationPolicies:
         """What the destination's ztunnel alone says."""
         return self._decide(self.applying(subject), subject, request._replace(ztunnel=True), "ztunnel")
 
+    def refusing(self, subject: Subject, titles: tuple[str, ...]) -> list[AuthorizationPolicy]:
+        """The ALLOW policies of a destination that are called so, at its waypoint and at itself."""
+        both = (*self.applying(subject, waypoint=True), *self.applying(subject))
+        return [policy for policy in both if policy.action == "ALLOW" and policy.title in titles]
+
+    def place(self, policy: AuthorizationPolicy, http: bool) -> Place:
+        """Where a policy is enforced, for a request (`http`) or a connection."""
+        if self.mesh.mode == "ambient" and not policy.targets:
+            return "ztunnel"
+        return "http" if http else "tcp"
+
     def _strict(self, subject: Subject, request: Request) -> Verdict | None:
         if request.principal != "":
             return None
@@ -183,7 +202,7 @@ class AuthorizationPolicies:
     def _decide(
         self, policies: tuple[AuthorizationPolicy, ...], subject: Subject, request: Request, place: Place
     ) -> Verdict:
-        unknown: Verdict | None = None
+        unknown = _conflict(policies) if place != "ztunnel" else None
         for action in ("CUSTOM", "DENY"):
             for policy in policies:
                 if policy.action != action or (action == "CUSTOM" and place == "ztunnel"):
@@ -235,3 +254,14 @@ class AuthorizationPolicies:
         who = "a plaintext peer" if request.principal == "" else request.principal or "a source of unknown identity"
         what = f"{request.method or 'any method'} {request.path or 'any path'} on " if place == "http" else ""
         return f"{who}, {what}port {request.port}" + ("" if place == "http" else f" ({place})")
+
+
+def _conflict(policies: Iterable[AuthorizationPolicy]) -> Verdict | None:
+    """Several external authorisers at one workload: Istio before 1.30 then refuses everything, later ones ask each if
+    they are set up to."""
+    custom = [policy for policy in policies if policy.action == "CUSTOM"]
+    if len({policy.provider for policy in custom}) < 2:
+        return None
+    names = tuple(policy.title for policy in custom)
+    because = f"{', '.join(names[:4])} name different providers, and most Istio versions refuse everything then"
+    return Verdict("undefined", because, LAYER, "ingress", names)

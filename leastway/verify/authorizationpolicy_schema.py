@@ -80,6 +80,7 @@ class AuthorizationPolicy(NamedTuple):
     rules: tuple[AuthorizationRule, ...]
     dry_run: bool = False
     existing: bool = False
+    provider: str = ""  # the external authoriser of a CUSTOM policy
 
     @property
     def title(self) -> str:
@@ -126,9 +127,11 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     )
     if action in ("DENY", "CUSTOM") and not rules:
         raise PolicyError(f"action {action} without rules is meaningless", where, "Istio rejects it")
+    provider = ""
     if action == "CUSTOM":
-        provider = mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
-        if not text(provider.get("name", ""), f"{where} spec.provider.name"):
+        named = mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
+        provider = text(named.get("name", ""), f"{where} spec.provider.name")
+        if not provider:
             raise PolicyError("action CUSTOM needs a provider's name", f"{where} spec.provider", "Istio rejects it")
     elif "provider" in spec:
         raise PolicyError("provider belongs to action CUSTOM", f"{where} spec.provider")
@@ -139,7 +142,7 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     notes = optional(mapping(document.get("metadata"), where).get("annotations"), f"{where} annotations")
     # Go's strconv.ParseBool; what it does not parse is enforced.
     dry = notes.get("istio.io/dry-run") in ("1", "t", "T", "true", "TRUE", "True")
-    return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing)
+    return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing, provider)
 
 
 def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:

@@ -45,6 +45,7 @@ ENTITIES = frozenset(
     ]
 )
 ENDS = 1 << 16  # resolved ends that are remembered
+PAIRS = 256  # of two workloads' addresses that are asked about one by one
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -147,7 +148,7 @@ class Judge:
         sources, destinations = self._variants.of(source), self._variants.of(destination)
         first = self._decide(question, sources[0], destinations[0])
         if len(sources) == len(destinations) == 1:
-            return first
+            return first if first.outcome != "undefined" else self._pod_by_pod(question, source, destination, first)
         for one, other in product(sources, destinations):
             found = self._decide(question, one, other)
             if found.outcome != first.outcome:
@@ -157,6 +158,18 @@ class Judge:
                 because = "; ".join(f"{shown}: {verdict.outcome} ({verdict.because})" for shown, verdict in pairs)
                 return pairs[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
         return first
+
+    def _pod_by_pod(self, question: Question, source: End, destination: End, whole: Verdict) -> Verdict:
+        """Blocks may tell pods apart that are alike by their labels: what all of a workload's answer is certain."""
+        sources, destinations = self._variants.addressed(source), self._variants.addressed(destination)
+        if not 1 < len(sources) * len(destinations) <= PAIRS:
+            return whole
+        found = [
+            self._decide(question, one, other)
+            for one, other in product(sources, destinations)
+            if one.address is None or other.address is None or one.address.version == other.address.version
+        ]
+        return found[0] if len({verdict.outcome for verdict in found}) == 1 else whole
 
     def _decide(self, question: Question, source: End, destination: End) -> Verdict:
         port, protocol = question.port, question.protocol.upper()

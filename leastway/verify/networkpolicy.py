@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
+from leastway.verify.families import families
 from leastway.verify.networkpolicy_schema import (
     PROTOCOLS,
     Block,
@@ -74,7 +75,19 @@ class NetworkPolicies:
         return known
 
     def verdict(self, source: End, destination: End, protocol: str, port: int) -> Verdict:
-        """May `source` open a connection to `port` (the pod port) of `destination`?"""
+        """May `source` open a connection to `port` (the pod port) of `destination`, whatever family it takes?"""
+        ends = families(source, destination)
+        found = [self._in_family(one, other, protocol, port) for one, other in ends]
+        if len({verdict.outcome for verdict in found}) == 1:
+            return found[0]
+        denied = next((verdict for verdict in found if verdict.outcome == "deny"), found[0])
+        shown = (
+            f"IPv{one.family or other.family}: {v.outcome} ({v.because})"
+            for (one, other), v in zip(ends, found, strict=True)
+        )
+        return denied._replace(outcome="undefined", because=f"it depends on the address family: {'; '.join(shown)}")
+
+    def _in_family(self, source: End, destination: End, protocol: str, port: int) -> Verdict:
         hosts = [e for e in (source, destination) if e.subject is not None and e.subject.host_network]
         plain = self._verdict(source, destination, protocol, port, pods_only=True)
         if not hosts or self.cni != "generic":

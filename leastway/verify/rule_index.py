@@ -111,4 +111,5 @@ def known_addresses(peer: End) -> list[Address]:
     if subject is None:
         return []
     texts = subject.ips or ((subject.node_ip,) if subject.host_network else ())
-    return [found for text in texts if (found := address(text)) is not None]
+    found = [one for text in texts if (one := address(text)) is not None]
+    return [one for one in found if one.version == peer.family] if peer.family else found

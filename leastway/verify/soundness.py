@@ -14,7 +14,6 @@ import msgspec
 
 from leastway.verify.errors import PolicyError
 from leastway.verify.judge import Judge, Question
-from leastway.verify.networkpolicy_schema import NetworkPolicy
 from leastway.verify.verdict import End, Verdict
 
 Key = tuple[str, str, str, int, str, str]
@@ -83,7 +82,8 @@ def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
         for item in items if len(items) == 1 else _distinct(items):
             verdict, source, destination = _judge(judge, item, http)
             if verdict.outcome != "allow":
-                denied.append(_entry(judge, item, verdict, source, destination, sum(i.weight for i in items)))
+                nearest = nearest_rule(judge, verdict, source, destination, item, _spoken(item, http))
+                denied.append(_entry(item, verdict, nearest, sum(i.weight for i in items)))
                 break
     denied.sort(
         key=lambda d: [str(d[k]) for k in ("from", "to", "protocol")] + [f"{d['port']:05d}", d["method"], d["path"]]
@@ -138,18 +138,20 @@ def _judge(judge: Judge, item: Observed, http: set[tuple[str, int]]) -> tuple[Ve
         destination = judge.end(item.destination, item.destination_address)
     except PolicyError as error:
         return Verdict("undefined", str(error), "inventory"), None, None
-    bare = not item.method and not item.path
-    spoken = True if bare and (item.destination, item.port) in http else None
+    spoken = _spoken(item, http)
     verdict = judge.decide(question(item, spoken), source, destination)
     if spoken and verdict.outcome == "undefined" and verdict.layer == "authorizationpolicy":
         return Verdict("allow", f"some requests are allowed ({verdict.because})", verdict.layer), source, destination
     return verdict, source, destination
 
 
-def _entry(
-    judge: Judge, item: Observed, verdict: Verdict, source: End | None, destination: End | None, records: int
-) -> dict[str, Any]:
-    nearest = "" if source is None or destination is None else nearest_rule(judge, verdict, source, destination, item)
+def _spoken(item: Observed, http: set[tuple[str, int]]) -> bool | None:
+    """True for a connection without a known request to a port that speaks HTTP."""
+    bare = not item.method and not item.path
+    return True if bare and (item.destination, item.port) in http else None
+
+
+def _entry(item: Observed, verdict: Verdict, nearest: str, records: int) -> dict[str, Any]:
     return {
         "from": item.source,
         "to": item.destination,
@@ -166,34 +168,23 @@ def _entry(
     }
 
 
-def nearest_rule(judge: Judge, verdict: Verdict, source: End, destination: End, item: Observed) -> str:
+def nearest_rule(
+    judge: Judge,
+    verdict: Verdict,
+    source: End | None,
+    destination: End | None,
+    item: Observed,
+    http: bool | None = None,
+) -> str:
     """Of the rules that did not match, the one that came closest, and what it lacked."""
+    if source is None or destination is None:
+        return ""
     if verdict.layer == "authorizationpolicy":
         from leastway.verify.nearest import nearest_authorization
 
-        return nearest_authorization(judge, question(item), source, destination)
-    own, peer = (source, destination) if verdict.direction == "egress" else (destination, source)
-    if verdict.layer != "networkpolicy" or own.subject is None:
-        return ""
-    for index in judge.network.isolating(own.subject, verdict.direction):
-        found = _half_matching(judge, index.policy, verdict.direction, peer, destination, item)
-        if found:
-            return found
+        return nearest_authorization(judge, verdict, question(item, http), source, destination)
+    if verdict.layer == "networkpolicy":
+        from leastway.verify.nearest import nearest_network
+
+        return nearest_network(judge, verdict, source, destination, item.protocol, item.port)
     return ""
-
-
-def _half_matching(
-    judge: Judge, policy: NetworkPolicy, direction: str, peer: End, destination: End, item: Observed
-) -> str:
-    best = ""
-    for i, rule in enumerate(policy.rules(direction) or ()):
-        shown = f"{policy.title} {direction} rule {i}"
-        if judge.network.admits_peer(rule, policy.namespace, peer) and rule.ports is not None:
-            return f"{shown} names {peer.shown}, but only {', '.join(map(str, rule.ports[:8]))}"
-        if (
-            not best
-            and judge.network.admits_port(rule, destination, item.protocol, item.port)
-            and rule.peers is not None
-        ):
-            best = f"{shown} opens {item.port}/{item.protocol}, but only for {', '.join(map(str, rule.peers[:4]))}"
-    return best

@@ -11,7 +11,7 @@ from leastway.verify.networkpolicy_schema import Block
 from leastway.verify.policies import PolicySet
 from leastway.verify.selectors import Selector
 from leastway.verify.verdict import End
-from leastway.verify.world import Subject, World
+from leastway.verify.world import Subject, World, address
 
 Sort = tuple[tuple[str, str | None], ...]  # the labels that selectors ask about; None: some other value
 
@@ -44,6 +44,15 @@ class Variants:
         if found is None:
             found = self._found[subject] = self._differing(subject)
         return [End(pod, None, end.entity) for pod in found] if found else [end]
+
+    def addressed(self, end: End) -> list[End]:
+        """The pods of a workload by their addresses, for what tells addresses apart; the end itself if it has one
+        address or none is known."""
+        subject = end.subject
+        if subject is None or end.address is not None or subject.host_network:
+            return [end]
+        found = [ip for text in subject.ips if (ip := address(text)) is not None]
+        return [End(self._world.at(str(ip)) or subject, ip) for ip in found] or [end]
 
     def _differing(self, subject: Subject) -> tuple[Subject, ...]:
         if self._members is None:

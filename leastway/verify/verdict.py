@@ -33,12 +33,14 @@ class Verdict(NamedTuple):
 class End(NamedTuple):
     """One end of a connection: a subject, an address outside the pods, or a reserved entity, with its address if known.
 
-    `entity` is `node` for an address of a node, "" for pods and the outside.
+    `entity` is `node` for an address of a node, "" for pods and the outside. `family` 4 or 6 narrows a subject without
+    a particular address to its addresses of that family; 0 means any.
     """
 
     subject: Subject | None = None
     address: Address | None = None
     entity: str = ""
+    family: int = 0
 
     @property
     def shown(self) -> str:

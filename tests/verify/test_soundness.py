@@ -66,6 +66,14 @@ def test_the_nearest_rule_may_lack_the_peer() -> None:
     assert "opens 80/TCP, but only for pods {app=web}" in entry["nearest"]
 
 
+def test_the_nearest_rule_is_sought_in_all_policies_and_the_one_for_everyone_comes_last() -> None:
+    first = policy("a/a", podSelector=labels(app="db"), ingress=[{"ports": [{"port": 53, "protocol": "UDP"}]}])
+    (entry,) = run([first, DB], Observed("a/web", "a/db", port=81)).denied
+    assert entry["nearest"] == "NetworkPolicy a/db ingress rule 0 names a/web, but only 80/TCP"
+    (entry,) = run([first], Observed("a/web", "a/db", port=81)).denied
+    assert entry["nearest"] == "NetworkPolicy a/a ingress rule 0 admits everyone, but only to 53/UDP"
+
+
 def test_undefined_is_not_allowed() -> None:
     (entry,) = run([DB], Observed("kube-apiserver", "a/db", "ICMP")).denied
     assert entry["outcome"] == "undefined"

@@ -1,0 +1,40 @@
+"""Which address family a connection takes: one that both ends have.
+
+Invariant: of two ends without a particular address, what holds in every family given here holds for every connection
+that they can open.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from leastway.verify.verdict import End
+from leastway.verify.world import Subject, address
+
+
+def families(one: End, other: End) -> list[tuple[End, End]]:
+    """The two ends as each family's connections have them, IPv4 first; as they are where there is one family only, or
+    where it is not known."""
+    first, second = _versions(one), _versions(other)
+    if len(first) < 2 and len(second) < 2:
+        return [(one, other)]
+    common = first & second if first and second else first | second
+    return [(_narrowed(one, version), _narrowed(other, version)) for version in sorted(common)] or [(one, other)]
+
+
+def _narrowed(end: End, version: int) -> End:
+    return end if end.address is not None or end.subject is None else end._replace(family=version)
+
+
+def _versions(end: End) -> frozenset[int]:
+    """The families of an end; empty if they are not known."""
+    if end.address is not None:
+        return frozenset((end.address.version,))
+    if end.family:
+        return frozenset((end.family,))
+    return frozenset() if end.subject is None else _families_of(end.subject)
+
+
+@lru_cache(maxsize=1 << 16)
+def _families_of(subject: Subject) -> frozenset[int]:
+    return frozenset(ip.version for ip in map(address, subject.ips) if ip is not None)
