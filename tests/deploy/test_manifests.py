@@ -1,111 +1,27 @@
-"""deploy/: what is rendered lets the collector do its job and nothing else, and both ways to render it agree."""
+"""deploy/: its files name each other's ports, options and images as they are; see test_rendered for the rest."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import sys
 import tomllib
-from functools import cache
-from typing import Any
+from pathlib import Path
 
-import click
 import pytest
 import yaml
 
 from collector.sources.accesslog_record import IDENTITY_KEYS
-from leastway.cli.observe import command
-from leastway.verify.judge import Judge, Question
-from leastway.verify.world import World
 from tests.conftest import ROOT
-from tests.verify.kit import namespace, pod
-
-DEPLOY = ROOT / "deploy"
-CHART = DEPLOY / "helm" / "leastway"
-Document = dict[str, Any]
-
-
-def parsed(text: str) -> list[Document]:
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
-@cache
-def source() -> dict[str, Document]:
-    """The kustomize base's own files, by kind: nothing in it is generated, so they can be read without kubectl."""
-    files = yaml.safe_load((DEPLOY / "kustomize/kustomization.yaml").read_text())["resources"]
-    found = [d for name in files for d in parsed((DEPLOY / "kustomize" / name).read_text())]
-    for document in found:
-        if document["kind"] != "Namespace":
-            document["metadata"]["namespace"] = "leastway"
-    return {document["kind"]: document for document in found}
-
-
-def rendered_by(*command_line: str) -> dict[str, Document]:
-    if shutil.which(command_line[0]) is None:
-        pytest.skip(f"{command_line[0]} is not installed here")
-    result = subprocess.run(command_line, check=True, capture_output=True, text=True, timeout=60, cwd=ROOT)
-    return {document["kind"]: document for document in parsed(result.stdout)}
-
-
-def helm(*more: str) -> dict[str, Document]:
-    return rendered_by("helm", "template", "leastway", str(CHART), "--namespace", "leastway", *more)
-
-
-def test_kustomize_renders_what_its_files_say() -> None:
-    assert rendered_by("kubectl", "kustomize", "deploy/kustomize") == source()
-
-
-def test_helm_and_kustomize_agree_on_the_defaults() -> None:
-    expected = dict(source())
-    del expected["Namespace"]  # helm is told which, and makes it with --create-namespace
-    assert helm() == expected
-
-
-def test_helm_renders_every_option() -> None:
-    found = helm(
-        "--set=hubble.tls.secretName=hubble,hubble.tls.mutual=true,hubble.tls.serverName=relay.example",
-        "--set=serverTls.secretName=server,serverTls.mutual=true,store.url=s3://bucket/patterns",
-        "--set=envFrom[0].secretRef.name=credentials,extraArgs[0]=--since=1h,clusterName=east",
-        "--set=imagePullSecrets[0].name=pull,nodeSelector.pool=system,serviceAccount.annotations.role=writer",
-    )
-    assert "PersistentVolumeClaim" not in found
-    check_arguments(found["Deployment"])
-    check_restricted(found["Deployment"])
-    mounts = {mount["name"] for mount in container(found["Deployment"])["volumeMounts"]}
-    assert mounts == {volume["name"] for volume in found["Deployment"]["spec"]["template"]["spec"]["volumes"]}
-
-
-def container(deployment: Document) -> Document:
-    (only,) = deployment["spec"]["template"]["spec"]["containers"]
-    return dict(only)
-
-
-def check_arguments(deployment: Document) -> None:
-    """The command line takes them: click itself parses them."""
-    name, *arguments = container(deployment)["args"]
-    assert name == "observe"
-    command.make_context("observe", list(arguments), resilient_parsing=False)
-    with pytest.raises(click.NoSuchOption):
-        command.make_context("observe", [*arguments, "--wrong"])
-
-
-def check_restricted(deployment: Document) -> None:
-    """Pod Security Standards, profile restricted, and a root file system that cannot be written."""
-    spec = deployment["spec"]["template"]["spec"]
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] > 0
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(spec)
-    assert {kind for volume in spec["volumes"] for kind in volume if kind != "name"} <= {
-        "emptyDir",
-        "persistentVolumeClaim",
-        "secret",
-    }
-    own = container(deployment)["securityContext"]
-    assert own["allowPrivilegeEscalation"] is False
-    assert own["privileged"] is False
-    assert own["readOnlyRootFilesystem"] is True
-    assert own["capabilities"] == {"drop": ["ALL"]}
-    assert not any("hostPort" in port for port in container(deployment)["ports"])
+from tests.deploy.rendering import (
+    CHART,
+    DEPLOY,
+    check_arguments,
+    check_no_rights,
+    check_restricted,
+    container,
+    parsed,
+    source,
+)
 
 
 def test_the_collector_is_started_with_options_that_exist() -> None:
@@ -119,9 +35,7 @@ def test_the_pod_is_restricted() -> None:
 
 
 def test_the_collector_may_ask_the_kubernetes_api_nothing() -> None:
-    assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & set(source())
-    assert source()["ServiceAccount"]["automountServiceAccountToken"] is False
-    assert source()["Deployment"]["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    check_no_rights(source())
     for path in DEPLOY.rglob("*.yaml"):
         assert "rbac.authorization.k8s.io" not in path.read_text(), path
 
@@ -140,59 +54,6 @@ def test_service_probes_and_annotations_name_ports_that_the_container_has() -> N
         assert container(source()["Deployment"])[probe]["httpGet"]["port"] == "metrics"
     listens = {a.rpartition(":")[2] for a in container(source()["Deployment"])["args"] if "=:" in a}
     assert listens == {str(number) for number in ports.values()}
-
-
-@cache
-def judge() -> Judge:
-    """A small cluster with the collector in it, under our own NetworkPolicy."""
-    labels = source()["Deployment"]["spec"]["template"]["metadata"]["labels"]
-    namespaces = ("leastway", "kube-system", "monitoring", "shop")
-    documents = [
-        *(namespace(name, **{"kubernetes.io/metadata.name": name}) for name in namespaces),
-        pod("leastway/collector", labels, "10.0.0.1"),
-        pod("kube-system/hubble-relay", {"k8s-app": "hubble-relay"}, "10.0.0.2"),
-        pod("kube-system/coredns", {"k8s-app": "kube-dns"}, "10.0.0.3"),
-        pod("kube-system/other", {"k8s-app": "other"}, "10.0.0.4"),
-        pod("monitoring/prometheus", {"app": "prometheus"}, "10.0.0.5"),
-        pod("shop/web", {"app": "web"}, "10.0.0.6"),
-    ]
-    return Judge(World.from_manifests(documents), [source()["NetworkPolicy"]])
-
-
-@pytest.mark.parametrize(
-    ("source_pod", "destination", "protocol", "port"),
-    [
-        ("shop/web", "leastway/collector", "TCP", 9001),
-        ("shop/web", "leastway/collector", "TCP", 4317),
-        ("monitoring/prometheus", "leastway/collector", "TCP", 9090),
-        ("leastway/collector", "kube-system/hubble-relay", "TCP", 4245),
-        ("leastway/collector", "kube-system/coredns", "UDP", 53),
-        ("leastway/collector", "kube-system/coredns", "TCP", 53),
-    ],
-)
-def test_our_own_policy_lets_the_collector_do_its_job(
-    source_pod: str, destination: str, protocol: str, port: int
-) -> None:
-    verdict = judge().ask(Question(source=source_pod, destination=destination, protocol=protocol, port=port))
-    assert verdict.outcome == "allow", verdict.because
-
-
-@pytest.mark.parametrize(
-    ("source_pod", "destination", "port"),
-    [
-        ("shop/web", "leastway/collector", 9090),
-        ("shop/web", "leastway/collector", 22),
-        ("203.0.113.7", "leastway/collector", 9001),
-        ("leastway/collector", "kube-system/other", 4245),
-        ("leastway/collector", "kube-system/hubble-relay", 80),
-        ("leastway/collector", "shop/web", 80),
-        ("leastway/collector", "203.0.113.7", 443),
-        ("leastway/collector", "169.254.169.254", 80),
-    ],
-)
-def test_our_own_policy_lets_nothing_else_through(source_pod: str, destination: str, port: int) -> None:
-    verdict = judge().ask(Question(source=source_pod, destination=destination, port=port))
-    assert verdict.outcome == "deny", verdict.because
 
 
 def test_istio_sends_its_logs_to_the_service_there_is() -> None:
@@ -249,3 +110,11 @@ def test_one_version_everywhere() -> None:
     kustomization = yaml.safe_load((DEPLOY / "kustomize/kustomization.yaml").read_text())
     assert {chart["version"], chart["appVersion"], kustomization["images"][0]["newTag"]} == {version}
     assert container(source()["Deployment"])["image"] == f"leastway:{version}"
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint is published for Linux only, as far as pip knows")
+    result = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout) == (0, "")

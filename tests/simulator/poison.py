@@ -69,7 +69,11 @@ def nulls(record: Record) -> list[Record]:
         {"verdict": "A_VERDICT_OF_THE_FUTURE", "Type": "L9"},
     ]
     labelless = {"source": {**record["flow"]["source"], "labels": None}, "is_reply": None}
-    return [{**record, "flow": {**record["flow"], **change}} for change in [*changes, labelless]]
+    flow = record["flow"]
+    return [  # each with an id of its own: equal on the wire and with one id, two would be one flow that was sent again
+        {**record, "flow": {**flow, "uuid": f"{flow['uuid'][:-2]}{number:02x}", **change}}
+        for number, change in enumerate([*changes, labelless])
+    ]
 
 
 def labelled_world(writer: Writer, c: Connection, path: str) -> Record:
