@@ -1,7 +1,9 @@
 """Speed, measured side by side in one run: `make bench`, or `python -m tests.bench [FLOWS]` (100,000 unless told).
 
-Ratios are what counts; the rates are those of this machine at this moment. hubble-audit2policy is compared when it is
-on the PATH (`pip install hubble-audit2policy`, in an environment of its own).
+Ratios are what counts, of medians of three; the rates are those of this machine at this moment. hubble-audit2policy is
+compared when it is on the PATH (`pip install hubble-audit2policy`, in an environment of its own). It writes a rule for
+every client's port that it takes for a server's, so it is slower the more replies there are; we are slower the more
+workloads there are, because every policy is rendered, parsed back and judged.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import msgspec
 
 from collector.patterns import Patterns
 from collector.sources import hubble_json, hubble_records
-from tests.simulator.bench import flows
+from tests.simulator.bench import LARGE, MIDDLE, SMALL, Size, flows
 
 REPEATS = 3
 PEER = "hubble-audit2policy"
@@ -30,20 +32,27 @@ def main(count: int) -> None:
     """Make a capture, run every contender over it, print a table."""
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "flows.jsonl"
-        with capture.open("w") as file:
-            file.writelines(flows(count))
-        megabytes = capture.stat().st_size / 1e6
-        print(f"{count:,} flows, {megabytes:,.0f} MB; medians of {REPEATS}")
-        ours = _report("leastway generate, whole process", count, lambda: _generate(capture, folder))
-        if shutil.which(PEER):
-            peer = _report(PEER, count, lambda: _peer(capture, folder))
-            print(f"  → {peer / ours:.1f} times as fast, end to end")
-        else:
-            print(f"{PEER} is not on the PATH: not compared")
+        for size in (SMALL, MIDDLE, LARGE):
+            _end_to_end(capture, count, size)
         fold = _report("lines to patterns, one process", count, lambda: _fold(capture))
         typed = _report("bare typed msgspec loop", count, lambda: _typed(capture))
         loads = _report("bare json.loads loop", count, lambda: _loads(capture))
         print(f"  → {typed / fold:.2f} of the typed loop's speed, {loads / fold:.2f} of json.loads'")
+
+
+def _end_to_end(capture: Path, count: int, size: Size) -> None:
+    """The whole job on a new capture, beside the peer's."""
+    with capture.open("w") as file:
+        file.writelines(flows(count, size=size))
+    megabytes = capture.stat().st_size / 1e6
+    print(f"{count:,} flows of {size.workloads} workloads, {size.replies} % replies, {megabytes:,.0f} MB")
+    with tempfile.TemporaryDirectory() as folder:
+        ours = _report("leastway generate, whole process", count, lambda: _generate(capture, folder))
+        if not shutil.which(PEER):
+            print(f"{PEER} is not on the PATH: not compared")
+            return
+        peer = _report(PEER, count, lambda: _peer(capture, folder))
+        print(f"  → {peer / ours:.1f} times as fast, end to end")
 
 
 def _report(what: str, count: int, run: Callable[[], object]) -> float:

@@ -11,17 +11,31 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from tests.simulator.cluster import Cluster, Party, Service, Workload, build, outside
 from tests.simulator.hubble import SECOND, START, Connection, Record, Style, Writer, stamp
 from tests.simulator.random_app import DNS
 
-WORKLOADS, EDGES, NAMESPACES, NODES = 500, 3600, 25, 12
+NODES = 12
 STEP = SECOND // 50  # a flow every 20 ms
 PORT = 64_999  # stands for the client's port in a template; time and id have their own marks
 PODS, LOOKUPS, WORLD, HOST, HTTP, REFUSED = "pods", "lookups", "world", "host", "http", "refused"
 SHARE = ((PODS, 66), (LOOKUPS, 14), (WORLD, 8), (HOST, 5), (HTTP, 6), (REFUSED, 1))  # per cent
-REPLIES = 40  # per cent
+
+
+class Size(NamedTuple):
+    """How large the cluster is, and what share of the packets that were seen are replies."""
+
+    workloads: int
+    edges: int
+    namespaces: int
+    replies: int  # per cent
+
+
+LARGE = Size(500, 3600, 25, 40)
+MIDDLE = Size(200, 1200, 10, 50)
+SMALL = Size(60, 200, 6, 50)
 
 
 def write(count: int, path: str) -> None:
@@ -33,16 +47,16 @@ def write(count: int, path: str) -> None:
         file.writelines(flows(count))
 
 
-def flows(count: int, seed: int = 5) -> Iterator[str]:
+def flows(count: int, seed: int = 5, size: Size = LARGE) -> Iterator[str]:
     """`count` lines of wrapped flows, about 2 kB each."""
     rng = Random(seed)
-    cluster = build([*_workloads(), DNS], rng, nodes=NODES)
+    cluster = build([*_workloads(size), DNS], rng, nodes=NODES)
     writer = Writer(rng, Style(node_labels=True, named_ports=True))
-    edges = _edges(rng, cluster)
+    edges = _edges(rng, cluster, size.edges)
     kinds = [kind for kind, share in SHARE for _ in range(share)]
     templates: dict[tuple[str, int, bool], str] = {}
     for number in range(count):
-        key = (kinds[rng.randrange(100)], rng.randrange(EDGES), rng.randrange(100) < REPLIES)
+        key = (kinds[rng.randrange(100)], rng.randrange(size.edges), rng.randrange(100) < size.replies)
         template = templates.get(key)
         if template is None:
             template = templates[key] = _template(rng, writer, cluster, edges[key[1]], key[0], reply=key[2])
@@ -51,10 +65,10 @@ def flows(count: int, seed: int = 5) -> Iterator[str]:
         yield line.replace(f":{PORT}", f":{rng.randrange(32_768, 61_000)}")
 
 
-def _workloads() -> list[Workload]:
+def _workloads(size: Size) -> list[Workload]:
     found = []
-    for number in range(WORKLOADS):
-        namespace, name = f"team-{number % NAMESPACES:02d}", f"service-{number // NAMESPACES:02d}"
+    for number in range(size.workloads):
+        namespace, name = f"team-{number % size.namespaces:02d}", f"service-{number // size.namespaces:02d}"
         labels = {
             "app.kubernetes.io/component": ("web", "api", "store")[number % 3],
             "app.kubernetes.io/instance": f"{namespace}-{name}",
@@ -69,10 +83,10 @@ def _workloads() -> list[Workload]:
     return found
 
 
-def _edges(rng: Random, cluster: Cluster) -> list[tuple[str, str]]:
+def _edges(rng: Random, cluster: Cluster, count: int) -> list[tuple[str, str]]:
     keys = sorted(key for key in cluster.workloads if key != DNS.key)
     pairs: dict[tuple[str, str], None] = {}
-    while len(pairs) < EDGES:
+    while len(pairs) < count:
         source, destination = rng.choice(keys), rng.choice(keys)
         if source != destination:
             pairs[source, destination] = None
