@@ -120,6 +120,11 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
     service_account: str = ""
     entity: str = ""
 
+    @property
+    def nameless(self) -> bool:
+        """Whether this stands for whoever has some address, and so for several parties."""
+        return self.kind == "address" and not self.workload
+
     def __str__(self) -> str:
         if self.kind == "entity":
             return self.entity

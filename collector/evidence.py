@@ -5,6 +5,7 @@ Invariant: `merge` is commutative and associative, and every part is bounded by 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import lru_cache
 
@@ -19,6 +20,7 @@ PARTIES = 1024  # pods or addresses kept per end and port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
 HOURS = 2048  # hourly buckets kept per port: twelve weeks
 NAMES = 16
+NOBODY = "-"  # in `Evidence.callers`: neither pod nor address is known
 
 INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
 
@@ -27,7 +29,8 @@ Seconds = int
 # Seconds by minute and second; UTC times of this form, and of one hour, are in order as text.
 CLOCK = {f"{minute:02}:{second:02}": 60 * minute + second for minute in range(60) for second in range(61)}
 
-_SKETCHES = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
+REQUEST_SKETCHES = ("asked", "requests", "rejected")
+SKETCHES = ("hours", "sources", "destinations", *REQUEST_SKETCHES, "callers", "names")
 
 
 class Evidence(msgspec.Struct):
@@ -36,8 +39,9 @@ class Evidence(msgspec.Struct):
     `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED and the
     drop reason for DENIED. `hours` counts records per hour (unix time // 3600). `sources`/`destinations` count records
     by pod name or, failing that, address. HTTP requests are counted as "METHOD path": in `requests` when they were
-    answered below 400, in `rejected` from 400 on, in `asked` when the record came before the answer. `samples` holds
-    per signal the smallest flow id (or time) of its records, to find one again. `first`/`last` are unix seconds.
+    answered below 400, in `rejected` from 400 on, in `asked` when the record came before the answer; where the source
+    is known by its address alone, once more in `callers`, see `of_each`. `samples` holds per signal the smallest flow
+    id (or time) of its records, to find one again. `first`/`last` are unix seconds.
     """
 
     signals: dict[str, int] = {}
@@ -51,6 +55,7 @@ class Evidence(msgspec.Struct):
     asked: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
     requests: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
     rejected: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
+    callers: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
     names: Members[str] = field(default_factory=lambda: Members(NAMES))
     samples: dict[str, str] = {}
     sides: set[str] = set()
@@ -72,6 +77,35 @@ class Evidence(msgspec.Struct):
         self.hours.add(first // 3600, records)
         self.sources.add(source, records)
         self.destinations.add(destination, records)
+
+    def request(self, outcome: str, request: str, records: int, caller: str | None = None) -> None:
+        """Count requests under an outcome (of `REQUEST_SKETCHES`); `caller` is who asked, if only this tells it."""
+        getattr(self, outcome).add(request, records)
+        if caller is not None:
+            self.callers.add(f"{outcome} {caller or NOBODY} {request}", records)
+
+    def of_each(self, parties: Sequence[Collection[str]]) -> list[Evidence] | None:
+        """The evidence of each party alone, by the pods and addresses that it has; None if that was not kept for all.
+
+        Only sources and requests are told apart; the rest is what is known of all of them together.
+        """
+        counted = sum(sum(getattr(self, outcome).kept.values()) for outcome in REQUEST_SKETCHES)
+        if self.callers.saturated_now or counted != sum(self.callers.kept.values()):  # much, or of an older store
+            return None
+        party_of = {name or NOBODY: number for number, names in enumerate(parties) for name in names}
+        found = [
+            replace(
+                self,
+                **{name: Tally(REQUESTS) for name in (*REQUEST_SKETCHES, "callers")},
+                sources=Tally(PARTIES, {name: self.sources.kept[name] for name in names if name in self.sources.kept}),
+            )
+            for names in parties
+        ]
+        for told, records in self.callers.kept.items():
+            outcome, caller, request = told.split(" ", 2)
+            if caller in party_of:
+                found[party_of[caller]].request(outcome, request, records)
+        return found
 
     def signal(self, name: str, records: int) -> None:
         """Count `records` records under a signal's name."""
@@ -98,7 +132,7 @@ class Evidence(msgspec.Struct):
     def merge(self, other: Evidence) -> Evidence:
         """Take in other evidence of the same pattern, and return self."""
         self._take_records(other)
-        for sketch in _SKETCHES:
+        for sketch in SKETCHES:
             theirs = getattr(other, sketch)
             if theirs.kept:
                 getattr(self, sketch).merge(theirs)
@@ -118,7 +152,7 @@ class Evidence(msgspec.Struct):
     def copy(self) -> Evidence:
         """The same evidence, to be changed on its own."""
         made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
-        for sketch in _SKETCHES:
+        for sketch in SKETCHES:
             setattr(made, sketch, getattr(self, sketch).copy())
         return made
 
@@ -126,7 +160,7 @@ class Evidence(msgspec.Struct):
         """Both as one, to be read only: a sketch that one of them has nothing in is the other's own."""
         made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
         made._take_records(other)
-        for sketch in _SKETCHES:
+        for sketch in SKETCHES:
             mine, theirs = getattr(self, sketch), getattr(other, sketch)
             if mine.kept and theirs.kept:
                 mine = mine.copy()

@@ -151,8 +151,8 @@ class Patterns:
         evidence.sockets(flow.socket, flow.socket)
         if flow.method or flow.path:
             asked = flow.signal is Signal.OPENED and not flow.status
-            outcome = evidence.asked if asked else evidence.rejected if flow.status >= 400 else evidence.requests
-            outcome.add(f"{flow.method} {flow.path}", records)
+            outcome = "asked" if asked else "rejected" if flow.status >= 400 else "requests"
+            evidence.request(outcome, f"{flow.method} {flow.path}", records, source if flow.source.nameless else None)
         for host in flow.names:
             evidence.names.add(host, 1)
         if flow.side:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from collector.evidence import Evidence
+from collector.evidence import SKETCHES, Evidence
 from collector.patterns import Edge, Patterns
 from collector.sketch import BottomK
 
@@ -18,7 +18,6 @@ GROWTH = 6144  # bytes that one new flow may add to an aggregate at most, beside
 _EVIDENCE = 2200
 _KEY = 110
 _EDGE = 1000
-_SKETCHES = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
 
 
 class Overload(Exception):
@@ -66,7 +65,7 @@ def _edge_weight(edge: Edge) -> int:
 
 
 def _evidence_weight(evidence: Evidence) -> int:
-    return _EVIDENCE + sum(_sketch_weight(getattr(evidence, name)) for name in _SKETCHES)
+    return _EVIDENCE + sum(_sketch_weight(getattr(evidence, name)) for name in SKETCHES)
 
 
 def _sketch_weight(sketch: BottomK[str, int]) -> int:

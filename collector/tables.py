@@ -17,7 +17,7 @@ from typing import Any, get_args
 from msgspec.structs import asdict
 
 from collector.endpoints import Endpoint, Kind, Labels
-from collector.evidence import Evidence
+from collector.evidence import SKETCHES, Evidence
 from collector.patterns import Edge, EdgeKey, Patterns, Sighting
 from collector.quality import Quality
 from collector.sessions import Mark
@@ -27,14 +27,13 @@ Row = dict[str, Any]
 
 # The number that goes into every file. A change to the columns, or to a limit in collector.patterns (sets cut at
 # different limits do not merge exactly), needs the next one.
-VERSION = 3
+VERSION = 4
 LARGEST = (1 << 63) - 1
 
 _EMPTY: Row = {"counts": [], "saturated": False}
 
 CLASSES = ("spoken", "knocked", "open")
 KINDS = frozenset(get_args(Kind))
-EVIDENCE_SETS = ("hours", "sources", "destinations", "asked", "requests", "rejected", "names")
 SIGHTING_SETS = ("pods", "owners", "ports", "origins")
 QUALITY_SETS = ("skipped", "bad", "lost", "nodes", "masked", "blind", "cursors")
 
@@ -89,7 +88,7 @@ def schemas() -> Mapping[str, Any]:
         "signals": counts,
         "samples": pa.map_(text, text),
         "sides": pa.list_(text),
-        **{name: bounded(number if name == "hours" else text) for name in EVIDENCE_SETS},
+        **{name: bounded(number if name == "hours" else text) for name in SKETCHES},
     }
     sightings = {"endpoint": end, **{name: bounded(text) for name in SIGHTING_SETS}}
     quality = {
@@ -193,7 +192,7 @@ def _edge_rows(key: EdgeKey, edge: Edge) -> Iterator[Row]:
                 "signals": sorted(evidence.signals.items()),
                 "samples": sorted(evidence.samples.items()),
                 "sides": sorted(evidence.sides),
-                **{name: _set(getattr(evidence, name)) for name in EVIDENCE_SETS},
+                **{name: _set(getattr(evidence, name)) for name in SKETCHES},
             }
 
 
@@ -209,8 +208,9 @@ def _fold_edge(row: Row, patterns: Patterns) -> None:
     for signal, flow_id in row["samples"]:
         evidence.sample(signal, flow_id)
     evidence.sides.update(row["sides"])
-    for name in EVIDENCE_SETS:
-        _fill(getattr(evidence, name), row[name])
+    for name in SKETCHES:
+        if name in row:  # `callers` came with version 4
+            _fill(getattr(evidence, name), row[name])
     key = EdgeKey(_endpoint(row["source"]), _endpoint(row["destination"]), row["protocol"], row["principal"])
     edge = patterns.edges.get(key)
     if edge is None:

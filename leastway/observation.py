@@ -92,7 +92,7 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
     if not source or not destination:
         return
     principals = callers(line, options) if isinstance(line.destination, Workload) else ()
-    requests = sorted(legitimate_requests(line.evidence)) if reads_http(line, options) else []
+    requests = sorted(legitimate_requests(line.own)) if reads_http(line, options) else []
     for principal in principals or ("",):
         for method, path in [(r.method, r.path) for r in requests] or [("", "")]:
             yield Observed(

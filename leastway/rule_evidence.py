@@ -88,7 +88,7 @@ def _entry(decision: Decision, direction: str, told: dict[str, object]) -> Entry
         "because": line.because,
         "via_service": line.via,
         "principals": list(line.principals),
-        "requests": len(line.evidence.requests) + len(line.evidence.asked),
+        "requests": len(line.own.requests) + len(line.own.asked),
         **told,
     }
 

@@ -183,8 +183,8 @@ def _http(
     by_client = {party_key(decision.line.source): decision for decision in called}
     for client, decision in by_client.items():
         line = decision.line
-        requests = legitimate_requests(line.evidence)
-        only_rejected = sorted(set(line.evidence.rejected) - {f"{r.method} {r.path}" for r in requests})
+        requests = legitimate_requests(line.own)
+        only_rejected = sorted(set(line.own.rejected) - {f"{r.method} {r.path}" for r in requests})
         if only_rejected:
             item = rejected_requests(workload, port, line, only_rejected)
             review.append(item)

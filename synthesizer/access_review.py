@@ -55,15 +55,15 @@ def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed
 
 
 def requests_together(workload: Workload, port: int, clients: list[str]) -> ReviewItem:
-    """Callers that a log names by address only: what each of them asked for cannot be told apart."""
+    """Callers that a log names by address only, where what each of them asked for was too much to keep."""
     return ReviewItem(
         item_id("requests-together", party_key(workload), str(port), *clients),
         "requests-together",
         str(workload),
         f"{', '.join(clients[:8])}{f' and {len(clients) - 8} more' * (len(clients) > 8)} → {workload} at {port}: "
         "each may ask for what any of them asked for",
-        "the access log names these callers by address only, so their requests cannot be told apart; log the caller's "
-        "certificate (%DOWNSTREAM_PEER_URI_SAN%) to tell them apart",
+        "the access log names these callers by address only, and their requests are too many to keep apart (or come "
+        "from an older pattern store, where they are not); log the caller's certificate (%DOWNSTREAM_PEER_URI_SAN%)",
         False,
         {},
     )

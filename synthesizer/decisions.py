@@ -174,7 +174,9 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
             families = {":" in d.line.destination.address for d in group if isinstance(d.line.destination, Outside)}
             for network in ("::/0" if six else "0.0.0.0/0" for six in sorted(families)):
                 everywhere = Outside(Place.EXTERNAL, network, "the internet at large")
-                whole = Line(line.source, everywhere, protocol, port, line.standing, line.evidence, line.records)
+                whole = Line(
+                    line.source, everywhere, protocol, port, line.standing, line.evidence, line.own, line.records
+                )
                 added.append(Decision(whole, Fate.POLICY, Cause.ACCEPTED))
             continue
         count = line.evidence.destinations.estimate()
@@ -213,7 +215,8 @@ def _declared_line(wanted: Declared, number: int, workloads: Workloads) -> Line:
             f"declared intent {number + 1} joins two addresses", where="--declared", hint="name a workload"
         )
     because = wanted.because or "declared"
-    return Line(*ends, wanted.protocol, wanted.port, Standing.INITIATED, Evidence(), 0, because)
+    none = Evidence()
+    return Line(*ends, wanted.protocol, wanted.port, Standing.INITIATED, none, none, 0, because)
 
 
 def blocks_of(address: str, cause: Cause) -> tuple[BlockPeer, ...]:

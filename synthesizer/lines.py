@@ -31,7 +31,8 @@ _STRENGTH = {
 class Line(msgspec.Struct, eq=False):
     """`source` talks to `destination` at pod port `port`. `records` counts what was seen between just these two.
 
-    `together`: its evidence is that of several sources, which an access log told apart by their addresses alone.
+    `evidence` may be that of several sources, which an access log tells apart by their addresses alone; `own` is what
+    `source` itself asked for. `together`: that was not kept, so `own` is everything that they all asked for.
     """
 
     source: Party
@@ -40,6 +41,7 @@ class Line(msgspec.Struct, eq=False):
     port: int
     standing: Standing
     evidence: Evidence
+    own: Evidence
     records: int
     because: str = ""
     principals: tuple[str, ...] = ()
@@ -89,25 +91,28 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
     principals = (pattern.principal,) if pattern.principal else ()
     found: list[Line] = []
     sources = resolver.ends(pattern.source, evidence, True, pattern)
-    for source, records_in in sources:
-        for destination, records_out in resolver.ends(pattern.destination, evidence, False, pattern):
-            for party, port, via in resolver.behind(destination, pattern):
-                if isinstance(source, Outside) and isinstance(party, Outside):
+    destinations = resolver.ends(pattern.destination, evidence, False, pattern)
+    several = len(sources) > 1
+    each = evidence.of_each([source.names for source in sources]) if several and all(s.names for s in sources) else None
+    for number, source in enumerate(sources):
+        for destination in destinations:
+            for party, port, via in resolver.behind(destination.party, pattern):
+                if isinstance(source.party, Outside) and isinstance(party, Outside):
                     continue  # neither end can carry a policy
-                records = min(records_in, records_out)
                 found.append(
                     Line(
-                        source,
+                        source.party,
                         party,
                         pattern.protocol,
                         port,
                         pattern.standing,
                         evidence,
-                        records,
+                        evidence if each is None else each[number],
+                        min(source.records, destination.records),
                         pattern.because,
                         principals,
                         via,
-                        together=len(sources) > 1,
+                        together=several and each is None,
                     )
                 )
     return found
@@ -115,7 +120,8 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
 
 def _join(one: Line, two: Line) -> Line:
     stronger = one if _STRENGTH[one.standing] >= _STRENGTH[two.standing] else two
-    evidence = one.evidence if one.evidence is two.evidence else one.evidence.copy().merge(two.evidence)
+    evidence = _joined(one.evidence, two.evidence)
+    own = evidence if one.own is one.evidence and two.own is two.evidence else _joined(one.own, two.own)
     principals = tuple(sorted({*one.principals, *two.principals}))
     return Line(
         stronger.source,
@@ -124,9 +130,14 @@ def _join(one: Line, two: Line) -> Line:
         one.port,
         stronger.standing,
         evidence,
+        own,
         one.records + two.records,
         stronger.because,
         principals,
         one.via or two.via,
         together=one.together or two.together,
     )
+
+
+def _joined(one: Evidence, two: Evidence) -> Evidence:
+    return one if one is two else one.copy().merge(two)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.evidence import Evidence
@@ -16,7 +17,7 @@ from collector.patterns import Sighting
 from collector.settlement import Pattern
 from synthesizer.address_ranges import METADATA, Address, parsed
 from synthesizer.inventory import Inventory
-from synthesizer.party import Outside, Party, Place
+from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
@@ -36,6 +37,14 @@ _USUAL_SERVICE_RANGES = tuple(
 _API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})
 
 
+class End(NamedTuple):
+    """A party that an end of a pattern stands for, the records with it, and the pods or addresses that told it."""
+
+    party: Party
+    records: int
+    names: tuple[str, ...] = ()
+
+
 class Resolver:
     """Knows the workloads, the nodes and the ranges of one cluster."""
 
@@ -53,49 +62,50 @@ class Resolver:
         self.node_ranges = {_around(a) for a in self.nodes}
         self.places: dict[str, Party] = {}  # by address, of those that were asked for
 
-    def ends(self, endpoint: Endpoint, evidence: Evidence, opener: bool, pattern: Pattern) -> list[tuple[Party, int]]:
-        """The parties an endpoint stands for, with their records."""
+    def ends(self, endpoint: Endpoint, evidence: Evidence, opener: bool, pattern: Pattern) -> list[End]:
+        """The parties an endpoint stands for."""
         workload = self.workloads.of.get(endpoint)
         seen = evidence.sources if opener else evidence.destinations
         records = sum(evidence.signals.values())
         if workload is not None:
-            return [(workload, records)]
+            return [End(workload, records)]
         if endpoint.kind == "entity":
             return self._entity(endpoint, seen.items(), opener, pattern, records)
         if endpoint.kind == "address" and endpoint.workload:
-            return [(self.place(endpoint.workload), records)]
+            return [End(self.place(endpoint.workload), records)]
         account = self.workloads.accounts.get(endpoint)
-        parties: dict[Party, int] = {}
+        parties: dict[str, tuple[Party, list[tuple[str, int]]]] = {}
         for address, count in seen.items():
             party = self.place(address)
             if account is not None and not _holds(party, account):
                 party = account
             if endpoint.kind == "service" and not isinstance(party, Workload):
                 party = Outside(Place.UNRESOLVED, address, f"Service {endpoint.namespace}/{endpoint.workload}")
-            parties[party] = parties.get(party, 0) + count
-        return list(parties.items()) or [(Outside(Place.UNRESOLVED, "", "neither an identity nor an address"), records)]
+            parties.setdefault(party_key(party), (party, []))[1].append((address, count))
+        return [
+            End(party, sum(count for _, count in told), tuple(address for address, _ in told))
+            for party, told in parties.values()
+        ] or [End(Outside(Place.UNRESOLVED, "", "neither an identity nor an address"), records)]
 
     def _entity(
         self, endpoint: Endpoint, seen: list[tuple[str, int]], opener: bool, pattern: Pattern, records: int
-    ) -> list[tuple[Party, int]]:
+    ) -> list[End]:
         name = endpoint.entity
         if name == "kube-apiserver" and not opener and pattern.port not in _API_PORTS:
             name = "remote-node"  # another port of a control-plane node
         if name == "kube-apiserver":
-            return [(Outside(Place.API_SERVER, address), count) for address, count in seen if _is_address(address)] or [
-                (Outside(Place.API_SERVER), records)
-            ]
+            return [
+                End(Outside(Place.API_SERVER, address), count) for address, count in seen if _is_address(address)
+            ] or [End(Outside(Place.API_SERVER), records)]
         places = {"host": Place.OWN_NODE, "remote-node": Place.NODE, "health": Place.HEALTH, "ingress": Place.INGRESS}
         if name in places:
             if not opener and any(address == _NODE_LOCAL_DNS for address, _ in seen) and pattern.port == 53:
-                return [(Outside(Place.LINK_LOCAL, _NODE_LOCAL_DNS), records)]
+                return [End(Outside(Place.LINK_LOCAL, _NODE_LOCAL_DNS), records)]
             if opener and places[name] is Place.NODE:  # by address: behind a published port each is a mask of outsiders
-                masks: list[tuple[Party, int]] = [
-                    (Outside(Place.NODE, address), count) for address, count in seen if _is_address(address)
-                ]
-                return masks or [(Outside(Place.NODE), records)]
-            return [(Outside(places[name]), records)]
-        return [(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
+                masks = [End(Outside(Place.NODE, address), count) for address, count in seen if _is_address(address)]
+                return masks or [End(Outside(Place.NODE), records)]
+            return [End(Outside(places[name]), records)]
+        return [End(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
 
     def place(self, address: str) -> Party:
         """Who or what an address is. (A pod's name, where a record has no address, is nobody's address.)"""

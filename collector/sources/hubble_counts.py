@@ -131,7 +131,7 @@ class Counts:
                 lowest = socket_of(near, count.lowest)
                 evidence.sockets(lowest, lowest if count.lowest == count.highest else socket_of(near, count.highest))
             if request:
-                getattr(evidence, outcome).add(request, records)
+                evidence.request(outcome, request, records, near.party if near.endpoint.nameless else None)
             if near.local:
                 evidence.sides.add("source")
             if far.local:

@@ -31,6 +31,7 @@ def webhook_calls(lines: Iterable[Line], workloads: Workloads) -> list[Line]:
         for party in (line.source, line.destination)
         if isinstance(party, Outside) and party.place is Place.API_SERVER and party.address
     }
+    none = Evidence()
     found: dict[tuple[str, str, str, int], Line] = {}
     for namespace, name, port in sorted(inventory.webhooks):
         service = inventory.service(namespace, name)
@@ -38,7 +39,7 @@ def webhook_calls(lines: Iterable[Line], workloads: Workloads) -> list[Line]:
             workload = workloads.of_object(item)
             for address in sorted(addresses) or [""]:
                 source = Outside(Place.API_SERVER, address)
-                line = Line(source, workload, "TCP", number, Standing.INITIATED, Evidence(), 0, BECAUSE)
+                line = Line(source, workload, "TCP", number, Standing.INITIATED, none, none, 0, BECAUSE)
                 if party_key(workload) in seen and not workload.host_network and line.key not in known:
                     found[line.key] = line
     return [found[key] for key in sorted(found)]

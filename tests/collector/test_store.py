@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import store, tables
-from collector.endpoints import Endpoint
+from collector.endpoints import ADDRESS, Endpoint
 from collector.errors import PatternStoreError
+from collector.evidence import SKETCHES
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.storage import storage
@@ -165,6 +166,25 @@ def test_a_newer_store_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert caught.value.where == str(parts(tmp_path)[0])
 
 
+def test_an_older_store_lacks_what_came_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 3 kept no requests by caller; read today, nobody's requests are taken for somebody's."""
+    asked = [Flow(ADDRESS, API, port=80, method="GET", path=f"/{n}", source_address=f"10.0.0.{n}") for n in range(2)]
+    with monkeypatch.context() as older:
+        older.setattr(tables, "SKETCHES", tuple(name for name in SKETCHES if name != "callers"))
+        older.setattr(store, "VERSION", 3)
+        tables.schemas.cache_clear()
+        store.save(patterns_of(asked), tmp_path)
+    tables.schemas.cache_clear()
+    for newer in (0, 2):
+        found, whole = store.load(tmp_path), patterns_of(asked)
+        found.merge(patterns_of(asked[:newer]))
+        whole.merge(patterns_of(asked[:newer]))
+        (evidence,), (expected,) = ([e for _, e in next(iter(p.edges.values())).ports()] for p in (found, whole))
+        assert evidence.asked == expected.asked
+        assert evidence.of_each([["10.0.0.0"], ["10.0.0.1"]]) is None
+        assert expected.of_each([["10.0.0.0"], ["10.0.0.1"]]) is not None
+
+
 def test_only_a_store_is_a_store(tmp_path: Path) -> None:
     assert not store.is_store(tmp_path)
     assert not store.is_store("-")
@@ -233,7 +253,7 @@ def test_other_limits_need_another_version() -> None:
     """Sets cut at different limits do not merge exactly: whoever changes a limit must raise tables.VERSION."""
     shipped = {name: getattr(module, name) for module, names in LIMITS.items() for name in names}
     assert (tables.VERSION, shipped) == (
-        3,
+        4,
         {
             "PORTS": 1024,
             "OPEN_PAIRS": 256,

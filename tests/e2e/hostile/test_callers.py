@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from collector.evidence import REQUESTS
 from tests.e2e.hostile.logs import envoy
-from tests.e2e.hostile.scene import End, Scene, as_lines
+from tests.e2e.hostile.scene import End, Record, Scene, as_lines
 
 
 def _shop() -> tuple[Scene, End, End, End]:
@@ -74,15 +75,42 @@ def test_a_proxys_word_on_a_high_port(tmp_path: Path, port: int, records: int) -
     assert records == 1 or out.ask("shop/admin", "shop/api", port, http=False) == "deny"
 
 
-def test_callers_that_a_log_cannot_tell_apart_are_named(tmp_path: Path) -> None:
-    """By addresses alone, each is granted what any asked for: said, and not said of callers with an identity."""
+HIDDEN = ("downstream_peer_uri_san", "downstream_local_uri_san")
+
+
+def without_identity(lines: list[Record]) -> list[Record]:
+    """The same entries, as a log without certificates has them: callers have addresses only."""
+    return [{key: value for key, value in line.items() if key not in HIDDEN} for line in lines]
+
+
+def test_callers_without_an_identity_are_granted_what_each_asked_for(tmp_path: Path) -> None:
+    """The inventory knows whose the addresses are, and what one of them asked for is none of the other's business."""
     s, web, admin, api = _shop()
     lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(admin, api, 8080, "DELETE", "/items")] * 4
+    lines += [envoy(web, api, 8080, "PUT", "/items", 403)] * 4
+    (tmp_path / "access.log").write_text(as_lines(without_identity(lines)))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.review("requests-together") == []
+    accounts = {"web": "spiffe://cluster.local/ns/shop/sa/web", "admin": "spiffe://cluster.local/ns/shop/sa/admin"}
+    allowed = {
+        (caller, method)
+        for caller, principal in accounts.items()
+        for method in ("GET", "DELETE", "PUT")
+        if out.ask(f"shop/{caller}", "shop/api", 8080, method=method, path="/items", principal=principal) == "allow"
+    }
+    assert allowed == {("web", "GET"), ("admin", "DELETE")}
+    (rejected,) = (item for item in out.result.synthesis.review if item.kind == "rejected-requests")
+    assert "shop/web" in rejected.what
+
+
+def test_callers_that_a_log_cannot_tell_apart_are_named(tmp_path: Path) -> None:
+    """Too much to be kept for each: each is granted what any asked for, and that is said."""
+    s, web, admin, api = _shop()
+    lines = [envoy(web, api, 8080, "GET", f"/items/{number}") for number in range(REQUESTS)]
+    lines += [envoy(admin, api, 8080, "DELETE", f"/items/{number}") for number in range(REQUESTS)]
     (tmp_path / "access.log").write_text(as_lines(lines))
     assert s.run_files([tmp_path / "access.log"], tmp_path, inventory=True).review("requests-together") == []
-    hidden = ("downstream_peer_uri_san", "downstream_local_uri_san")
-    lines = [{key: value for key, value in line.items() if key not in hidden} for line in lines]
-    (tmp_path / "access.log").write_text(as_lines(lines))
+    (tmp_path / "access.log").write_text(as_lines(without_identity(lines)))
     out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
     (told,) = out.review("requests-together")
     assert "shop/admin, shop/web → shop/api at 8080" in told
