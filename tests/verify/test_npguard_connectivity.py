@@ -11,10 +11,11 @@ from tests.verify.connection_lists import wrong_rows
 from tests.verify.kit import judge, outcome
 from tests.verify.npguard_boutique_cases import CASES as BOUTIQUE
 from tests.verify.npguard_cases import ANY, CASES, HELLO, Case, about, block, chosen, into, onto, peer
+from tests.verify.npguard_demo_cases import CASES as DEMOS
 from tests.verify.npguard_exposure_cases import CASES as EXPOSURE
 from tests.verify.npguard_twin_cases import CASES as TWINS
 
-ALL_CASES = [*CASES, *BOUTIQUE, *EXPOSURE, *TWINS]
+ALL_CASES = [*CASES, *BOUTIQUE, *DEMOS, *EXPOSURE, *TWINS]
 
 
 @pytest.mark.parametrize("cni", CNIS)
