@@ -87,5 +87,6 @@ def _tell_profiles(proof: Mapping[str, Any]) -> None:
     """What the same policies do under the other CNIs, where that differs."""
     for cni, result in sorted(proof.get("profiles", {}).items()):
         if result["allowed"] != proof["allowed"]:
-            tell(f"Under {cni}: {len(result['denied'])} observed connections would be denied")
+            denied = len(result["denied"])
+            tell(f"Under {cni}: {denied} observed connection{'' if denied == 1 else 's'} would be denied")
             tell_some(f"{e['from']} → {e['to']} {e['port']}/{e['protocol']}: {e['because']}" for e in result["denied"])

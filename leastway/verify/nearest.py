@@ -54,10 +54,12 @@ def nearest_authorization(judge: Judge, verdict: Verdict, question: Question, so
     subject = destination.subject
     if subject is None:
         return ""
-    request = judge.request(question, source, destination, subject)
+    asked = judge.request(question, source, destination, subject)
+    hop = judge.mesh.hop(subject)  # behind a waypoint, ztunnel sees it instead of the client
     best: tuple[int, str] | None = None
     for policy in judge.authorization.refusing(subject, verdict.policies):
         place = judge.authorization.place(policy, http=_http(judge, question, destination))
+        request = asked._replace(principal=hop, address=None) if hop and place == "ztunnel" else asked
         for i, rule in enumerate(policy.rules):
             shown = f"{policy.title} rule {i}"
             beyond = unenforceable(rule, place)

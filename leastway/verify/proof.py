@@ -129,7 +129,8 @@ def headline(proof: Proof) -> str:
     beyond = f"{proof['over_permission']['total']} allowed beyond them"
     if proof["sound"]:
         return f"SOUND: {count}; {beyond}"
-    return f"NOT SOUND: {len(proof['denied'])} observed connections would be denied ({count})"
+    denied = len(proof["denied"])
+    return f"NOT SOUND: {denied} observed connection{'' if denied == 1 else 's'} would be denied ({count})"
 
 
 def _indented(text: str, width: int) -> str:

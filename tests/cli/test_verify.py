@@ -57,7 +57,7 @@ def test_what_a_policy_would_break_is_listed_with_the_policy_and_the_nearest_rul
 def test_the_first_line_of_the_text_is_the_result(run: Run, handwritten: Path, capture: Path, inventory: Path) -> None:
     result = run("verify", handwritten, capture, "--inventory", inventory)
     assert result.exit_code == 3
-    assert result.stdout.startswith("NOT SOUND: 1 ")
+    assert result.stdout.startswith("NOT SOUND: 1 observed connection would be denied")
     assert "shop/api → shop/db" in result.stdout
 
 

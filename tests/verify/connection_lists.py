@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from itertools import product
+from typing import TYPE_CHECKING
 
 from leastway.verify.judge import Judge, Question
+
+if TYPE_CHECKING:
+    from tests.verify.npguard_cases import Case
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 ALL, NONE = "All Connections", "No Connections"
@@ -50,3 +55,37 @@ def differences(judge: Judge, pair: tuple[str, str], text: str, ports: Iterable[
         if ours.outcome != ("allow" if admits(text, protocol, port) else "deny"):
             found.append(f"{' => '.join(pair)} {protocol} {port}: {text}, but {ours.outcome}: {ours.because}")
     return found
+
+
+def table(case: Case) -> list[tuple[str, str, str]]:
+    """A case's rows: source, destination, connections."""
+    found = []
+    for line in filter(None, case.rows.splitlines()):
+        pair, _, text = line.partition(" : ")
+        source, _, destination = pair.partition(" => ")
+        found.append((source, destination, text))
+    return found
+
+
+def mentioned(case: Case) -> set[int]:
+    """The port numbers of a case's policies and pods, which its texts may leave out."""
+    rules = [rule for p in case.policies for side in ("ingress", "egress") for rule in p["spec"].get(side) or ()]
+    found = {entry.get(key) for rule in rules for entry in rule.get("ports") or () for key in ("port", "endPort")}
+    named = {int(part.split()[2]) for text in case.ports.values() for part in text.split(",")}
+    return {number for number in found if isinstance(number, int)} | named
+
+
+def wrong_rows(case: Case, of: Judge) -> list[str]:
+    """Where the judge says otherwise than a case's table, pair by pair, and rows that fit no pair."""
+    rows = table(case)
+    ports = boundaries((text for *_, text in rows), *mentioned(case))
+    ends = {name: name.split("-") for name in case.ranges} | {ref: [ref] for ref in case.pods}
+    used, wrong = set(), []
+    for source, destination in product(ends, ends):
+        if source == destination or not case.pods.keys() & {source, destination}:
+            continue
+        at = next(i for i, row in enumerate(rows) if fnmatchcase(source, row[0]) and fnmatchcase(destination, row[1]))
+        used.add(at)
+        for pair in product(ends[source], ends[destination]):
+            wrong += differences(of, pair, rows[at][2], ports)
+    return wrong + [f"no pair fits {' => '.join(row[:2])}" for i, row in enumerate(rows) if i not in used]

@@ -1,9 +1,10 @@
-"""A second reading of AuthorizationPolicy at a sidecar, over raw manifests: the judge's answers are compared with it.
+"""A second reading of Istio's policies at a sidecar and at ztunnel, over raw manifests, for comparison with the judge.
 
 Written from Istio's API and documentation, two-valued: what an external authoriser answers is a choice that is played
 through, and so is whether this Istio can have two of them at one workload (older ones deny everything then). Fields:
 principals, namespaces, serviceAccounts, ipBlocks, ports, methods, paths, their negations, and conditions on the same.
-Templates, hosts and JWT claims are left to Envoy and to Istio's tables. It imports nothing of ours.
+PeerAuthentication with its inheritance and port levels. Templates, hosts and JWT claims are left to Envoy and to
+Istio's tables. It imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -28,19 +29,75 @@ class Call(NamedTuple):
     path: str = ""
 
 
-def outcome(policies: Iterable[Document], space: str, labels: dict[str, str], call: Call) -> str:
-    """allow, deny or undefined, at a workload."""
-    near = [p for p in policies if _about(p, space, labels)]
+class Workload(NamedTuple):
+    """Whom it is about. `ambient`: behind ztunnel instead of a sidecar."""
+
+    space: str
+    labels: dict[str, str]
+    ambient: bool = False
+
+
+def outcome(policies: Iterable[Document], at: Workload, call: Call) -> str:
+    """allow, deny or undefined, at a workload in the mesh."""
+    found = list(policies)
+    mode = mutual_tls([p for p in found if p["kind"] == "PeerAuthentication"], at, call.port)
+    if mode == "STRICT" and not call.principal:
+        return "deny"
+    if mode == "DISABLE" and not at.ambient:
+        call = call._replace(principal="")
+    near = [p for p in found if p["kind"] == "AuthorizationPolicy" and _about(p, at)]
     by_action = {
-        action: [p for p in near if p["spec"].get("action", "ALLOW") == action]
+        action: [_reduced(p, at, call) for p in near if p["spec"].get("action", "ALLOW") == action]
         for action in ("CUSTOM", "DENY", "ALLOW")
     }
+    if at.ambient:
+        by_action["CUSTOM"] = []
     providers = {p["spec"]["provider"]["name"] for p in by_action["CUSTOM"]}
     choices = product((True, False), (True, False) if len(providers) > 1 else (False,))
     answers = {_passes(by_action, call, granted, refused) for granted, refused in choices}
     if len(answers) > 1:
         return "undefined"
     return "allow" if True in answers else "deny"
+
+
+def mutual_tls(policies: list[Document], at: Workload, port: int) -> str:
+    """The mode in force at a port: the nearest policy that says one."""
+    said = "PERMISSIVE"
+    own = [p for p in policies if p["metadata"]["namespace"] == at.space]
+    selecting = [p for p in own if "selector" in p["spec"]]
+    levels = [
+        [p for p in policies if p["metadata"]["namespace"] == ROOT],
+        [p for p in own if "selector" not in p["spec"]],
+        [p for p in selecting if p["spec"]["selector"]["matchLabels"].items() <= at.labels.items()],
+    ]
+    for level in levels:
+        for policy in level:
+            mode = policy["spec"].get("mtls", {}).get("mode", "UNSET")
+            said = said if mode == "UNSET" else mode
+    for policy in levels[2]:
+        mode = policy["spec"].get("portLevelMtls", {}).get(port, {}).get("mode", "UNSET")
+        said = said if mode == "UNSET" else mode
+    return said
+
+
+def _reduced(policy: Document, at: Workload, call: Call) -> Document:
+    """A policy as its proxy enforces it where there is no HTTP: an ALLOW loses rules, others lose fields.
+
+    At ztunnel an operation that loses all its fields matches nothing, at a sidecar everything.
+    """
+    if call.method and not at.ambient:
+        return policy
+    kept = []
+    for rule in policy["spec"].get("rules", ()):
+        operations = [entry["operation"] for entry in rule.get("to", ())]
+        if not any(key in operation for operation in operations for key in HTTP_ONLY):
+            kept.append(rule)
+        elif policy["spec"].get("action", "ALLOW") != "ALLOW":
+            left = [{k: v for k, v in operation.items() if k not in HTTP_ONLY} for operation in operations]
+            left = [operation for operation in left if operation or not at.ambient]
+            if left:
+                kept.append({**rule, "to": [{"operation": operation} for operation in left]})
+    return {**policy, "spec": {**policy["spec"], "rules": kept}}
 
 
 def _passes(by_action: dict[str, list[Document]], call: Call, granted: bool, refused: bool) -> bool:
@@ -51,9 +108,9 @@ def _passes(by_action: dict[str, list[Document]], call: Call, granted: bool, ref
     return not by_action["ALLOW"] or any(_matches(p, call) for p in by_action["ALLOW"])
 
 
-def _about(policy: Document, space: str, labels: dict[str, str]) -> bool:
+def _about(policy: Document, at: Workload) -> bool:
     wanted = policy["spec"].get("selector", {}).get("matchLabels", {})
-    return policy["metadata"]["namespace"] in (space, ROOT) and wanted.items() <= labels.items()
+    return policy["metadata"]["namespace"] in (at.space, ROOT) and wanted.items() <= at.labels.items()
 
 
 def _matches(policy: Document, call: Call) -> bool:
@@ -61,12 +118,7 @@ def _matches(policy: Document, call: Call) -> bool:
 
 
 def _rule(rule: Document, policy: Document, call: Call) -> bool:
-    alone = policy["spec"].get("action", "ALLOW") == "ALLOW"
-    operations = [dict(entry["operation"]) for entry in rule.get("to", ())]
-    if not call.method:
-        if alone and any(key in operation for operation in operations for key in HTTP_ONLY):
-            return False
-        operations = [{k: v for k, v in operation.items() if k not in HTTP_ONLY} for operation in operations]
+    operations = [entry["operation"] for entry in rule.get("to", ())]
     sources = [entry["source"] for entry in rule.get("from", ())]
     own = policy["metadata"]["namespace"]
     return (

@@ -1,6 +1,7 @@
 """network-config-analyzer's scheme queries on NetworkPolicy that no other table here asks, re-authored.
 
-A comparison is named as its folder below `tests/k8s_testcases/example_policies` and its query. NCA states how many
+A comparison is named as its folder below `tests/k8s_testcases/example_policies` and its query; those on IPv4 blocks are
+asked once more about IPv6 ("ipv6 twin"), as NCA has them as `ipv6-` files. NCA states how many
 differences it finds; here that is one relation of two policy sets, which must hold over every pod and every boundary of
 every block, at the ports named and their neighbours. The rest of the schemes count redundancies, empty selectors and
 pods that nothing captures, which are no verdicts; Calico's own policy kinds are not judged. Exceptions that lie outside
@@ -9,8 +10,9 @@ their block, which the API server refuses, are left out.
 
 from __future__ import annotations
 
+import ipaddress
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -130,6 +132,31 @@ COMPARISONS = [
 ]  # fmt: skip
 
 
+def twin(value: Any) -> Any:
+    """A policy with every IPv4 block as an IPv6 block of the same bits at the front."""
+    if isinstance(value, dict):
+        return {key: twin(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [twin(item) for item in value]
+    first, slash, width = value.partition("/") if isinstance(value, str) else ("", "", "")
+    return (
+        f"{high_bits(ipaddress.IPv4Address(first))}/{width}" if slash and first[0].isdigit() and "." in first else value
+    )
+
+
+def high_bits(address: ipaddress.IPv4Address) -> ipaddress.IPv6Address:
+    return ipaddress.IPv6Address(int(address) << 96)
+
+
+TWINS = [
+    row._replace(name=f"{row.name} (ipv6 twin)", first=twin(row.first), second=twin(row.second))
+    for row in COMPARISONS
+    if twin(row.first) != row.first and twin(row.second) != row.second
+]
+EDGES += [str(high_bits(ipaddress.IPv4Address(edge))) for edge in EDGES if ":" not in edge]
+EDGES += [str(ipaddress.IPv6Address((int(ipaddress.IPv4Address(edge)) + 1 << 96) - 1)) for edge in EDGES if "." in edge]
+
+
 def allowed(of: Judge) -> set[tuple[str, str, str, int]]:
     """Everything that is allowed between pods, and pods and boundary addresses."""
     ends = [*PODS, *EDGES]
@@ -146,7 +173,7 @@ IN_KUBE = {ref for ref in PODS if ref.startswith("kube-system/")}
 
 
 @pytest.mark.parametrize("cni", ["generic", "cilium"])
-@pytest.mark.parametrize("row", COMPARISONS, ids=[row.name for row in COMPARISONS])
+@pytest.mark.parametrize("row", COMPARISONS + TWINS, ids=[row.name for row in COMPARISONS + TWINS])
 def test_relation(row: Comparison, cni: Cni) -> None:
     first, second = (allowed(judge(THINGS, [policy], cni=cni)) for policy in (row.first, row.second))
     relations = {
@@ -154,3 +181,25 @@ def test_relation(row: Comparison, cni: Cni) -> None:
         "differs": not (first <= second or first >= second),
     }  # fmt: skip
     assert relations[row.relation], (sorted(first - second)[:5], sorted(second - first)[:5])
+
+
+def test_port_names_that_the_pods_have_not_or_under_another_protocol_match_nothing() -> None:
+    """namedPorts `test-named-ports-warnings`: NCA warns of such names; what they open is nothing."""
+    ports = [{"name": "tiller", "containerPort": 44134, "protocol": "TCP"}]
+    things = [namespace("kube-system"), namespace("dummy", **{"unique-label": "dummy"})]
+    things += [
+        pod("kube-system/helm", {"app": "helm"}, "172.16.1.1", ports=ports),
+        pod("kube-system/front", {"tier": "frontend"}, "172.16.1.2"),
+        pod("dummy/server", {}, "172.16.1.3", ports=[{"name": "metrics", "containerPort": 9153, "protocol": "TCP"}]),
+    ]
+    dummy = peer(spaces=chosen("unique-label:dummy"))
+    rules = [into("TCP tbd", FRONT), into("UDP tiller", FRONT)]
+    egress = [onto("TCP tiller,TCP metrics,UDP metrics", dummy)]
+    of = judge(things, [about("kube-system/p", chosen("app:helm"), "IE", ingress=rules, egress=egress)])
+    reached = {
+        (source, destination, protocol, port)
+        for source, destination in (("kube-system/front", "kube-system/helm"), ("kube-system/helm", "dummy/server"))
+        for protocol, port in product(("TCP", "UDP"), (80, 9153, 44134))
+        if of.ask(Question(source, destination, protocol, port)).allowed
+    }
+    assert reached == {("kube-system/helm", "dummy/server", "TCP", 9153)}

@@ -143,9 +143,22 @@ PODINFO = [
             egress:
               - to: [{podSelector: {}}]
                 ports: [{port: http}]
-              - ports: [{port: 53, protocol: UDP}]
+              - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
         """),
         [Broken("test/backend", "test/redis", 6379, "NetworkPolicy test/backend", "test/redis, but only http/TCP")],
+    ),
+    Case(
+        "DNS over UDP only",
+        network("test/backend", """
+            podSelector: {matchLabels: {app.kubernetes.io/name: backend}}
+            policyTypes: [Egress]
+            egress:
+              - to: [{podSelector: {}}]
+              - to: [{namespaceSelector: {}, podSelector: {matchLabels: {k8s-app: kube-dns}}}]
+                ports: [{port: 53, protocol: UDP}]
+        """),
+        [Broken("test/backend", RESOLVER, 53, "NetworkPolicy test/backend", "but only 53/UDP")],
+        "egress rule 1 names kube-system/coredns, but only 53/UDP",
     ),
     Case(
         "gRPC thought of, HTTP forgotten",

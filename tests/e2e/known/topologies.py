@@ -102,7 +102,8 @@ def wordpress() -> Application:
 
 
 def podinfo() -> Application:
-    """Podinfo with its front end, backend and cache; metrics on a port of their own."""
+    """Podinfo with its front end, backend and cache; metrics on a port of their own. One answer of the resolver is too
+    long for a datagram, so the backend asks again over TCP."""
     info = parsed("test", """
         frontend app.kubernetes.io/name=frontend http:9898,http-metrics:9797,grpc:9999 frontend:9898:9898
         backend app.kubernetes.io/name=backend http:9898,http-metrics:9797,grpc:9999 backend:9898:9898
@@ -113,7 +114,7 @@ def podinfo() -> Application:
         """
         ingress/contour > frontend:9898
         frontend > backend:9898
-        backend > redis:6379
+        backend > redis:6379 kube-system/coredns:53
         monitoring/prometheus > frontend:9797 backend:9797
     """,
     )
