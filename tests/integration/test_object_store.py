@@ -24,7 +24,8 @@ from tests.collector.test_store import FIRST, SECOND
 from tests.collector.traffic import patterns_of
 from tests.conftest import ROOT
 from tests.observing.processes import observe, until
-from tests.observing.test_session import NODE, observing, written
+from tests.observing.test_session import observing, written
+from tests.observing.ticking import NODE
 
 NAMES = ("one", "two")
 
