@@ -39,16 +39,16 @@ def read_duration(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def read_time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """`2h` (so long ago) or `2026-03-01T08:00:00Z` in unix seconds."""
+    """`2h` (so long ago) or `2026-03-01T08:00:00Z` in unix seconds; what is before 1970 is its first second."""
     if value is None or not re.match(r"[0-9]{4}-", value.strip(), re.ASCII):
         what = "a duration ago, such as 5m or 2h, or a time, such as 2026-03-01T08:00:00Z"
         ago = _scaled(ctx, param, value, _SECONDS, what)
-        return None if ago is None else time.time() - ago
+        return None if ago is None else max(1.0, time.time() - ago)
     try:
         found = datetime.fromisoformat(value.strip())
     except ValueError:
         raise click.BadParameter(f"{value[:40]!r} is no time, such as 2026-03-01T08:00:00Z", ctx, param) from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return max(1.0, (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
 def read_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -85,6 +85,14 @@ def test_a_filtered_observation_gives_the_policies_of_its_namespaces_and_of_no_o
     assert policies(tmp_path / "store", tmp_path / "other", "--namespace", "shop") == {}
 
 
+def test_as_far_back_as_anyone_may_ask(tmp_path: Path, capture: Path) -> None:
+    with replaying(capture) as address:
+        options = ["--hubble", address, "--since", "999999999999999d", "--until", START.isoformat()]
+        with observe(tmp_path / "store", *options) as process:
+            assert process.process.wait(20) == 0
+    assert counted(tmp_path / "store") == 1
+
+
 def test_an_observation_of_the_past_ends_by_itself(tmp_path: Path, capture: Path) -> None:
     begin, end = ((START + timedelta(seconds=s)).isoformat() for s in (10, 20))
     with (

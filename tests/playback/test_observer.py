@@ -18,7 +18,7 @@ from collector.transport import open_channel
 from collector.wire import observer_pb2 as api
 from collector.wire.peer_pb2 import PEER_ADDED, ChangeNotification
 from leastway.playback.server import Played
-from tests.live import playing
+from tests.live import differences, observed, offline, playing
 
 HOUR = "2026-03-02T08"
 EXPERIMENTAL = b"\xba\x3e"  # field 999 of a request and of a filter, a message
@@ -251,6 +251,22 @@ def test_status_nodes_and_namespaces(played: Played) -> None:
     ]
     namespaces = call(played, "GetNamespaces", api.GetNamespacesResponse).namespaces
     assert [each.namespace for each in namespaces] == ["default", "kube-system", "shop"]
+
+
+def test_times_of_any_year_are_played_again_and_again(tmp_path: Path) -> None:
+    capture = tmp_path / "flows.jsonl"
+    years = ("0001-01-01", "1969-12-31", "2026-03-02", "2262-01-01", "9999-12-31")
+    records = [record(second, time=f"{year}T23:59:59.5Z") for second, year in enumerate(years)]
+    capture.write_text("".join(json.dumps(each | {"time": each["flow"]["time"]}) + "\n" for each in records))
+    with playing(capture) as once:
+        assert sorted(response.flow.uuid for response in ask(once)) == [f"flow-{n}" for n in range(5)]
+        assert differences(observed(once.address), offline(capture)) == []
+    with playing(capture, loop=True) as endless, open_channel(endless.address, None) as channel:
+        follow = api.GetFlowsRequest(follow=True).SerializeToString()
+        stream = channel.unary_stream("/observer.Observer/GetFlows")(follow, timeout=20)
+        for _ in range(5 * 100):  # so many centuries later, the calendar has ended
+            assert next(stream)
+        stream.cancel()
 
 
 @pytest.mark.parametrize("method", ["GetAgentEvents", "GetDebugEvents"])
