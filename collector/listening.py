@@ -11,6 +11,7 @@ import itertools
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -61,6 +62,7 @@ class ListeningSource(ABC):
         self._numbers = itertools.count(1)
         self._heard: dict[Any, float] = {}  # when the last message of an open stream's task came
         self._cut: set[Any] = set()
+        self._peers: Counter[str] = Counter()  # open streams by address
 
     @abstractmethod
     def count(self, raw: bytes, stream: Any) -> Tallied:
@@ -124,11 +126,13 @@ class ListeningSource(ABC):
 
     async def _call(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
         status, bad, reason = self.status, 0, ""
-        if status.streams >= self.limits.streams:
+        peer, peers = _address(context.peer()), self._peers
+        if full := self._full(peer):
             status.refused += 1
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.limits.streams} streams are open already")
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, full)
         stream = self.stream(f"{context.peer()} {next(self._numbers)}")
         status.streams += 1
+        peers[peer] += 1
         task, heard = asyncio.current_task(), self._heard
         heard[task] = time.monotonic()
         try:
@@ -141,6 +145,11 @@ class ListeningSource(ABC):
         except DecodeError:
             status.bad += 1
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.unreadable)
+        except _TooLong:
+            status.refused += 1
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message is longer than {self.limits.message} bytes"
+            )
         except Overload as overload:
             status.refused += overload.records
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no room for new patterns before the next flush")
@@ -151,14 +160,29 @@ class ListeningSource(ABC):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a stream that stalls")
         finally:
             status.streams -= 1
+            peers[peer] -= 1
+            if not peers[peer]:
+                del peers[peer]
             del heard[task]
             self._cut.discard(task)
         return self.answer(bad, reason)
+
+    def _full(self, peer: str) -> str:
+        """Why there can be no other stream of this peer, "" if there can."""
+        limits = self.limits
+        if self.status.streams >= limits.streams:
+            return f"{limits.streams} streams are open already"
+        if peer and 0 < limits.share <= self._peers[peer]:
+            return f"{limits.share} streams of your address are open already"
+        return ""
 
     def _count(self, raw: bytes, stream: Any) -> Tallied:
         with self._lock:
             self._server.progress += 1
             quality = self.gathered.quality
+            if len(raw) > self.limits.message:
+                quality.lost.add(f"message too long {self.name}", 1)
+                raise _TooLong
             try:
                 tallied = self.count(raw, stream)
             except DecodeError:
@@ -173,3 +197,12 @@ class ListeningSource(ABC):
             status.bad += tallied.bad
             status.newest = max(status.newest, min(tallied.newest, time.time()))
         return tallied
+
+
+class _TooLong(Exception):
+    """A message is over the limit."""
+
+
+def _address(peer: str) -> str:
+    """gRPC's name of a peer without the port; "" where all peers have one, as on a unix socket."""
+    return "" if peer.startswith("unix:") else peer.rpartition(":")[0]

@@ -7,11 +7,13 @@ Only a live collector adds its own times: the marks of its sessions, and how far
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from collector.sessions import Mark
 from collector.sketch import Greatest, Tally
 
+_ONLY = "flows outside of "  # what `masked` says of a filtered stream, before the namespaces
 SESSIONS = 1024  # sessions that are remembered
 CURSORS = 8192  # nodes whose newest record is remembered
 
@@ -21,8 +23,8 @@ class Quality:
 
     `records` by origin; `skipped` records by reason (kinds that carry no connection); `bad` unreadable records by
     reason; `lost` events by "node source"; `nodes` status changes by "STATE node"; `blind` spots in time by "hour node:
-    what" (see `blind_spot`); `masked` records that lack a field, by field; `first`/`last` in unix seconds (0 = none);
-    `replies` records that show replies at all.
+    what" (see `blind_spot`); `masked` records that lack a field, by field, and what was not asked for (see `narrowed`);
+    `first`/`last` in unix seconds (0 = none); `replies` records that show replies at all.
     Of live collectors: `sessions`, the newest mark by session id; `cursors`, up to which record's time (unix
     nanoseconds) a node's records have been counted, by "collector node".
     """
@@ -70,6 +72,16 @@ class Quality:
         except (ValueError, OverflowError, OSError):
             hour = "unknown hour"
         self.blind.add(f"{hour} {node}: {what}", 1)
+
+    def narrowed(self, namespaces: Sequence[str]) -> None:
+        """Note that only flows with an end in one of these namespaces were asked for, and so all others are missing."""
+        self.masked.add(_ONLY + ",".join(sorted(namespaces)), 1)
+
+    @property
+    def scope(self) -> frozenset[str]:
+        """The namespaces whose flows were asked for where others were not; empty if all were, everywhere."""
+        asked = (field.removeprefix(_ONLY) for field, _ in self.masked.items() if field.startswith(_ONLY))
+        return frozenset(namespace for names in asked for namespace in names.split(","))
 
     def merge(self, other: Quality) -> None:
         """Take in the quality of another part of the observation."""

@@ -33,11 +33,13 @@ _START = 30.0  # seconds a server may take to listen
 class Limits:
     """`streams` open at once (or requests), `message` in bytes, `held` bytes of patterns between two `take`s.
 
+    `share` of the streams that one peer address may have (0: all of them; a unix socket's peers have no address).
     `resident` bytes of this process beyond which streams that stall are ended, for each may hold most of a message
     that never comes to its end; 0 is three quarters of what the process may have.
     """
 
     streams: int = 4096
+    share: int = 1024
     message: int = 4 * 1024 * 1024
     held: int = 512 * 1024 * 1024
     resident: int = 0
@@ -46,7 +48,8 @@ class Limits:
         """As gRPC channel arguments; times in milliseconds."""
         return [
             *UNSHARED_PORT,
-            ("grpc.max_receive_message_length", self.message),
+            # What is longer than this is refused by gRPC, unseen by us; up to here we can count who is refused.
+            ("grpc.max_receive_message_length", 2 * self.message),
             ("grpc.max_concurrent_streams", self.streams + 1),  # of one connection: more than we take, to say so
             ("grpc.max_metadata_size", 16 * 1024),
             ("grpc.server_handshake_timeout_ms", 10_000),

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from collector.quality import Quality
-from leastway import continuity
+from leastway import continuity, scope
 from leastway.rule_evidence import rule_evidence
 from synthesizer.review import ReviewItem
 
@@ -93,6 +93,7 @@ def findings(run: Run) -> list[str]:
             "Connections in them are missing here; do not enforce before a window without losses."
         )
     told += continuity.sentences(quality)
+    told += filter(None, [scope.sentence(quality)])
     for state, count in quality.nodes.items():
         if not state.startswith("NODE_CONNECTED"):
             told.append(f"{state} was reported {count} times: that node's traffic is missing for a while.")

@@ -18,7 +18,7 @@ from collector.beside import beside, shared
 from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Engine, Progress, Reading, read
-from leastway import evidence, observation
+from leastway import evidence, observation, scope
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
 from leastway.verify.proof import prove
@@ -92,6 +92,7 @@ def _generate(
 ) -> Run:
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
     options = msgspec.structs.replace(options, mesh=mesh or detected_mesh(reading.patterns))
+    options = scope.within(options, reading.patterns.quality)
     synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)
     judge = Judge(
         observation.world(inventory, synthesis.workloads, synthesis.decisions, options),
@@ -168,6 +169,7 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
     workloads = Workloads(reading.patterns, inventory)
     namespaces = tuple(sorted({w.namespace for w in workloads.all})) if everywhere else options.namespaces
     options = msgspec.structs.replace(options, mesh=mesh, namespaces=namespaces)
+    options = scope.within(options, reading.patterns.quality)
     flows = "hubble" in reading.patterns.quality.records
     found = lines(conclude(reading.patterns, workloads), reading.patterns.sightings, workloads, inventory)
     decided = decide(found, workloads, options, network=flows)

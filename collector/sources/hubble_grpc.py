@@ -111,6 +111,8 @@ class HubbleSource:
         with self._lock:
             if not self.status.connected and not self.finished.is_set():
                 reader.counter.patterns.quality.blind_spot(int(time.time()), str(self._target), "not connected")
+            if self.request.namespaces:
+                reader.counter.patterns.quality.narrowed(self.request.namespaces)
             self.cursors = reader.positions.reached(time.time_ns())
             patterns = reader.hand_over()
         self._taken.set()

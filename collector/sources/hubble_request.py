@@ -29,15 +29,17 @@ FIELDS = (
 class Request:
     """Which flows are wanted.
 
-    `since` and `until` are unix seconds; without `since` a followed stream begins now. `allow` and `deny` are
-    flow.FlowFilter objects in protojson form, as `hubble observe --allowlist` takes them: nothing is filtered by
-    default, because what is skipped here is counted. Without `follow` the stream ends with what the server has now.
+    `since` and `until` are unix seconds; without `since` a followed stream begins now. With `namespaces`, only flows
+    with an end in one of them are sent, which the quality must say. `allow` and `deny` are flow.FlowFilter objects in
+    protojson form, as `hubble observe --allowlist` takes them: nothing is filtered by default, because what is skipped
+    here is counted. Without `follow` the stream ends with what the server has now.
     `mask` asks for no more of a flow than is read.
     """
 
     since: float | None = None
     until: float | None = None
     follow: bool = True
+    namespaces: Sequence[str] = ()
     allow: Sequence[Mapping[str, Any]] = ()
     deny: Sequence[Mapping[str, Any]] = ()
     mask: bool = True
@@ -66,6 +68,8 @@ class Request:
         if not self.follow and not since and self.until is None:
             message.since.FromNanoseconds(1)  # neither number nor time would be the last 20 flows or so
         try:
+            for end in ("source_pod", "destination_pod") if self.namespaces else ():
+                message.whitelist.add(**{end: [f"{namespace}/" for namespace in self.namespaces]})
             message.whitelist.extend(ParseDict(dict(each), FlowFilter()) for each in self.allow)
             message.blacklist.extend(ParseDict(dict(each), FlowFilter()) for each in self.deny)
         except (ParseError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -21,14 +22,14 @@ from collector import store
 from collector.quality import Quality
 from collector.sessions import breaks
 from collector.transport import TLS, parse_address
-from leastway.cli.options import read_duration, read_size
+from leastway.cli.options import read_duration, read_size, read_time
 from leastway.cli.output import moment
 from leastway.cli.talk import talking
 from leastway.observing import metrics
 from leastway.observing.journal import note, warn
 from leastway.observing.merging import Merging
 from leastway.observing.metrics_server import Answer, MetricsServer
-from leastway.observing.plan import Plan, build
+from leastway.observing.plan import PEER_STREAMS, Plan, build
 from leastway.observing.recording import Recorder
 from leastway.observing.session import Session, resume_points
 from leastway.observing.status import summary
@@ -50,8 +51,17 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--flush", "interval", callback=read_duration, default="1m", show_default=True, help="Between two flushes."
 )
+@click.option("--since", callback=read_time, metavar="TIME", help="Also Hubble's flows since then.")
+@click.option("--until", callback=read_time, metavar="TIME", help="Hubble's flows up to then, and end.")
 @click.option(
-    "--since", callback=read_duration, default="0s", show_default=True, help="Also ask Hubble for flows this far back."
+    "--namespace", "namespaces", multiple=True, metavar="NS", help="Only Hubble's flows of this one. Repeatable."
+)
+@click.option(
+    "--peer-streams",
+    type=click.IntRange(0),
+    default=PEER_STREAMS,
+    show_default=True,
+    help="Open streams of one sender's address; 0 is no limit.",
 )
 @click.option("--merge-every", type=click.IntRange(0), default=60, show_default=True, help="Flushes; 0 is never.")
 @click.option("--record", type=_FILE, metavar="FILE", help="Also write the raw messages (zstd) to this file.")
@@ -106,6 +116,8 @@ def command(
         live, recorders = build(plan)
         merging = Merging(place, merge_every) if merge_every else None
         session = Session(live, place, name=name, interval=interval, merging=merging)
+        if plan.namespaces:
+            warn("only flows of some namespaces are asked for; no other gets a policy", namespaces=[*plan.namespaces])
         session.on_tick = lambda: status.draw(summary(session))
         with _serving(session, recorders, scrape):
             gc.collect()
@@ -128,11 +140,15 @@ def _plan(given: dict[str, Any]) -> Plan:
         als=given["als"] or "",
         otlp=given["otlp"] or "",
         since=given["since"],
+        until=given["until"],
+        namespaces=given["namespaces"],
+        peer_streams=given["peer_streams"],
         record=given["record"],
         record_limit=given["record_limit"],
     )
     if not plan.kinds:
         raise click.UsageError("nothing to observe: give --hubble, --als or --otlp")
+    _check_request(plan)
     ca, certificate, key = given["hubble_ca"], given["hubble_cert"], given["hubble_key"]
     server_name = given["hubble_server_name"] or ""
     if given["hubble_tls"] or ca or certificate or key or server_name:
@@ -145,6 +161,19 @@ def _plan(given: dict[str, Any]) -> Plan:
             raise click.UsageError("the --server-... options need --als or --otlp")
         plan.server_tls = TLS(*own)
     return plan
+
+
+def _check_request(plan: Plan) -> None:
+    """What is asked of Hubble. Raises click.UsageError."""
+    if plan.until is not None and plan.kinds != ["hubble"]:
+        raise click.UsageError("--until needs --hubble, and no other source: those who send logs send what is new")
+    if plan.until is not None and plan.since is not None and plan.until < plan.since:
+        raise click.UsageError("--until is before --since")
+    if plan.namespaces and not plan.hubble:
+        raise click.UsageError("--namespace needs --hubble: those who send logs are not asked for anything")
+    for namespace in plan.namespaces:
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace, re.ASCII):
+            raise click.UsageError(f"--namespace: {namespace[:80]!r} is no namespace's name")
 
 
 def _tell_breaks(earlier: Quality, name: str) -> None:

@@ -6,7 +6,9 @@ Invariant: a wrong value is a usage error that names its option.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -34,6 +36,19 @@ _BYTES = {"": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20
 def read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """`90`, `90s`, `5m`, `2h` or `7d` in seconds."""
     return _scaled(ctx, param, value, _SECONDS, "a duration, such as 90s, 5m, 2h or 7d")
+
+
+def read_time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """`2h` (so long ago) or `2026-03-01T08:00:00Z` in unix seconds; what is before 1970 is its first second."""
+    if value is None or not re.match(r"[0-9]{4}-", value.strip(), re.ASCII):
+        what = "a duration ago, such as 5m or 2h, or a time, such as 2026-03-01T08:00:00Z"
+        ago = _scaled(ctx, param, value, _SECONDS, what)
+        return None if ago is None else max(1.0, time.time() - ago)
+    try:
+        found = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise click.BadParameter(f"{value[:40]!r} is no time, such as 2026-03-01T08:00:00Z", ctx, param) from None
+    return max(1.0, (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
 def read_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

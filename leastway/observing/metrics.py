@@ -83,6 +83,12 @@ def _of_sources(session: Session) -> Iterator[Family]:
     yield Family("leastway_connected", "gauge", "1 if the source is connected, or listens.", connected)
     streams = [({"source": name}, float(s.streams)) for name, s in status.items()]
     yield Family("leastway_streams", "gauge", "Streams open now.", streams)
+    narrowed = [
+        ({"source": source.name, "namespaces": ",".join(sorted(namespaces))}, 1.0)
+        for source in session.sources
+        if (namespaces := getattr(getattr(source, "request", None), "namespaces", ()))
+    ]
+    yield Family("leastway_filter_info", "gauge", "1 for a source that is asked for some namespaces only.", narrowed)
     lag = [({"source": n}, max(0.0, time.time() - s.newest)) for n, s in status.items() if s.newest]
     yield Family("leastway_lag_seconds", "gauge", "Seconds since the newest record's own time.", lag)
 

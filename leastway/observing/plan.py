@@ -5,7 +5,6 @@ Invariant: what is wrong with an option is raised here, before anything listens 
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from collector.protojson import converter
 from collector.transport import TLS
 from leastway.observing.recording import Recorder, path_for
 
+PEER_STREAMS = 1024  # the share of collector.serving.Limits
 KINDS = ("hubble", "als", "otlp")
 
 
@@ -26,7 +26,10 @@ class Plan(msgspec.Struct, kw_only=True):
     als: str = ""
     otlp: str = ""
     server_tls: TLS | None = None
-    since: float = 0.0  # seconds back, for nodes without a resume point
+    since: float | None = None  # unix seconds, for nodes without a resume point; None is now
+    until: float | None = None  # unix seconds
+    namespaces: tuple[str, ...] = ()  # whose flows Hubble is asked for; empty is all
+    peer_streams: int = PEER_STREAMS  # of one address
     resume: dict[str, int] = {}  # node → unix nanoseconds
     record: Path | None = None
     record_limit: int = 0
@@ -52,12 +55,15 @@ def _source(kind: str, plan: Plan, record: Recorder | None) -> LiveSource:
         from collector.sources.hubble_grpc import HubbleSource
         from collector.sources.hubble_request import Request
 
-        request = Request(since=time.time() - plan.since if plan.since else None)
+        request = Request(since=plan.since, until=plan.until, namespaces=plan.namespaces)
         return HubbleSource(plan.hubble, plan.hubble_tls, request, record, plan.resume)
+    from collector.serving import Limits
+
+    limits = Limits(share=plan.peer_streams)
     if kind == "als":
         from collector.sources.envoy_als_server import AccessLogServer
 
-        return AccessLogServer(plan.als, plan.server_tls, record=record)
+        return AccessLogServer(plan.als, plan.server_tls, limits, record)
     from collector.sources.otlp_server import LogServer
 
-    return LogServer(plan.otlp, plan.server_tls, record=record)
+    return LogServer(plan.otlp, plan.server_tls, limits, record)

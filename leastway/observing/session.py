@@ -99,7 +99,7 @@ class Session:
 
     def _loop(self, stop: Stop, end: float) -> None:
         due = time.monotonic() + self.interval
-        while not stop.is_set() and (now := time.monotonic()) < end:
+        while not stop.is_set() and not self._finished and (now := time.monotonic()) < end:
             self.beat = now
             stop.wait(max(0.0, min(due, end, now + TICK) - now))
             self._watch.look()
@@ -111,6 +111,12 @@ class Session:
                 due = max(due + self.interval, time.monotonic())
             if self.on_tick is not None:
                 self.on_tick()
+
+    @property
+    def _finished(self) -> bool:
+        """Whether no source will have any more."""
+        endings = [getattr(source, "finished", None) for source in self.sources]
+        return all(ending is not None and ending.is_set() for ending in endings)
 
     def _end(self) -> bool:
         note("stopping")

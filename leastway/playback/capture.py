@@ -18,6 +18,7 @@ from collector.reading import capture_records
 from leastway.playback.encoding import response
 
 BILLION = 1_000_000_000
+FARTHEST = 1 << 63  # nanoseconds; what is further from 1970 counts as without a time
 
 
 class Capture:
@@ -103,4 +104,5 @@ class Capture:
 
 def _moment(message: Any) -> int:
     stamp = message.time if message.HasField("time") else message.flow.time
-    return int(stamp.seconds * BILLION + stamp.nanos)
+    moment = int(stamp.seconds * BILLION + stamp.nanos)
+    return moment if abs(moment) < FARTHEST else 0

@@ -9,6 +9,7 @@ Facts: matching is that of Cilium's pkg/hubble/filters, see the comments in its 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -192,6 +193,69 @@ def _reply(values: Any) -> Predicate:
     return lambda response: response.flow.HasField("is_reply") and response.flow.is_reply.value in wanted
 
 
+def _named(field: str) -> Callable[[Any], Predicate]:
+    """Patterns of host names, in which * stands for any number of their letters."""
+
+    def make(values: Any) -> Predicate:
+        wanted = [value.strip().lower().removesuffix(".") for value in values]
+        for value in wanted:
+            if not re.fullmatch(r"[-a-z0-9_.*]+", value):
+                raise Unsupported(f"{value[:80]!r} is no pattern of a host name")
+        return lambda response: any(
+            fnmatch.fnmatchcase(name, value) for name in getattr(response.flow, field) for value in wanted
+        )
+
+    return make
+
+
+def _workload(side: str) -> Callable[[Any], Predicate]:
+    end = _end(side)
+
+    def make(values: Any) -> Predicate:
+        return lambda response: any(
+            value.name in ("", owner.name) and value.kind in ("", owner.kind)
+            for owner in end(response).workloads
+            for value in values
+        )
+
+    return make
+
+
+def _http_status(values: Any) -> Predicate:
+    """`404`, or `4+` and `40+` by their beginning; requests have none."""
+    for value in values:
+        if not re.fullmatch(r"[1-5](\d\d|\d?\+)", value, re.ASCII):
+            raise Unsupported(f"{value[:80]!r} is no HTTP status code")
+    whole, begun = {v for v in values if v[-1] != "+"}, tuple(v[:-1] for v in values if v[-1] == "+")
+
+    def matches(response: Any) -> bool:
+        code = f"{response.flow.l7.http.code:03}"
+        return code in whole or code.startswith(begun)
+
+    return matches
+
+
+def _http_method(values: Any) -> Predicate:
+    wanted = {value.upper() for value in values}
+    return lambda response: response.flow.l7.http.method.upper() in wanted
+
+
+def _ip_version(values: Any) -> Predicate:
+    wanted = set(values)
+    return lambda response: response.flow.IP.ipVersion in wanted
+
+
+def _tcp_flags(values: Any) -> Predicate:
+    """Packets that have all flags of a value, and maybe others."""
+    wanted = [[flag.name for flag, _ in value.ListFields()] for value in values]
+
+    def matches(response: Any) -> bool:
+        packet = response.flow.l4.TCP
+        return packet.HasField("flags") and any(all(getattr(packet.flags, f) for f in flags) for flags in wanted)
+
+    return matches
+
+
 _MAKERS: dict[str, Callable[[Any], Predicate]] = {
     "source_ip": _ip("source"),
     "destination_ip": _ip("destination"),
@@ -211,4 +275,12 @@ _MAKERS: dict[str, Callable[[Any], Predicate]] = {
     "protocol": _protocol,
     "node_name": _node_name,
     "reply": _reply,
+    "source_fqdn": _named("source_names"),
+    "destination_fqdn": _named("destination_names"),
+    "source_workload": _workload("source"),
+    "destination_workload": _workload("destination"),
+    "http_status_code": _http_status,
+    "http_method": _http_method,
+    "ip_version": _ip_version,
+    "tcp_flags": _tcp_flags,
 }

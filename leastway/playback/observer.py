@@ -16,6 +16,7 @@ import grpc
 
 from collector.transport import TLS, UNSHARED_PORT, Address, listen
 from collector.wire import observer_pb2 as api
+from collector.wire.peer_pb2 import PEER_ADDED, ChangeNotification
 from collector.wire.relay_pb2 import NODE_CONNECTED
 from leastway.playback import filters, masking
 from leastway.playback.capture import BILLION
@@ -66,6 +67,21 @@ class Observer:
         """GetNamespaces: those of all flows of the capture."""
         names = sorted(self.playback.capture.namespaces)
         return api.GetNamespacesResponse(namespaces=[api.Namespace(cluster=c, namespace=n) for c, n in names])
+
+    def notify(self, request: object, context: Context) -> Iterator[bytes]:  # noqa: ARG002  # as above
+        """Peer's Notify: the nodes of the capture, all served here, and then silence: they do not change."""
+        ended = threading.Event()
+        if not context.add_callback(ended.set):
+            return
+        for name in sorted(self.playback.capture.names):
+            if name:
+                peer = ChangeNotification(name=name, address=self.address, type=PEER_ADDED)
+                yield bytes(peer.SerializeToString())
+        ended.wait()
+
+    def events(self, request: object, context: Context) -> Any:  # noqa: ARG002  # as above
+        """GetAgentEvents and GetDebugEvents: a stream without any would say that there were none."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "leastway replay plays flows; it has no events of an agent")
 
     def server_status(self, request: object, context: Context) -> Any:  # noqa: ARG002  # as above
         """ServerStatus: how far the playback has got."""
@@ -138,7 +154,8 @@ def serve(playback: Playback, address: Address, tls: TLS | None) -> tuple[Any, A
     pool = ThreadPoolExecutor(STREAMS + 4, thread_name_prefix="replay")
     server = grpc.server(pool, options=UNSHARED_PORT, maximum_concurrent_rpcs=STREAMS)
     bound = listen(server, address, tls)
-    server.add_generic_rpc_handlers((_handlers(Observer(playback, str(bound))), _health()))
+    observer = Observer(playback, str(bound))
+    server.add_generic_rpc_handlers((_handlers(observer), _peers(observer), _health()))
     server.start()
     return server, bound
 
@@ -149,11 +166,18 @@ def _handlers(observer: Observer) -> Any:
 
     methods = {
         "GetFlows": grpc.unary_stream_rpc_method_handler(observer.get_flows, api.GetFlowsRequest.FromString),
+        "GetAgentEvents": grpc.unary_stream_rpc_method_handler(observer.events),
+        "GetDebugEvents": grpc.unary_stream_rpc_method_handler(observer.events),
         "GetNodes": unary(observer.get_nodes, api.GetNodesRequest),
         "GetNamespaces": unary(observer.get_namespaces, api.GetNamespacesRequest),
         "ServerStatus": unary(observer.server_status, api.ServerStatusRequest),
     }
     return grpc.method_handlers_generic_handler("observer.Observer", methods)
+
+
+def _peers(observer: Observer) -> Any:
+    notify = grpc.unary_stream_rpc_method_handler(observer.notify)
+    return grpc.method_handlers_generic_handler("peer.Peer", {"Notify": notify})
 
 
 def _health() -> Any:

@@ -18,6 +18,7 @@ from leastway.playback.chaos import Chaos
 from leastway.playback.clock import Clock
 from leastway.playback.filters import Predicate
 
+LATEST = 253_402_300_799 * BILLION  # the last second that a timestamp can tell, in nanoseconds
 LONGEST_WAIT = 60.0  # seconds
 
 
@@ -180,6 +181,7 @@ class Playback:
         shift = rounds * self.clock.period
         for owner in (message, message.flow) if message.HasField("flow") else (message,):
             if owner.HasField("time"):
-                owner.time.FromNanoseconds(owner.time.seconds * BILLION + owner.time.nanos + shift)
+                moment = owner.time.seconds * BILLION + owner.time.nanos + shift
+                owner.time.FromNanoseconds(min(moment, LATEST))
         if message.flow.uuid:
             message.flow.uuid = f"{rounds:x}-{message.flow.uuid}"

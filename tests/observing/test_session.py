@@ -27,11 +27,11 @@ def counted(place: Path | str) -> int:
     return store.load(place).quality.total
 
 
-def written(place: Path, parts: int) -> bool:
+def written(place: Path | str, parts: int) -> bool:
     return store.is_store(place) and store.count(place) >= parts
 
 
-def observing(place: Path, *more: str, resume: bool = False) -> subprocess.Popen[str]:
+def observing(place: Path | str, *more: str, resume: bool = False) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.observing.ticking", str(place), *more],
         stdout=subprocess.PIPE,

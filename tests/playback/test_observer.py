@@ -16,8 +16,9 @@ from google.protobuf.json_format import ParseDict
 from collector.sources.hubble_request import FIELDS
 from collector.transport import open_channel
 from collector.wire import observer_pb2 as api
+from collector.wire.peer_pb2 import PEER_ADDED, ChangeNotification
 from leastway.playback.server import Played
-from tests.live import playing
+from tests.live import differences, observed, offline, playing
 
 HOUR = "2026-03-02T08"
 EXPERIMENTAL = b"\xba\x3e"  # field 999 of a request and of a filter, a message
@@ -58,9 +59,16 @@ RECORDS = [
         l4={"UDP": {"source_port": 40000, "destination_port": 53}},
         destination={"namespace": "kube-system", "pod_name": "coredns-x"},
     ),
-    record(4, Type="L7", l7={"type": "REQUEST", "latency_ns": "12", "http": {"method": "GET", "url": "http://api/"}}),
     record(
-        5, IP={"source": "fd00::1", "destination": "10.0.0.9"}, source={"labels": ["reserved:world"], "identity": 2}
+        4,
+        Type="L7",
+        l7={"type": "RESPONSE", "latency_ns": "12", "http": {"method": "GET", "url": "http://api/", "code": 404}},
+        destination_names=["api.example.com"],
+    ),
+    record(
+        5,
+        IP={"source": "fd00::1", "destination": "fd00::9", "ipVersion": "IPv6"},
+        source={"labels": ["reserved:world"], "identity": 2, "workloads": [{"name": "web", "kind": "Deployment"}]},
     ),
     record(6, l4={"ICMPv4": {}}, destination={"namespace": "default", "pod_name": "solo-0"}),
     {
@@ -147,6 +155,21 @@ def test_ranges(played: Played, request_: dict[str, Any], expected: list[int]) -
         ({"reply": [True]}, [1]),
         ({"traffic_direction": ["EGRESS"]}, [1]),
         ({"uuid": ["flow-3"]}, [3]),
+        ({"http_status_code": ["404"]}, [4]),
+        ({"http_status_code": ["4+"]}, [4]),
+        ({"http_status_code": ["40+", "500"]}, [4]),
+        ({"http_status_code": ["200", "5+"]}, []),
+        ({"http_method": ["get"]}, [4]),
+        ({"http_method": ["POST"]}, []),
+        ({"ip_version": ["IPv6"]}, [5]),
+        ({"source_workload": [{"name": "web"}]}, [5]),
+        ({"source_workload": [{"name": "web", "kind": "StatefulSet"}, {"kind": "Deployment"}]}, [5]),
+        ({"destination_workload": [{"name": "web"}]}, []),
+        ({"destination_fqdn": ["*.Example.com."]}, [4]),
+        ({"destination_fqdn": ["example.com"]}, []),
+        ({"source_fqdn": ["*"]}, []),
+        ({"tcp_flags": [{"SYN": True}]}, [0, 1, 2, 4, 5]),
+        ({"tcp_flags": [{"SYN": True, "ACK": True}]}, []),
         ({"verdict": ["FORWARDED"], "protocol": ["udp"]}, [3]),
     ],
 )
@@ -165,6 +188,8 @@ def test_filters(played: Played, only: dict[str, Any], expected: list[int]) -> N
         ({"whitelist": [{"source_label": ["app in (a, b)"]}]}, "UNIMPLEMENTED", "app in"),
         ({"whitelist": [{"source_ip": ["10.0.0.0/99"]}]}, "UNIMPLEMENTED", "10.0.0.0/99"),
         ({"whitelist": [{"source_port": ["http"]}]}, "UNIMPLEMENTED", "port"),
+        ({"whitelist": [{"http_status_code": ["6+"]}]}, "UNIMPLEMENTED", "status code"),
+        ({"whitelist": [{"source_fqdn": ["a b"]}]}, "UNIMPLEMENTED", "a b"),
         ({"first": True, "follow": True}, "INVALID_ARGUMENT", "follow"),
         ({"field_mask": "nonsense"}, "INVALID_ARGUMENT", "nonsense"),
         ({"field_mask": "source.labels.x"}, "INVALID_ARGUMENT", "source.labels.x"),
@@ -226,6 +251,42 @@ def test_status_nodes_and_namespaces(played: Played) -> None:
     ]
     namespaces = call(played, "GetNamespaces", api.GetNamespacesResponse).namespaces
     assert [each.namespace for each in namespaces] == ["default", "kube-system", "shop"]
+
+
+def test_times_of_any_year_are_played_again_and_again(tmp_path: Path) -> None:
+    capture = tmp_path / "flows.jsonl"
+    years = ("0001-01-01", "1969-12-31", "2026-03-02", "2262-01-01", "9999-12-31")
+    records = [record(second, time=f"{year}T23:59:59.5Z") for second, year in enumerate(years)]
+    capture.write_text("".join(json.dumps(each | {"time": each["flow"]["time"]}) + "\n" for each in records))
+    with playing(capture) as once:
+        assert sorted(response.flow.uuid for response in ask(once)) == [f"flow-{n}" for n in range(5)]
+        assert differences(observed(once.address), offline(capture)) == []
+    with playing(capture, loop=True) as endless, open_channel(endless.address, None) as channel:
+        follow = api.GetFlowsRequest(follow=True).SerializeToString()
+        stream = channel.unary_stream("/observer.Observer/GetFlows")(follow, timeout=20)
+        for _ in range(5 * 100):  # so many centuries later, the calendar has ended
+            assert next(stream)
+        stream.cancel()
+
+
+@pytest.mark.parametrize("method", ["GetAgentEvents", "GetDebugEvents"])
+def test_what_a_capture_of_flows_does_not_hold_is_not_made_up(played: Played, method: str) -> None:
+    with open_channel(played.address, None) as channel, pytest.raises(grpc.RpcError) as raised:
+        list(channel.unary_stream(f"/observer.Observer/{method}")(b"", timeout=5))
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert raised.value.details() == "leastway replay plays flows; it has no events of an agent"
+
+
+def test_the_nodes_of_the_capture_are_peers_until_the_client_has_enough(played: Played) -> None:
+    with open_channel(played.address, None) as channel:
+        call = channel.unary_stream("/peer.Peer/Notify", response_deserializer=ChangeNotification.FromString)
+        stream = call(b"", timeout=20)
+        found = [next(stream), next(stream)]
+        assert [(peer.name, peer.type, peer.address) for peer in found] == [
+            (name, PEER_ADDED, str(played.address)) for name in ("cluster/node-0", "cluster/node-1")
+        ]
+        assert not stream.done()  # there may be changes, as far as a client can tell
+        stream.cancel()
 
 
 def test_the_health_check_of_the_upstream_client_is_answered(played: Played) -> None:

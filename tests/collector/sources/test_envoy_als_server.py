@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -201,6 +202,72 @@ def test_more_streams_than_the_limit_are_turned_away_and_counted() -> None:
         for channel in channels:
             channel.__exit__(None, None, None)
         assert started.take().quality.total == 9
+
+
+def raw_stream(server: AccessLogServer, source: str) -> socket.socket:
+    """A connection from an address of our choice, with one open stream that has sent nothing yet."""
+    raw = socket.create_connection((server.address.host, server.address.port), 10, source_address=(source, 0))
+    headers = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), ("content-type", "application/grpc")]
+    headers += [(":path", f"/{server.service}/{server.method}"), ("te", "trailers")]
+    opened = b"".join(http2.literal(*each) for each in headers)
+    raw.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, b""))
+    raw.sendall(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, opened))
+    return raw
+
+
+def test_one_address_has_no_more_than_its_share_of_the_streams() -> None:
+    with serving(AccessLogServer("127.0.0.1:0", limits=Limits(streams=8, share=3))) as started, ExitStack() as stack:
+        greedy = [stack.enter_context(raw_stream(started, "127.0.0.2")) for _ in range(5)]
+        until(lambda: (started.status.streams, started.status.refused) == (3, 2))
+        with connected(started) as call:  # from 127.0.0.1
+            assert status(call, [wire(LINES[0])])[0] is grpc.StatusCode.OK
+        for each in greedy:
+            each.close()
+        until(lambda: started.status.streams == 0)
+        again = stack.enter_context(raw_stream(started, "127.0.0.2"))
+        until(lambda: started.status.streams == 1)
+        again.close()
+        assert started.status.refused == 2
+
+
+def test_who_has_its_share_is_told_so(tmp_path: Path) -> None:
+    hold = threading.Event()
+
+    def idle() -> Iterator[bytes]:
+        yield wire(LINES[0])
+        hold.wait(20)
+
+    with serving(AccessLogServer("127.0.0.1:0", limits=Limits(share=1))) as started, connected(started) as call:
+        first = call.future(idle(), timeout=20, wait_for_ready=True)
+        until(lambda: started.status.streams == 1)
+        expected = (grpc.StatusCode.RESOURCE_EXHAUSTED, "1 streams of your address are open already")
+        assert status(call, [wire(LINES[0])]) == expected
+        hold.set()
+        assert first.result() == b""
+    # All that come over a unix socket have one address, as have those behind a gateway: 0 is no share.
+    path = f"unix://{tmp_path / 'socket'}"
+    for server in (
+        AccessLogServer(path, limits=Limits(share=1)),
+        AccessLogServer("127.0.0.1:0", limits=Limits(share=0)),
+    ):
+        hold.clear()
+        with serving(server) as started, connected(started) as call:
+            futures = [call.future(idle(), timeout=20, wait_for_ready=True) for _ in range(3)]
+            until(lambda started=started: started.status.streams == 3)
+            hold.set()
+            assert [future.result() for future in futures] == [b""] * 3
+            assert started.status.refused == 0
+
+
+def test_a_message_that_is_too_long_is_refused_and_counted_and_the_store_is_told() -> None:
+    limits = Limits(message=20_000)
+    with serving(AccessLogServer("127.0.0.1:0", limits=limits)) as started, connected(started) as call:
+        code, details = status(call, [wire(LINES[0]), bytes(30_000)])
+        assert (code, details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "a message is longer than 20000 bytes")
+        assert started.status.refused == 1
+        taken = started.take().quality
+        assert (taken.total, dict(taken.lost.items())) == (3, {"message too long als": 1})
+        assert status(call, [bytes(60_000)])[0] is grpc.StatusCode.RESOURCE_EXHAUSTED  # gRPC's own word
 
 
 def test_streams_that_stall_are_ended_when_memory_is_short_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
