@@ -141,6 +141,12 @@ class _Settlement:
         opened = self._opened_back(key)
         return bool(opened & own if own else opened)
 
+    def _from_clients(self, key: EdgeKey, evidence: Evidence) -> bool:
+        """Whether the openers' ports are ephemeral and none at which that end was opened: no replies of the mirror."""
+        own = [socket_port(name) for name in (evidence.lowest, evidence.highest)]
+        opened = self._opened_back(key)
+        return all(port is not None and port >= EPHEMERAL and port not in opened for port in own)
+
     def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence, totals: Totals) -> None:
         opened, spoken = Signal.OPENED in totals, Signal.CARRIED in totals or Signal.ANSWERED in totals
         audited = Signal.AUDITED in totals
@@ -162,6 +168,8 @@ class _Settlement:
     def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
         """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
         if (port >= EPHEMERAL and not claimed) or self._mirrored(key):
+            if port < EPHEMERAL and self._from_clients(key, evidence):
+                return False
             unknown = [p for p, _, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
             if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._from_listener(key, evidence):
                 self.mistaken += 1

@@ -14,6 +14,7 @@ from collector.paths import Request, templates
 from collector.settlement import Standing
 from synthesizer.access_review import (
     inexpressible_requests,
+    plaintext_caller,
     rejected_requests,
     requests_together,
     template_sibling,
@@ -23,10 +24,11 @@ from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_htt
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
-from synthesizer.lines import via_waypoint
+from synthesizer.lines import Line, via_waypoint
 from synthesizer.options import Options
-from synthesizer.party import party_key
-from synthesizer.review import ReviewItem, item_id, summary
+from synthesizer.party import Outside, Place, party_key
+from synthesizer.review import ReviewItem, item_id
+from synthesizer.rules.view import View
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
@@ -65,8 +67,8 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
         if not workload.selectable:
             layer.review.append(unselectable_member(workload))
             continue
-        called = [d for d in calls.get(key, ()) if d.line.protocol == "TCP" and d.line.port not in PROXY_PORTS]
-        named = [d for d in called if not _held_plaintext(workload, d, options, layer.review)]
+        called = [d for d in calls.get(key, ()) if _enforced(d.line, options)]
+        named = [d for d in called if not _held_plaintext(workload, d, options, decided.view, layer.review)]
         if called:
             layer.intents += _dealt(_target(workload), _accesses(workload, named, options, layer.review))
     for (service, key), called in sorted(behind.items()):
@@ -74,6 +76,12 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
             layer.intents += _at_waypoint(service, members[key], called, inventory, options, layer.review)
     _namespaces(layer, members, workloads, decided, options)
     return layer
+
+
+def _enforced(line: Line, options: Options) -> bool:
+    """Whether a proxy judges what comes in: not at its own ports, and in ambient mode probes pass ztunnel by."""
+    probe = options.mesh == "ambient" and isinstance(line.source, Outside) and line.source.place is Place.PROBE
+    return line.protocol == "TCP" and line.port not in PROXY_PORTS and not probe
 
 
 def _target(workload: Workload) -> Target:
@@ -149,31 +157,29 @@ def _accesses(
     return _grouped(found)
 
 
-def _held_plaintext(workload: Workload, decision: Decision, options: Options, review: list[ReviewItem]) -> bool:
-    """A workload that speaks plaintext on a TCP port has no name here, and a rule without one would let anyone in.
+def _held_plaintext(
+    workload: Workload, decision: Decision, options: Options, view: View, review: list[ReviewItem]
+) -> bool:
+    """Who speaks plaintext on a TCP port has no name here, and a rule without one would let anyone in.
 
     (HTTP in plaintext is let through by method and path, which is narrow enough to spare Prometheus an outage.)
     """
     line = decision.line
-    web = reads_http(line, options)
-    if not isinstance(line.source, Workload) or web or callers(line, options):
+    if reads_http(line, options) or callers(line, options) or _may_be_anyone(line, workload, view):
         return False
-    name = item_id("plaintext-caller", party_key(line.source), party_key(workload), str(line.port))
-    if name in options.accepted:
+    item = plaintext_caller(workload, line)
+    if item.id in options.accepted:
         return False
-    decision.access_review = name
-    review.append(
-        ReviewItem(
-            name,
-            "plaintext-caller",
-            str(workload),
-            f"{line.source} → {workload} at TCP {line.port}, in plaintext",
-            "it has no principal that a rule could name; accepting opens the port to any caller",
-            True,
-            summary(line.evidence),
-        )
-    )
+    decision.access_review = item.id
+    review.append(item)
     return True
+
+
+def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
+    """Whether a caller stands for the public: an address outside, or a node that masks such addresses (SNAT)."""
+    if not isinstance(line.source, Outside) or line.source.place in (Place.LINK_LOCAL, Place.PROBE):
+        return False
+    return line.source.place is not Place.NODE or view.published(workload, line.protocol, line.port)
 
 
 def _http(
@@ -273,8 +279,7 @@ def _namespaces(
             and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
             and isinstance(d.line.destination, Workload)
             and d.line.destination.namespace == namespace
-            and d.line.protocol == "TCP"
-            and d.line.port not in PROXY_PORTS
+            and _enforced(d.line, options)
             and d.cause is not Cause.DECLARED
         ]
         plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})

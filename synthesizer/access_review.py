@@ -26,6 +26,20 @@ def unselectable_member(workload: Workload) -> ReviewItem:
     )
 
 
+def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
+    """A caller without a principal; those of one place (nodes) are one question."""
+    source = party_key(line.source) if isinstance(line.source, Workload) else f"o/{line.source.place.value}"
+    return ReviewItem(
+        item_id("plaintext-caller", source, party_key(workload), str(line.port)),
+        "plaintext-caller",
+        str(workload),
+        f"{line.source} → {workload} at TCP {line.port}, in plaintext",
+        "it has no principal that a rule could name; accepting opens the port to any caller",
+        True,
+        summary(line.evidence),
+    )
+
+
 def rejected_requests(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
     """Requests that were only ever refused."""
     shown = ", ".join(requests[:5]) + (f" and {len(requests) - 5} more" if len(requests) > 5 else "")

@@ -23,6 +23,8 @@ METADATA = frozenset(
     {"169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "100.100.100.200"}
     | {"168.63.129.16"}
 )
+# Whom the kubelet's probes of ambient pods seem to come from (istio, cni/README.md).
+AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
 ENOUGH_SERVICES = 3  # ClusterIPs from which a range may be inferred
 WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wider than 20 bits
 

@@ -25,6 +25,8 @@ from synthesizer.rules.view import Held, View
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
+_OUTSIDERS = {Place.API_SERVER: Cause.CONTROL_PLANE, Place.PROBE: Cause.MESH}  # all others: the internet
+
 
 class Fate(StrEnum):
     """What becomes of a line."""
@@ -99,7 +101,11 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
         line = decision.line
         wordless = rules.objection(line, view, rules.NETWORK_RULES) if decision.fate is Fate.POLICY else None
         if wordless is not None:
-            decision.review = item_id(wordless.kind, *_subject(line, wordless.kind))
+            name = item_id(wordless.kind, *_subject(line, wordless.kind))
+            if wordless.acceptable and name in options.accepted:
+                decision.cause = Cause.ACCEPTED
+                continue
+            decision.review = name
             groups.setdefault(decision.review, []).append((line, wordless))
     review = [_item(name, members) for name, members in groups.items()]
     decisions += [*_internet_at_large(decisions, review, options), *unseen]
@@ -117,7 +123,7 @@ def _cause(line: Line) -> Cause:
     if isinstance(destination, Outside) and destination.place is Place.API_SERVER:
         return Cause.CONTROL_PLANE
     if isinstance(source, Outside):
-        return Cause.CONTROL_PLANE if source.place is Place.API_SERVER else Cause.INTERNET
+        return _OUTSIDERS.get(source.place, Cause.INTERNET)
     return Cause.DNS if dns.resolver_of(line) is not None else Cause.OBSERVED
 
 

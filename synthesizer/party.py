@@ -21,6 +21,7 @@ class Place(StrEnum):
     API_SERVER = "kube-apiserver"
     METADATA = "cloud metadata"
     LINK_LOCAL = "link-local"
+    PROBE = "kubelet's probe"  # of an ambient pod
     HEALTH = "cilium health"
     INGRESS = "cilium ingress"
     UNRESOLVED = "unresolved"

@@ -15,7 +15,7 @@ from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.evidence import Evidence
 from collector.patterns import Sighting
 from collector.settlement import Pattern
-from synthesizer.address_ranges import METADATA, Address, parsed
+from synthesizer.address_ranges import AMBIENT_PROBES, METADATA, Address, parsed
 from synthesizer.inventory import Inventory
 from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.workload import Workload
@@ -122,6 +122,8 @@ class Resolver:
             return workload or Outside(Place.UNRESOLVED, address, "several workloads used this address")
         if address in METADATA:
             return Outside(Place.METADATA, address)
+        if address in AMBIENT_PROBES:
+            return Outside(Place.PROBE, address)
         if address in self.nodes:
             return Outside(Place.NODE)
         if address in self.services:

@@ -44,6 +44,8 @@ ENTITIES = frozenset(
         "encrypted-overlay",
     ]
 )
+# The address that kubelet's probes of ambient pods seem to come from, by family; ztunnel lets them pass.
+AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
 ENDS = 1 << 16  # resolved ends that are remembered
 PAIRS = 256  # of two workloads' addresses that are asked about one by one
 
@@ -180,7 +182,7 @@ class Judge:
             return network
         if self.mesh.mode == "ambient" and port == HBONE:
             return network  # the tunnel itself; ztunnel judges the connections inside it
-        if source.entity == "host":
+        if source.entity == "host" or (self.mesh.mode == "ambient" and str(source.address) in AMBIENT_PROBES):
             return network  # kubelet's probes bypass the proxy or are rewritten to its own port
         mesh = self._mesh_verdict(question, source, destination, destination.subject)
         if mesh.outcome == "deny" or network.outcome != "undefined":

@@ -71,7 +71,8 @@ def cilium_entities(line: Line, view: View) -> Held | None:
                 "tells it"
             )
             return Held("kube-apiserver", why, False)
-        if party.place is Place.LINK_LOCAL and (line.port != 53 or party is line.source):
+        asked = party.place is Place.LINK_LOCAL and (line.port != 53 or party is line.source)
+        if asked or (party.place is Place.PROBE and party is line.destination):
             return Held("link-local", "link-local addresses belong to the node")
     return None
 

@@ -17,7 +17,7 @@ def one_off(line: Line, view: View) -> Held | None:
         if line.destination.place is not Place.EXTERNAL or line.evidence.names:
             return None
         return Held("one-off", "a single connection to an address outside; a longer window would settle it")
-    if isinstance(line.source, Outside) and line.source.place is Place.OWN_NODE:
+    if isinstance(line.source, Outside) and line.source.place in (Place.OWN_NODE, Place.PROBE):
         return None
     if line.port < EPHEMERAL and view.only_port(line) and (answers(line) or line.standing.value != "inferred"):
         return None

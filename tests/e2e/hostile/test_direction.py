@@ -153,6 +153,38 @@ def test_grpc_mid_stream_against_another_connection(tmp_path: Path, inventory: b
 
 
 @BOTH
+def test_a_cluster_bus_mid_stream_beside_the_members_own_port(tmp_path: Path, inventory: bool) -> None:
+    """Members open 6379 among themselves; their bus was open before, and its port is not declared (redis, erlang)."""
+    s = Scene()
+    members = [
+        s.pod("data/redis", kind="StatefulSet", pod=f"redis-{n}", node=f"node-{n}", ports=((6379, "TCP"),))
+        for n in range(3)
+    ]
+    for one, two in zip(members, members[1:] + members[:1], strict=True):
+        s.talk(one, two, 6379)
+        port = 33_000 + 1_111 * members.index(one)
+        s.packet(one, two, port, 16_379, flags="ACK PSH", reason="ESTABLISHED")
+        s.packet(two, one, 16_379, port, flags="ACK PSH", reply=True, reason="REPLY", node=one.node)
+    out = s.run(tmp_path, inventory=inventory)
+    bus = ("data/redis", "data/redis", 16_379)
+    assert out.wrong([("data/redis", "data/redis", 6379), bus]) == []
+    assert out.review("direction") == []
+
+
+@BOTH
+def test_only_replies_of_a_node_that_calls_back(tmp_path: Path, inventory: bool) -> None:
+    """The exporter's answers were seen, not the question; its node also probes the one who asks."""
+    s = Scene()
+    prom = s.pod("mon/prom", ports=((9090, "TCP"),))
+    host = s.place("192.168.1.7", "host", identity=1, node=prom.node)
+    s.talk(host, prom, 9090)
+    for port in (40_001, 40_777):
+        s.packet(host, prom, 9100, port, flags="SYN ACK", reply=True, reason="REPLY", node=prom.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.review("direction") == []
+
+
+@BOTH
 def test_long_lived_database_pool_mid_stream(tmp_path: Path, inventory: bool) -> None:
     """No SYN in the window; pools are legitimate and a deny would hit at the next reconnect."""
     s = Scene()
