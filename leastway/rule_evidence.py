@@ -14,6 +14,7 @@ from synthesizer.decisions import Decision, Fate
 from synthesizer.intent import Cause
 from synthesizer.lines import via_waypoint
 from synthesizer.manifest import Manifest
+from synthesizer.resolver import DNS_PORTS
 from synthesizer.review import summary
 from synthesizer.rules import dns
 from synthesizer.workload import Workload
@@ -101,7 +102,7 @@ def _needed(manifest: Manifest, entries: list[Entry]) -> Iterator[Entry]:
         for rule in manifest.document["spec"].get(direction) or ():
             for port in rule.get("ports") or ():
                 protocol, number = port.get("protocol", "TCP"), port.get("port")
-                is_lookup = direction == "egress" and number in dns.PORTS
+                is_lookup = direction == "egress" and number in DNS_PORTS
                 # Both protocols are opened for look-ups, so a question in one explains the other.
                 if (direction, protocol, number) in seen or (is_lookup and (direction, number) in lookups):
                     continue

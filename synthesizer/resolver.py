@@ -21,6 +21,7 @@ from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
+DNS_PORTS = frozenset({53, 5353, 1053})  # at which a cluster's resolver listens
 _NODE_LOCAL_DNS = "169.254.20.10"
 # Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE, Kubespray,
 # MicroK8s; kubeadm's and kind's for IPv6, k3s' for IPv6): with no inventory a private address in one of them is a
@@ -101,9 +102,10 @@ class Resolver:
         if name in places:
             if not opener and any(address == _NODE_LOCAL_DNS for address, _ in seen) and pattern.port == 53:
                 return [End(Outside(Place.LINK_LOCAL, _NODE_LOCAL_DNS), records)]
-            if opener and places[name] is Place.NODE:  # by address: behind a published port each is a mask of outsiders
-                masks = [End(Outside(Place.NODE, address), count) for address, count in seen if _is_address(address)]
-                return masks or [End(Outside(Place.NODE), records)]
+            asked = not opener and pattern.port in DNS_PORTS  # a resolver in the host's network has to be named
+            if asked or (opener and places[name] is Place.NODE):  # behind a published port each masks outsiders
+                told = [End(Outside(places[name], address), count) for address, count in seen if _is_address(address)]
+                return told or [End(Outside(places[name]), records)]
             return [End(Outside(places[name]), records)]
         return [End(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
 

@@ -11,6 +11,7 @@ import ipaddress
 from synthesizer.intent import BlockPeer, Peer, PodPeer, Port
 from synthesizer.lines import Line
 from synthesizer.party import Place
+from synthesizer.resolver import DNS_PORTS
 from synthesizer.workload import Workload
 
 _RESOLVER_LABELS = frozenset(
@@ -23,7 +24,7 @@ _RESOLVER_LABELS = frozenset(
         ("dns.operator.openshift.io/daemonset-dns", "default"),
     }
 )
-PORTS = frozenset({53, 5353, 1053})
+_HOSTS = (Place.NODE, Place.OWN_NODE)  # a resolver in the host's network
 KUBE_DNS: Peer = PodPeer("kube-system", (("k8s-app", "kube-dns"),))
 
 Resolver = tuple[Peer, int]
@@ -39,12 +40,12 @@ def is_resolver(workload: Workload) -> bool:
 def resolver_of(line: Line) -> Resolver | None:
     """The resolver that a line asks, if it is a question to the cluster's DNS."""
     destination = line.destination
-    if line.port not in PORTS or line.protocol not in ("UDP", "TCP"):
+    if line.port not in DNS_PORTS or line.protocol not in ("UDP", "TCP"):
         return None
     if isinstance(destination, Workload):
         if is_resolver(destination) and destination.selectable:
             return PodPeer(destination.namespace, destination.selector), line.port
-    elif destination.place is Place.LINK_LOCAL:
+    elif destination.place is Place.LINK_LOCAL or (destination.place in _HOSTS and destination.address):
         return BlockPeer(str(ipaddress.ip_network(destination.address))), line.port
     return None
 

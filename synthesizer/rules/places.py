@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from synthesizer.lines import Line, via_waypoint
 from synthesizer.party import Outside, Place
+from synthesizer.rules import dns
 from synthesizer.rules.view import Held, View
 from synthesizer.workload import Workload
 
@@ -38,7 +39,8 @@ def through_waypoint(line: Line, _view: View) -> Held | None:
 def nodes(line: Line, view: View) -> Held | None:
     """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word.
 
-    On Cilium no ipBlock matches a node, not even 0.0.0.0/0.
+    On Cilium no ipBlock matches a node, not even 0.0.0.0/0. Elsewhere a resolver in the host's network is named by its
+    address, as the API server is: a namespace that cannot resolve names is down.
     """
     source, destination = line.source, line.destination
     if isinstance(source, Outside) and source.place is Place.NODE and isinstance(destination, Workload):
@@ -46,9 +48,11 @@ def nodes(line: Line, view: View) -> Held | None:
             return None
         return Held("node", "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes", False)
     if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):
-        return Held(
-            "node", "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (toEntities)", False
-        )
+        resolver = dns.resolver_of(line) is not None
+        if resolver and view.cni != "cilium":
+            return None
+        why = "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (toEntities)"
+        return Held("node", why + "; this is name resolution: without it no name resolves" * resolver, False)
     return None
 
 

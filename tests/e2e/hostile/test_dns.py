@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from synthesizer.options import CNI
+from synthesizer.review import ReviewItem
 from tests.e2e.hostile.scene import Scene
 
 BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
@@ -48,6 +50,35 @@ def test_node_local_cache(tmp_path: Path, inventory: bool, labels: tuple[str, ..
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("shop/web", "169.254.20.10", 53, p) for p in ("TCP", "UDP")]
     assert out.wrong([("shop/web", "shop/api", 8080), *wanted], [("shop/web", "169.254.169.254", 80)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("cni", ["generic", "calico", "cilium"])
+@pytest.mark.parametrize("own", [True, False], ids=["own-node", "remote-node"])
+def test_the_resolver_is_on_the_hosts_network(tmp_path: Path, inventory: bool, cni: CNI, own: bool) -> None:
+    """Without its nodes' addresses no name resolves any more; where no block matches a node, the review says that."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    node = s.place("192.168.7.2", "host", identity=1, node=web.node) if own else s.place("192.168.7.2", "remote-node")
+    s.dns(web, node)
+    s.talk(web, node, 9100)
+    out = s.run(tmp_path, inventory=inventory, cni=cni)
+    assert out.wrong([("shop/web", "shop/api", 8080)]) == []
+    held = [item for item in out.result.synthesis.review if item.kind == "node"]
+    if cni == "cilium":
+        assert out.blocks() == []
+        assert ["no name resolves" in item.why for item in held] == [":53" in _at(item) for item in held]
+        assert any("no name resolves" in item.why for item in held)
+        return
+    wanted = [(w, "192.168.7.2", 53, p) for w in ("shop/web", "shop/api") for p in ("TCP", "UDP")]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted]) == []
+    assert out.blocks() == ["192.168.7.2/32"]
+    assert [_at(item) for item in held] == ["TCP:9100"]
+
+
+def _at(item: ReviewItem) -> str:
+    return ":".join(item.what.split()[-2:])
 
 
 @BOTH
