@@ -254,7 +254,8 @@ def _namespaces(
         unseen = [
             w.name
             for w in workloads.all
-            if w.namespace == namespace and not w.host_network and in_mesh(w, options) and w.key not in members
+            if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
+            if in_mesh(w, options)
         ]
         name = item_id("access-default-deny", namespace)
         if any(ns == namespace for ns, _ in written) and (not unseen or name in options.accepted):

@@ -25,7 +25,7 @@ from synthesizer.inventory import Inventory
 from synthesizer.lines import Line
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
-from synthesizer.review import ReviewItem, item_id
+from synthesizer.review import ReviewItem, item_id, listed
 from synthesizer.rules import dns, external
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
@@ -57,7 +57,7 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
     everyone = {line for questions in granted.resolvers.values() for line in questions}
     for namespace in sorted({w.namespace for w in seen}):
         here = [w for w in seen if w.namespace == namespace]
-        unseen = [w for w in ours if w.namespace == namespace and w not in seen and not w.host_network]
+        unseen = [w for w in ours if w.namespace == namespace and w not in seen and not (w.host_network or w.covered)]
         name = item_id("default-deny", namespace)
         held = bool(unseen) and name not in options.accepted
         lookup = dict.fromkeys(dns.permissions(granted.resolvers.get(namespace) or everyone), Cause.DNS)
@@ -204,13 +204,16 @@ def _bleeding(workload: Workload) -> ReviewItem:
 
 def _held_default_deny(name: str, namespace: str, unseen: list[Workload]) -> ReviewItem:
     names = sorted(w.name for w in unseen)
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    unselectable = {w.name for w in unseen if "hubble" in w.observed and not w.selectable}
+    quiet = [n for n in names if n not in unselectable]
+    reasons = [f"{listed(quiet)} {'was' if len(quiet) == 1 else 'were'} never observed"] if quiet else []
+    reasons += [f"no selector can pick {listed(sorted(unselectable))}"] if unselectable else []
     return ReviewItem(
         name,
         "default-deny",
         namespace,
-        f"no default deny for namespace {namespace}: {shown} was never observed",
+        f"no default deny for namespace {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose needs are unknown; observe longer, declare them, or accept it",
         True,
-        {"never_observed": names},
+        {"never_observed": quiet, "unselectable": sorted(unselectable)} if unselectable else {"never_observed": quiet},
     )

@@ -32,6 +32,11 @@ def item_id(kind: str, *subject: str) -> str:
     return "lw-" + blake2b("\0".join((kind, *subject)).encode(), digest_size=5).hexdigest()
 
 
+def listed(names: list[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def summary(evidence: Evidence) -> dict[str, object]:
     """Evidence in plain, order-independent values: counts, span (unix seconds), pods, a sample to find it again."""
     return {

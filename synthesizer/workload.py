@@ -33,6 +33,7 @@ class Workload(msgspec.Struct, eq=False):
     observed: frozenset[str] = frozenset()
     known: bool = False  # from the inventory
     object_key: Key = ("", "", "")  # of the inventory's object, whose name another kind may share
+    seen_as: Workload | None = None  # the one whose observation is this one's too: flows show the same labels of both
     policy_name: str = ""  # what its policies are called, unique in the namespace
     pods: tuple[str, ...] = ()
 
@@ -40,6 +41,11 @@ class Workload(msgspec.Struct, eq=False):
     def key(self) -> tuple[str, str, str]:
         """Sorts and names: cluster, namespace, name."""
         return (self.cluster, self.namespace, self.name)
+
+    @property
+    def covered(self) -> bool:
+        """Whether it was seen as another one, whose policies pick its pods as well."""
+        return self.seen_as is not None and self.name in self.seen_as.also_selects
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

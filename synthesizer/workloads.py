@@ -86,9 +86,11 @@ class Workloads:
         labelled: list[Endpoint] = []
         foreign = self._foreign_clusters(sightings)
         for endpoint in sorted(e for e in sightings if e.kind == "pod"):
-            item = None if endpoint.cluster in foreign else self._in_inventory(endpoint, sightings[endpoint])
-            if item is not None:
-                self._join(endpoint, sightings[endpoint], self._objects[item.namespace, item.kind, item.name])
+            items = [] if endpoint.cluster in foreign else self._in_inventory(endpoint, sightings[endpoint])
+            if items:
+                self._join(endpoint, sightings[endpoint], self.of_object(items[0]))
+                for other in items[1:]:
+                    self.of_object(other).seen_as = self.of_object(items[0])
             else:
                 (labelled if endpoint.labels else unnamed).append(endpoint)
         for endpoints in _grouped(labelled, sightings):
@@ -109,19 +111,22 @@ class Workloads:
             if endpoint.kind == "pod" and endpoint.cluster:
                 pods = [seen.partition("|")[0] for seen in sighting.pods]
                 live[endpoint.cluster] += sum(self.inventory.is_live_pod(endpoint.namespace, pod) for pod in pods)
-                named[endpoint.cluster] += self._in_inventory(endpoint, sighting) is not None
+                named[endpoint.cluster] += bool(self._in_inventory(endpoint, sighting))
         if len(named) < 2:
             return set()
         known = live if any(live.values()) else named
         home = min(known, key=lambda cluster: (-known[cluster], cluster))
         return set(named) - {home}
 
-    def _in_inventory(self, endpoint: Endpoint, sighting: Sighting) -> WorkloadObject | None:
-        """The inventory's workload behind an endpoint: by pod, owner, name, labels; labels must not contradict."""
+    def _in_inventory(self, endpoint: Endpoint, sighting: Sighting) -> list[WorkloadObject]:
+        """The inventory's workload behind an endpoint: by pod, owner, name, labels; labels must not contradict.
+
+        The first one it is; the others are those with the same labels whose pods or names were seen as well.
+        """
         namespace = endpoint.namespace
         if _is_account(endpoint):
             holders = self.inventory.workloads_of_account(namespace, endpoint.service_account)
-            return holders[0] if len(holders) == 1 else None
+            return holders if len(holders) == 1 else []
         candidates: dict[tuple[str, str], WorkloadObject] = {}
         for seen in sighting.pods:
             pod, _, address = seen.partition("|")
@@ -135,6 +140,7 @@ class Workloads:
             for item in self.inventory.workloads_named(namespace, name):
                 if item.kind == kind:
                     candidates[item.kind, item.name] = item
+        told = set(candidates) if endpoint.labels else set()
         if not candidates and endpoint.workload:
             candidates = {(i.kind, i.name): i for i in self.inventory.workloads_named(namespace, endpoint.workload)}
         if not candidates and endpoint.labels:
@@ -143,7 +149,8 @@ class Workloads:
         if len(candidates) > 1 and endpoint.labels:
             fitting = {k: i for k, i in candidates.items() if set(endpoint.labels) <= set(i.labels)}
             candidates = fitting or candidates
-        return candidates[min(candidates)] if candidates else None
+        keys = sorted(candidates)
+        return [candidates[key] for key in keys if key == keys[0] or key in told]
 
     def _make(self, endpoints: list[Endpoint], sightings: Mapping[Endpoint, Sighting]) -> None:
         shared = set(endpoints[0].labels).intersection(*(set(endpoint.labels) for endpoint in endpoints[1:]))

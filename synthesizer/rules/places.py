@@ -85,8 +85,10 @@ def unselectable(line: Line, _view: View) -> Held | None:
     """A workload without any label: no selector can pick it."""
     for party in (line.source, line.destination):
         if isinstance(party, Workload) and not party.selectable:
-            why = (
-                "it runs in the host's network" if party.host_network else "no labels of it are known; give --inventory"
-            )
+            why = "no label that lasts is known of it; give --inventory"
+            if party.host_network:
+                why = "it runs in the host's network"
+            elif party.known:
+                why = "its pods have no label that lasts"
             return Held("unselectable", f"no selector can pick {party}: {why}", acceptable=False)
     return None

@@ -38,6 +38,44 @@ def test_unobserved_workload_holds_back_the_default_deny(tmp_path: Path, kind: s
         assert out.ask(f"shop/{workload}", dns.ref, 53, "UDP") == "allow"
 
 
+def test_jobs_of_one_template_were_all_observed(tmp_path: Path) -> None:
+    """`generateName` gives each run a Job of its own; their pods are told apart by name only, and all were seen."""
+    s = Scene()
+    db = s.pod("shop/db")
+    for run in ("x7k2p", "zq8wv", "m4n5b"):
+        s.talk(s.pod(f"shop/load-{run}", {"app": "load"}, kind="Job", pod=f"load-{run}-9d8f7"), db, 5432)
+    out = s.run(tmp_path, inventory=True)
+    runs = [f"shop/load-{run}" for run in ("x7k2p", "zq8wv", "m4n5b")]
+    assert out.review("default-deny") == []
+    assert _default_denies(out) == ["shop"]
+    assert out.wrong([(run, "shop/db", 5432) for run in runs]) == []
+
+
+def test_a_job_of_the_same_template_that_was_not_seen_holds_back_the_default_deny(tmp_path: Path) -> None:
+    s = Scene()
+    db = s.pod("shop/db")
+    s.talk(s.pod("shop/load-x7k2p", {"app": "load"}, kind="Job", pod="load-x7k2p-9d8f7"), db, 5432)
+    s.pod("shop/load-zq8wv", {"app": "load"}, kind="Job", pod="load-zq8wv-9d8f7")
+    out = s.run(tmp_path, inventory=True)
+    assert ["load-zq8wv was never observed" in item for item in out.review("default-deny")] == [True]
+
+
+def test_a_workload_that_was_seen_and_has_no_lasting_label_is_not_called_unobserved(tmp_path: Path) -> None:
+    s = Scene()
+    web, db = s.pod("shop/web"), s.pod("shop/db")
+    s.talk(web, db, 5432)
+    labels = {"batch.kubernetes.io/job-name": "seed", "job-name": "seed"}
+    s.talk(s.pod("shop/seed", labels, kind="Job", pod="seed-zq8wv"), db, 5432)
+    s.pod("shop/quiet")
+    s.pod("shop/idle")
+    out = s.run(tmp_path, inventory=True)
+    (held,) = out.review("default-deny")
+    assert "idle, quiet were never observed, no selector can pick seed" in held
+    (item,) = (i for i in out.result.synthesis.review if i.kind == "unselectable")
+    assert "--inventory" not in item.why  # it was given
+    assert "no label that lasts" in item.why
+
+
 def test_accepted_default_deny(tmp_path: Path) -> None:
     """The person's decision is carried out."""
     s = Scene()
