@@ -55,7 +55,7 @@ class Resolver:
         self.nodes = set(inventory.node_addresses)
         for endpoint, sighting in sightings.items():
             if endpoint.kind == "entity" and endpoint.entity in NODE_ENTITIES:
-                self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {""}
+                self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {"", _NODE_LOCAL_DNS}
         self.services = _services(sightings)
         seen_pods = set(workloads.by_address)
         # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.

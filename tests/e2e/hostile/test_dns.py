@@ -47,9 +47,11 @@ def test_node_local_cache(tmp_path: Path, inventory: bool, labels: tuple[str, ..
     web, api = s.pod("shop/web"), s.pod("shop/api")
     s.talk(web, api, 8080)
     s.dns(web, s.place("169.254.20.10", *labels, identity=2 if labels == ("world",) else 1))
+    s.dns(web, s.world("169.254.20.10"))  # another node's agent does not know whose it is
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("shop/web", "169.254.20.10", 53, p) for p in ("TCP", "UDP")]
     assert out.wrong([("shop/web", "shop/api", 8080), *wanted], [("shop/web", "169.254.169.254", 80)]) == []
+    assert out.review("node") == []
 
 
 @BOTH
