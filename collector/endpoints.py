@@ -170,7 +170,11 @@ def valid_object_name(name: str) -> bool:
 def stable_labels(pairs: Iterable[tuple[str, str]]) -> Labels:
     """The stable and valid labels among `pairs`, sorted, each key once; the first `LABELS` of more."""
     short = ((key, value) for key, value in pairs if len(key) <= 317 and len(value) <= 63)  # longer ones are invalid
-    return tuple(sorted({key: value for key, value in short if _usable(key, value)}.items())[:LABELS])
+    found = {key: value for key, value in short if _usable(key, value)}
+    head, _, number = found.get("deployment", "").rpartition("-")
+    if head and head == found.get("deploymentconfig") and number.isdigit():
+        del found["deployment"]  # a DeploymentConfig's rollout (OpenShift), not a user's own label
+    return tuple(sorted(found.items())[:LABELS])
 
 
 @lru_cache(maxsize=1 << 16)

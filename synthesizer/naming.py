@@ -5,6 +5,7 @@ Invariant: names are valid, readable, and unique in their namespace; the same wo
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 
 from collector.endpoints import Endpoint, valid_object_name, workload_of_pod
@@ -12,12 +13,19 @@ from collector.patterns import Sighting
 from synthesizer.selectors import preference
 from synthesizer.workload import Workload
 
+# What a controller above them adds to the names of these, anew at every rollout (Argo Rollouts, DeploymentConfig).
+_ROLLOUT = {
+    "ReplicaSet": re.compile(r"(?<=.)-[bcdfghjklmnpqrstvwxz2456789]{6,10}\Z"),
+    "ReplicationController": re.compile(r"(?<=.)-\d{1,5}\Z"),
+}
+
 
 def owner_of(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
     """Kind and name: the owner Hubble names, else what the pods' names say, else the most telling label."""
     if sighting.owners:
         kind, _, name = min(sighting.owners).partition("/")
-        return kind, name
+        mark = _ROLLOUT.get(kind)
+        return kind, mark.sub("", name) if mark is not None else name
     names = sorted(
         {workload_of_pod(seen.partition("|")[0]) for seen in sighting.pods} - {""}, key=lambda n: (len(n), n)
     )

@@ -153,6 +153,44 @@ def test_churning_labels_beside_a_stable_one(tmp_path: Path, inventory: bool) ->
     assert out.ask("shop/web", "shop/api", 8080) == "allow"
 
 
+def test_rollouts_of_an_openshift_deployment_config(tmp_path: Path) -> None:
+    """Each rollout has its own ReplicationController `web-N`, and its pods the label `deployment: web-N`."""
+    s = Scene()
+    labels = {"app": "shop", "deploymentconfig": "db", "deployment": "db-7"}
+    db = s.pod("shop/db-7", labels, kind="ReplicationController", pod="db-7-x7k2p")
+    for number in (3, 4):
+        labels = {"app": "shop", "deploymentconfig": "web", "deployment": f"web-{number}"}
+        pod = s.pod(f"shop/web-{number}", labels, kind="ReplicationController", pod=f"web-{number}-zq8wv")
+        s.talk(pod, db, 5432)
+    out = s.run(tmp_path)
+    assert out.wrong([(f"shop/web-{n}", "shop/db-7", 5432) for n in (3, 4)], closed=False) == []
+    found = _selectors(out, "shop")
+    assert (found["web"], found["db"]) == ({"deploymentconfig": "web"}, {"deploymentconfig": "db"})
+
+
+@BOTH
+def test_a_label_called_deployment_is_one_like_any_other(tmp_path: Path, inventory: bool) -> None:
+    s = Scene()
+    for name in ("blue", "green"):
+        s.talk(s.pod(f"shop/{name}", {"app": "web", "deployment": name}), s.pod(f"shop/db-{name}"), 5432)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([(f"shop/{n}", f"shop/db-{n}", 5432) for n in ("blue", "green")]) == []
+
+
+@BOTH
+def test_policies_are_not_called_by_a_rollouts_hash(tmp_path: Path, inventory: bool) -> None:
+    """Argo Rollouts own ReplicaSets themselves: Hubble names those."""
+    s = Scene()
+    db = s.pod("shop/db")
+    for mark in ("6b746f74dc", "5c4d8f7b9c"):
+        labels = {"app": "pay", "rollouts-pod-template-hash": mark}
+        pod = s.pod(f"shop/pay-{mark}", labels, kind="ReplicaSet", pod=f"pay-{mark}-9rcxx")
+        s.ends.pop()  # the inventory has no ReplicaSet of a custom resource's
+        s.talk(pod, db, 5432)
+    out = s.run(tmp_path, inventory=inventory)
+    assert _selectors(out, "shop")["pay"] == {"app": "pay"}
+
+
 @BOTH
 def test_only_churning_labels(tmp_path: Path, inventory: bool) -> None:
     """Nothing stable to select by: no policy for it and no rule that selects everybody instead."""
