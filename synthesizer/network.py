@@ -191,12 +191,16 @@ def _mesh_infrastructure(
 
 def _bleeding(workload: Workload) -> ReviewItem:
     others = ", ".join(workload.also_selects[:8])
+    why = "their labels cannot be told apart, so each has the other's permissions too; give one a label of its own"
+    if any(other.labels != workload.labels for other in workload.alike):
+        why = "flows show the same labels of them, so each has the other's permissions too; Cilium's `labels` setting "
+        why += "leaves out what tells them apart"
     return ReviewItem(
         item_id("selector-bleed", str(workload)),
         "selector-bleed",
         str(workload),
         f"the selector of {workload} also picks {others}",
-        "their labels cannot be told apart, so each has the other's permissions too; give one a label of its own",
+        why,
         False,
         {"also_selects": list(workload.also_selects)},
     )

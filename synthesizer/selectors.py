@@ -1,7 +1,8 @@
 """The smallest selector that picks a workload's pods and nobody else's.
 
-Invariant: a selector holds only stable labels that all pods of its workload carry. Adding a workload changes another
-one's selector only if that selector would have picked it. The owner's own selector, where the inventory has it, wins.
+Invariant: a selector holds only stable labels that all pods of its workload carry, and all that were seen as it.
+Adding a workload changes another one's selector only if that selector would have picked it. The owner's own selector,
+where the inventory has it, wins.
 """
 
 from __future__ import annotations
@@ -52,8 +53,11 @@ def _choose(here: list[Workload], cluster: str, inventory: Inventory) -> None:
     for position, workload in enumerate(here):
         if workload.cluster != cluster or not workload.labels or workload.host_network:
             continue
-        own = inventory.selector_of(*workload.object_key)
-        selector = own or smallest_selector(workload.labels, index)
+        own, labels = inventory.selector_of(*workload.object_key), workload.labels
+        shared = set(labels).intersection(*(other.labels for other in workload.alike))
+        if shared and not all(set(own or labels) <= set(other.labels) for other in workload.alike):
+            own, labels = (), tuple(sorted(shared))
+        selector = own or smallest_selector(labels, index)
         workload.selector, workload.selectable = selector, True
         picked = _picked(selector, index) & ~(1 << position)
         workload.also_selects = tuple(here[i].name for i in range(len(here)) if picked >> i & 1)

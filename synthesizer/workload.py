@@ -34,6 +34,7 @@ class Workload(msgspec.Struct, eq=False):
     known: bool = False  # from the inventory
     object_key: Key = ("", "", "")  # of the inventory's object, whose name another kind may share
     seen_as: Workload | None = None  # the one whose observation is this one's too: flows show the same labels of both
+    alike: tuple[Workload, ...] = ()  # those that were seen as this one
     policy_name: str = ""  # what its policies are called, unique in the namespace
     pods: tuple[str, ...] = ()
 

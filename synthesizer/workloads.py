@@ -54,8 +54,8 @@ class Workloads:
 
     def published(self, workload: Workload) -> frozenset[tuple[str, int]]:
         """The (protocol, pod port) pairs at which a LoadBalancer, NodePort or external address reaches a workload."""
-        item = self.inventory.workload(workload.object_key)
-        return self.inventory.published_ports(item) if item is not None else frozenset()
+        items = [self.inventory.workload(one.object_key) for one in (workload, *workload.alike)]
+        return frozenset().union(*(self.inventory.published_ports(item) for item in items if item is not None))
 
     # -- who is there ---------------------------------------------------------------------------------------------
 
@@ -89,8 +89,7 @@ class Workloads:
             items = [] if endpoint.cluster in foreign else self._in_inventory(endpoint, sightings[endpoint])
             if items:
                 self._join(endpoint, sightings[endpoint], self.of_object(items[0]))
-                for other in items[1:]:
-                    self.of_object(other).seen_as = self.of_object(items[0])
+                self._see_as_one(*(self.of_object(item) for item in items))
             else:
                 (labelled if endpoint.labels else unnamed).append(endpoint)
         for endpoints in _grouped(labelled, sightings):
@@ -99,6 +98,14 @@ class Workloads:
         # Those that name a pod or workload first: they tell whose the accounts of the others are.
         for endpoint in sorted(unnamed, key=_is_account):
             self._join_unlabelled(endpoint, sightings[endpoint])
+
+    def _see_as_one(self, workload: Workload, *others: Workload) -> None:
+        """Flows do not tell these apart: Jobs of one template, or labels that Cilium leaves out of identities."""
+        for other in others:
+            if other not in workload.alike:
+                other.seen_as = workload
+                workload.alike += (other,)
+                workload.ports |= other.ports
 
     def _foreign_clusters(self, sightings: Mapping[Endpoint, Sighting]) -> set[str]:
         """Of several clusters in the flows, those whose workloads the inventory does not hold.
@@ -148,6 +155,7 @@ class Workloads:
             candidates = {(i.kind, i.name): i for i in found} if len(found) == 1 else {}
         if len(candidates) > 1 and endpoint.labels:
             fitting = {k: i for k, i in candidates.items() if set(endpoint.labels) <= set(i.labels)}
+            told &= set(fitting)
             candidates = fitting or candidates
         keys = sorted(candidates)
         return [candidates[key] for key in keys if key == keys[0] or key in told]

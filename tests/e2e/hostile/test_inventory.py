@@ -51,6 +51,38 @@ def test_jobs_of_one_template_were_all_observed(tmp_path: Path) -> None:
     assert out.wrong([(run, "shop/db", 5432) for run in runs]) == []
 
 
+@pytest.mark.parametrize("several", [False, True], ids=["two-alike", "three-alike"])
+def test_labels_that_cilium_hides(tmp_path: Path, several: bool) -> None:
+    """Cilium's `labels` setting leaves some out of identities: flows of two workloads look the same, and what either
+    does must be allowed to it; others that have such a label are still told from them."""
+    s = Scene()
+    tiers = ["front", "back", "side"][: 2 + several]
+    parts = [s.pod(f"shop/x-{tier}", {"app": "x", "tier": tier}, ports=((8080, "TCP"),)) for tier in tiers]
+    queue, db, gate = s.pod("shop/queue"), s.pod("shop/db"), s.pod("shop/gate")
+    other = s.pod("shop/other", {"tier": "back", "role": "other"})
+    s.talk(parts[0], db, 5432)
+    s.talk(parts[1], queue, 5672)
+    s.talk(gate, parts[0], 8080)
+    s.talk(other, db, 5432)
+    for part in parts[2:]:
+        s.talk(part, other, 7000)
+    for record in s.records:
+        for end in ("source", "destination"):
+            labels = record["flow"][end]["labels"]
+            record["flow"][end]["labels"] = [label for label in labels if not label.startswith("k8s:tier=")]
+    out = s.run(tmp_path, inventory=True)
+    alike = [part.ref for part in parts]
+    wanted = [(x, "shop/db", 5432) for x in alike] + [(x, "shop/queue", 5672) for x in alike]
+    wanted += [("shop/gate", x, 8080) for x in alike] + [("shop/other", "shop/db", 5432)]
+    wanted += [(x, "shop/other", 7000) for x in alike] * several
+    within = [(x, y, port) for x in alike for y in alike for port in (5432, 5672, 7000, 8080)]
+    assert out.wrong([*wanted], [ask for ask in within if ask[0] != ask[1]]) == []
+    assert _default_denies(out) == ["shop"]
+    (shared,) = (item for item in out.result.synthesis.review if item.kind == "selector-bleed")
+    assert all(tier in shared.what for tier in tiers)
+    assert "Cilium's `labels` setting" in shared.why
+
+
 def test_a_job_of_the_same_template_that_was_not_seen_holds_back_the_default_deny(tmp_path: Path) -> None:
     s = Scene()
     db = s.pod("shop/db")
