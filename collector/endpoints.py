@@ -47,7 +47,8 @@ RESERVED_IDENTITIES = {
 }
 
 # Labels that differ between pods of one workload or between its releases; a selector with one of them breaks at the
-# next rollout. Sources: the Kubernetes well-known labels, the Helm, Argo, Flux and Istio conventions.
+# next rollout. Sources: the Kubernetes well-known labels, the Helm, Argo, Flux, Istio, Knative, Tekton, Spark and
+# Airflow conventions.
 UNSTABLE_KEYS = frozenset(
     {
         "app.kubernetes.io/managed-by",
@@ -68,8 +69,21 @@ UNSTABLE_KEYS = frozenset(
         "rollouts-pod-template-hash",
         "security.istio.io/tlsMode",
         "service.istio.io/canonical-name",
+        "run_id",
         "service.istio.io/canonical-revision",
+        "serving.knative.dev/configurationGeneration",
+        "serving.knative.dev/revision",
+        "serving.knative.dev/revisionUID",
+        "spark-app-selector",
+        "spark-exec-id",
         "statefulset.kubernetes.io/pod-name",
+        "tekton.dev/pipelineRun",
+        "tekton.dev/pipelineRunUID",
+        "tekton.dev/taskRun",
+        "tekton.dev/taskRunUID",
+        "try_number",
+        "workflows.argoproj.io/completed",
+        "workflows.argoproj.io/workflow",
     }
 )
 UNSTABLE_PREFIXES = (
@@ -170,7 +184,10 @@ def valid_object_name(name: str) -> bool:
 def stable_labels(pairs: Iterable[tuple[str, str]]) -> Labels:
     """The stable and valid labels among `pairs`, sorted, each key once; the first `LABELS` of more."""
     short = ((key, value) for key, value in pairs if len(key) <= 317 and len(value) <= 63)  # longer ones are invalid
-    found = {key: value for key, value in short if _usable(key, value)}
+    given = dict(short)
+    found = {key: value for key, value in given.items() if _usable(key, value)}
+    if found.get("app", "") == given.get("serving.knative.dev/revision"):
+        del found["app"]  # Knative calls each revision's pods by it
     head, _, number = found.get("deployment", "").rpartition("-")
     if head and head == found.get("deploymentconfig") and number.isdigit():
         del found["deployment"]  # a DeploymentConfig's rollout (OpenShift), not a user's own label

@@ -7,6 +7,7 @@ where the inventory has it, wins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -22,6 +23,11 @@ PREFERRED_KEYS = (
     "app",
     "k8s-app",
     "name",
+)
+# Commit hashes, versions of two numbers or more, dates and serial numbers, UUIDs. (`v1` is a name.)
+_RELEASE = re.compile(
+    r"(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{7,64}|v?[0-9]+([.-][0-9]+)+([-.+_][0-9A-Za-z.-]+)?|[0-9]{6,}"
+    r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
 _SEARCHED = 10  # labels among which the smallest selector is searched exhaustively
 
@@ -75,11 +81,14 @@ def smallest_selector(labels: Labels, index: Mapping[tuple[str, str], int]) -> L
     """The smallest set of `labels` that picks no workload but those that all of them together pick.
 
     `index` maps each label of the namespace to the bit set of workloads that carry it. Ties go to the preferred keys.
+    A value that looks like one release's (a commit, a version, a date) is used only where nothing else will do.
     """
     ranked = sorted(labels, key=preference)
     unavoidable = _picked(labels, index)
-    for size in range(1, min(len(ranked), _SEARCHED) + 1):
-        for chosen in combinations(ranked[:_SEARCHED], size):
-            if _picked(chosen, index) == unavoidable:
-                return tuple(sorted(chosen))
+    lasting = [label for label in ranked if not _RELEASE.fullmatch(label[1])]
+    for among in (lasting[:_SEARCHED], ranked[:_SEARCHED]):
+        for size in range(1, len(among) + 1):
+            for chosen in combinations(among, size):
+                if _picked(chosen, index) == unavoidable:
+                    return tuple(sorted(chosen))
     return labels

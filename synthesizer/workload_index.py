@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from collector.endpoints import Labels
+from collector.endpoints import Labels, stable_labels
 from synthesizer.kubernetes_fields import address
 from synthesizer.kubernetes_objects import EndpointsObject, Key
 from synthesizer.ownership import WorkloadObject
@@ -90,9 +90,12 @@ class WorkloadIndex:
         return [self.workloads[position] for position in sorted(found)]
 
     def selector_of(self, namespace: str, kind: str, name: str) -> Labels:
-        """The owner's selector if a policy can copy it; () without one, or when it has expressions besides."""
+        """The owner's selector if a policy can copy it; () without one, when it has expressions besides, or when it
+        is of one release alone (a Knative revision's uid)."""
         item = self._by_key.get((namespace, kind, name))
-        return item.selector if item is not None and not item.match_expressions else ()
+        if item is None or item.match_expressions or not stable_labels(item.selector):
+            return ()
+        return item.selector
 
     def mesh_of(self, namespace: str, workload: WorkloadObject) -> str:
         """ "sidecar", "ambient", "none", or "" when the objects do not tell."""
