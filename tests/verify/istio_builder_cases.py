@@ -1,10 +1,10 @@
 """More of Istio's golden inputs (pilot/pkg/security/authz/builder/testdata), as in `istio_cases`: CUSTOM, AUDIT, dry
 runs and trust domains.
 
-Not here: `allow-full-rule`, `audit-full-rule`, `single-policy` and rule 5 of `custom-both-http-tcp`, whose rules hang on
-headers, tokens and forwarded addresses, so that every answer would be undefined; `allow-host-before-111`, for proxies
-that are long gone; and the providers' own settings (`custom-grpc-provider*`, `custom-http-provider*`), which say how an
-authoriser is asked, not when.
+Not here: `allow-full-rule`, `audit-full-rule`, `single-policy` and rule 5 of `custom-both-http-tcp`, whose rules hang
+on headers, tokens and forwarded addresses, so that every answer would be undefined; `allow-host-before-111`, for
+proxies that are long gone; and the providers' own settings (`custom-grpc-provider*`, `custom-http-provider*`), which
+say how an authoriser is asked, not when.
 """
 
 from __future__ import annotations
