@@ -202,7 +202,7 @@ class AuthorizationPolicies:
     def _decide(
         self, policies: tuple[AuthorizationPolicy, ...], subject: Subject, request: Request, place: Place
     ) -> Verdict:
-        unknown = _conflict(policies) if place != "ztunnel" else None
+        unknown: Verdict | None = None
         for action in ("CUSTOM", "DENY"):
             for policy in policies:
                 if policy.action != action or (action == "CUSTOM" and place == "ztunnel"):
@@ -254,14 +254,3 @@ class AuthorizationPolicies:
         who = "a plaintext peer" if request.principal == "" else request.principal or "a source of unknown identity"
         what = f"{request.method or 'any method'} {request.path or 'any path'} on " if place == "http" else ""
         return f"{who}, {what}port {request.port}" + ("" if place == "http" else f" ({place})")
-
-
-def _conflict(policies: Iterable[AuthorizationPolicy]) -> Verdict | None:
-    """Several external authorisers at one workload: Istio before 1.30 then refuses everything, later ones ask each if
-    they are set up to."""
-    custom = [policy for policy in policies if policy.action == "CUSTOM"]
-    if len({policy.provider for policy in custom}) < 2:
-        return None
-    names = tuple(policy.title for policy in custom)
-    because = f"{', '.join(names[:4])} name different providers, and most Istio versions refuse everything then"
-    return Verdict("undefined", because, LAYER, "ingress", names)

@@ -80,7 +80,6 @@ class AuthorizationPolicy(NamedTuple):
     rules: tuple[AuthorizationRule, ...]
     dry_run: bool = False
     existing: bool = False
-    provider: str = ""  # the external authoriser of a CUSTOM policy
 
     @property
     def title(self) -> str:
@@ -127,11 +126,9 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     )
     if action in ("DENY", "CUSTOM") and not rules:
         raise PolicyError(f"action {action} without rules is meaningless", where, "Istio rejects it")
-    provider = ""
     if action == "CUSTOM":
-        named = mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
-        provider = text(named.get("name", ""), f"{where} spec.provider.name")
-        if not provider:
+        provider = mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
+        if not text(provider.get("name", ""), f"{where} spec.provider.name"):
             raise PolicyError("action CUSTOM needs a provider's name", f"{where} spec.provider", "Istio rejects it")
     elif "provider" in spec:
         raise PolicyError("provider belongs to action CUSTOM", f"{where} spec.provider")
@@ -142,7 +139,7 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     notes = optional(mapping(document.get("metadata"), where).get("annotations"), f"{where} annotations")
     # Go's strconv.ParseBool; what it does not parse is enforced.
     dry = notes.get("istio.io/dry-run") in ("1", "t", "T", "true", "TRUE", "True")
-    return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing, provider)
+    return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing)
 
 
 def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:

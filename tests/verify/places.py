@@ -75,9 +75,29 @@ class Places(Clusters):
         ]
         return found
 
+    def labels(self) -> dict[str, str]:
+        """A label may be there with nothing in it."""
+        return super().labels() | ({"env": ""} if self.draw.random() < 0.2 else {})
+
+    def policy(self, number: int) -> Document:
+        """Rules may stand there without their type, and count for nothing then."""
+        found = super().policy(number)
+        if found["spec"].get("policyTypes") == ["Ingress"] and self.draw.random() < 0.3:
+            found["spec"]["egress"] = [self.rule("to")]
+        return found
+
+    def selector(self, keys: dict[str, tuple[str, ...]], quirks: bool) -> dict[str, Any]:
+        """Sometimes of a label that must be empty."""
+        if "env" in keys and self.draw.random() < 0.15:
+            return {"matchLabels": {"env": ""}}
+        return super().selector(keys, quirks)
+
     def rule(self, side: str) -> dict[str, Any]:
-        """Here and there a careful author thinks of both families."""
+        """Empty lists mean what missing ones mean; here and there a careful author thinks of both families."""
         found = super().rule(side)
+        for key in (side, "ports"):
+            if key not in found and self.draw.random() < 0.5:
+                found[key] = []
         if self.stack == "46" and self.draw.random() < 0.2:
             found[side] = [{"ipBlock": {"cidr": cidr}} for cidr in ("0.0.0.0/0", "::/0")]
         return found

@@ -1,7 +1,7 @@
 """A second reading of Istio's policies at a sidecar and at ztunnel, over raw manifests, for comparison with the judge.
 
 Written from Istio's API and documentation, two-valued: what an external authoriser answers is a choice that is played
-through, and so is whether this Istio can have two of them at one workload (older ones deny everything then). Fields:
+through. Fields:
 principals, namespaces, serviceAccounts, ipBlocks, ports, methods, paths, their negations, and conditions on the same.
 PeerAuthentication with its inheritance and port levels. Templates, hosts and JWT claims are left to Envoy and to
 Istio's tables. It imports nothing of ours.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from itertools import product
 from typing import Any, NamedTuple
 
 Document = dict[str, Any]
@@ -52,9 +51,7 @@ def outcome(policies: Iterable[Document], at: Workload, call: Call) -> str:
     }
     if at.ambient:
         by_action["CUSTOM"] = []
-    providers = {p["spec"]["provider"]["name"] for p in by_action["CUSTOM"]}
-    choices = product((True, False), (True, False) if len(providers) > 1 else (False,))
-    answers = {_passes(by_action, call, granted, refused) for granted, refused in choices}
+    answers = {_passes(by_action, call, granted) for granted in (True, False)}
     if len(answers) > 1:
         return "undefined"
     return "allow" if True in answers else "deny"
@@ -100,8 +97,8 @@ def _reduced(policy: Document, at: Workload, call: Call) -> Document:
     return {**policy, "spec": {**policy["spec"], "rules": kept}}
 
 
-def _passes(by_action: dict[str, list[Document]], call: Call, granted: bool, refused: bool) -> bool:
-    if refused or (any(_matches(p, call) for p in by_action["CUSTOM"]) and not granted):
+def _passes(by_action: dict[str, list[Document]], call: Call, granted: bool) -> bool:
+    if not granted and any(_matches(p, call) for p in by_action["CUSTOM"]):
         return False
     if any(_matches(p, call) for p in by_action["DENY"]):
         return False

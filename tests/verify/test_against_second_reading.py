@@ -18,7 +18,7 @@ from tests.verify.clusters import PROTOCOLS
 from tests.verify.places import Places
 from tests.verify.second_reading import Reading
 
-CLUSTERS = 30  # in one round and for one CNI
+CLUSTERS = 28  # in one round and for one CNI
 QUESTIONS = 700
 PORTS = (53, 80, 81, 82, 8080, 8081, 9000)
 

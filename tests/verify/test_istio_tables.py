@@ -1,4 +1,4 @@
-"""The judge against Istio's tables (istio_cases), row for row, and against Istio's tables of what it refuses.
+"""The judge against Istio's tables (istio_cases, istio_builder_cases), row for row, and of what Istio refuses.
 
 TestCheckValidPathTemplate, TestIsValidLiteral, TestContainsPathTemplate and TestValidateCondition are those of istio
 pkg/config/security/security_test.go; TestStringMatcherWithPrefix and TestPathMatcher those of
@@ -14,9 +14,12 @@ import pytest
 from leastway.verify.authorizationpolicy_schema import read_authorization_policy
 from leastway.verify.errors import PolicyError
 from leastway.verify.httppath import is_template, path_matches, string_matches, template
-from tests.verify.istio_cases import CASES, HTTP, TCP, Case
+from tests.verify.istio_builder_cases import CASES as BUILDER
+from tests.verify.istio_cases import CASES as INTEGRATION
+from tests.verify.istio_cases import HTTP, TCP, Case
 from tests.verify.kit import access, judge, namespace, outcome, pod
 
+CASES = [*INTEGRATION, *BUILDER]
 THINGS = [
     *(namespace(name) for name in ("a", "b", "istio-system")),
     pod("a/client", {"app": "client"}, "10.0.1.1", serviceAccountName="client"),
