@@ -25,6 +25,7 @@ from leastway.verify.networkpolicy import (
 )
 from leastway.verify.policies import PolicySet, load_policies, united
 from leastway.verify.reading import Document
+from leastway.verify.services import through
 from leastway.verify.variants import Variants
 from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Address, Service, Subject, World, address
@@ -102,8 +103,9 @@ class Judge:
         self._settings = (aliases, root_namespace, normalization)
         self._http: dict[tuple[Subject, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
+        self._replicas: dict[Subject, tuple[Subject, Subject]] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
-        self._variants = Variants(world, self.policies)
+        self.variants = Variants(world, self.policies)
 
     @property
     def cni(self) -> Cni:
@@ -122,7 +124,7 @@ class Judge:
         source = self.end(question.source, question.source_address)
         found = self._service(question.destination)
         if found is not None:
-            return self._ask_service(question, found)
+            return through(self, question, source, found)
         destination = self.end(question.destination, question.destination_address)
         verdict = self.decide(question, source, destination)
         return verdict if verdict.outcome == "allow" else self._within(question, verdict, source, destination)
@@ -144,10 +146,18 @@ class Judge:
         because = f"a pod of {own.ref} reaches itself, but whether it reaches another replica: {verdict.outcome}"
         return verdict._replace(outcome="undefined", because=f"{because} ({verdict.because})")
 
+    def replicas(self, subject: Subject) -> tuple[Subject, Subject]:
+        """A pod twice, neither being the other."""
+        known = self._replicas.get(subject)
+        if known is None:
+            one, other = (msgspec.structs.replace(subject, single=False) for _ in range(2))
+            known = self._replicas[subject] = one, other
+        return known
+
     def decide(self, question: Question, source: End, destination: End) -> Verdict:
         """`ask` with both ends resolved already. A workload whose pods policies tell apart has an answer for certain
         only if all of them have it."""
-        sources, destinations = self._variants.of(source), self._variants.of(destination)
+        sources, destinations = self.variants.of(source), self.variants.of(destination)
         first = self._decide(question, sources[0], destinations[0])
         if len(sources) == len(destinations) == 1:
             return first if first.outcome != "undefined" else self._pod_by_pod(question, source, destination, first)
@@ -163,7 +173,7 @@ class Judge:
 
     def _pod_by_pod(self, question: Question, source: End, destination: End, whole: Verdict) -> Verdict:
         """Blocks may tell pods apart that are alike by their labels: what all of a workload's answer is certain."""
-        sources, destinations = self._variants.addressed(source), self._variants.addressed(destination)
+        sources, destinations = self.variants.addressed(source), self.variants.addressed(destination)
         if not 1 < len(sources) * len(destinations) <= PAIRS:
             return whole
         found = [
@@ -268,25 +278,6 @@ class Judge:
 
     def _service(self, text: str) -> Service | None:
         return self.world.service_at(text) if address(text) is not None else None
-
-    def _ask_service(self, question: Question, service: Service) -> Verdict:
-        """A cluster IP is translated before policy is applied: the answer is that of all backends, if they agree."""
-        found: list[Verdict] = []
-        for backend in self.world.backends(service):
-            for entry in service.ports:
-                if entry.number != question.port or entry.protocol != question.protocol.upper():
-                    continue
-                numbers = [p.number for p in backend.ports if p.name == entry.target]
-                for port in [entry.target] if isinstance(entry.target, int) else numbers:
-                    target = msgspec.structs.replace(
-                        question, destination=backend.ref, port=port, destination_address=""
-                    )
-                    found.append(self.ask(target))
-        shown = f"Service {service.namespace}/{service.name}"
-        if not found or len({verdict.outcome for verdict in found}) > 1:
-            why = "its backends differ" if found else "no backend of this port is known"
-            return Verdict("undefined", f"{question.destination} is {shown}, and {why}: ask about a pod behind it")
-        return found[0]._replace(because=f"{shown}: {found[0].because}")
 
 
 def _only(subject: Subject | None) -> Address | None:
