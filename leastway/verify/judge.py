@@ -158,18 +158,23 @@ class Judge:
         """`ask` with both ends resolved already. A workload whose pods policies tell apart has an answer for certain
         only if all of them have it."""
         sources, destinations = self.variants.of(source), self.variants.of(destination)
-        first = self._decide(question, sources[0], destinations[0])
-        if len(sources) == len(destinations) == 1:
-            return first if first.outcome != "undefined" else self._pod_by_pod(question, source, destination, first)
+        if sources[0].subject is source.subject and destinations[0].subject is destination.subject:
+            whole = self._decide(question, source, destination)
+            return whole if whole.outcome != "undefined" else self._pod_by_pod(question, source, destination, whole)
+        found: list[tuple[str, Verdict]] = []
         for one, other in product(sources, destinations):
-            found = self._decide(question, one, other)
-            if found.outcome != first.outcome:
-                pairs = [(f"{one.shown} → {other.shown}", found)]
-                pairs.append((f"{sources[0].shown} → {destinations[0].shown}", first))
-                pairs.sort(key=lambda pair: pair[1].outcome == "allow")
+            shown = f"{one.shown} → {other.shown}"
+            if one.subject is not None and _replicas(one, other, source):
+                if self.variants.alone(one.subject):
+                    continue  # of replicas, none is the other
+                copies = self.replicas(one.subject)
+                one, other = one._replace(subject=copies[0]), other._replace(subject=copies[1])
+            found.append((shown, self._decide(question, one, other)))
+            if found[-1][1].outcome != found[0][1].outcome:
+                pairs = sorted((found[-1], found[0]), key=lambda pair: pair[1].outcome == "allow")
                 because = "; ".join(f"{shown}: {verdict.outcome} ({verdict.because})" for shown, verdict in pairs)
                 return pairs[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
-        return first
+        return found[0][1] if found else self._decide(question, source, destination)
 
     def _pod_by_pod(self, question: Question, source: End, destination: End, whole: Verdict) -> Verdict:
         """Blocks may tell pods apart that are alike by their labels: what all of a workload's answer is certain."""
@@ -180,6 +185,7 @@ class Judge:
             self._decide(question, one, other)
             for one, other in product(sources, destinations)
             if one.address is None or other.address is None or one.address.version == other.address.version
+            if one.subject is not other.subject  # of replicas, none is the other
         ]
         return found[0] if len({verdict.outcome for verdict in found}) == 1 else whole
 
@@ -278,6 +284,11 @@ class Judge:
 
     def _service(self, text: str) -> Service | None:
         return self.world.service_at(text) if address(text) is not None else None
+
+
+def _replicas(one: End, other: End, whole: End) -> bool:
+    """Does one pod stand for a workload at both ends, without addresses that say that it is one pod?"""
+    return one.subject is other.subject is not whole.subject and (one.address is None or other.address is None)
 
 
 def _only(subject: Subject | None) -> Address | None:

@@ -76,6 +76,11 @@ class Variants:
             found = self._found[subject] = () if subject.single else self._differing(subject)
         return found
 
+    def alone(self, pod: Subject) -> bool:
+        """Is no other pod of its workload like it? (Of one that `of` gave for its workload.)"""
+        workload = self._world.subjects.get(pod.member_of)
+        return workload is not None and any(pods == (pod,) for pods in self.classes(workload))
+
     def _differing(self, subject: Subject) -> tuple[tuple[Subject, ...], ...]:
         if self._members is None:
             self._members = defaultdict(list)

@@ -19,7 +19,6 @@ from leastway.verify.reading import Document, read_path
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
-BOTH = frozenset({4, 6})
 
 
 @lru_cache(maxsize=1 << 16)
@@ -71,11 +70,6 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
     def ref(self) -> str:
         """`namespace/name`, what questions and reports call it."""
         return f"{self.namespace}/{self.name}"
-
-    @property
-    def families(self) -> frozenset[int]:
-        """The IP versions that it speaks, by the addresses that are known of it; both if none is."""
-        return frozenset(ip.version for text in self.ips if (ip := address(text)) is not None) or BOTH
 
 
 class ServicePort(NamedTuple):

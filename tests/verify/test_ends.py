@@ -9,7 +9,7 @@ import pytest
 from leastway.verify.judge import Judge, Question
 from leastway.verify.overpermission import over_permission
 from leastway.verify.reading import Document
-from leastway.verify.soundness import Observed
+from leastway.verify.soundness import Observed, replay
 from leastway.verify.verdict import Verdict
 from leastway.verify.world import World
 from tests.verify.kit import judge, labels, outcome, pod, policy
@@ -74,7 +74,14 @@ class TestAddressFamilies:
             of = judge([self.dual, other], [out])
             verdict = of.ask(Question("a/dual", "a/other", "TCP", 80))
             assert verdict.outcome == expected, verdict
-            assert (expected != "undefined") or "over IPv6: deny" in verdict.because
+            assert (expected != "undefined") or "IPv6: deny" in verdict.because
+
+    def test_two_replicas_are_no_loopback_however_many_addresses_the_one_pod_has(self) -> None:
+        inward = policy("a/in", podSelector={}, ingress=[{"from": blocks("10.0.0.0/8")}])
+        only = owned("db-0", "db", "10.0.0.1")
+        only["status"]["podIPs"].append({"ip": "fd00::1"})
+        seen = replay(judge([only], [inward]), [Observed("a/db", "a/db", "TCP", 80)])  # on the wire: another pod
+        assert seen.denied[0]["outcome"] == "undefined"
 
     def test_a_source_is_matched_by_the_family_of_the_destination(self) -> None:
         inward = policy("a/in", podSelector=labels(app="four"), ingress=[{"from": blocks("10.0.0.0/8")}])
