@@ -13,10 +13,11 @@ from itertools import chain, groupby
 from typing import Any
 
 from leastway.verify.judge import Judge, Question
+from leastway.verify.mesh import Mode
 from leastway.verify.reading import Document
 from leastway.verify.soundness import Observed
 from leastway.verify.world import World
-from tests.verify.kit import NAME, namespace, policy
+from tests.verify.kit import NAME, access, namespace, peers, policy
 
 TOP = 9
 PORTS = range(1, TOP + 2)  # the last stands for all that follow
@@ -28,20 +29,34 @@ OUTSIDE = [
     [*_EDGES[1], "fd00::ffff", "fd00:1::", "fe00::"],
 ]
 SPACES = ("a", "b")
+IN_MESH = {"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"}
+ACCOUNTS = ("one", "two", "default")
+MODES = ("STRICT", "PERMISSIVE")
 Connection = tuple[str, str, str, int]
 
 
 class SmallWorld:
-    """Workloads of one to three pods that have labels, ports and address families of their own, and policies."""
+    """Workloads of one to three pods that have labels, ports and address families of their own, and policies; in a
+    `mesh` also accounts and policies about connections."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mesh: Mode = "none") -> None:
         self._draw = random.Random(seed)
+        self.mesh: Mode = mesh
         self.pods: dict[str, list[str]] = {}
         self.known: dict[str, set[tuple[str, int]]] = {}
         self.things: list[Document] = [namespace(name, team=name) for name in SPACES]
         for number in range(self._draw.randint(2, 4)):
             self._workload(f"{self._draw.choice(SPACES)}/w{number}", number)
         self.policies = [self.policy(f"p{number}") for number in range(self._draw.randint(0, 5))]
+        if mesh != "none":
+            if seed % 3 == 0:  # the other namespace is not in it
+                self.things[0]["metadata"]["labels"] |= {
+                    "istio-injection": "enabled",
+                    "istio.io/dataplane-mode": "ambient",
+                }
+            self.policies += [self.grant(f"g{number}") for number in range(self._draw.randint(0, 3))]
+            if self._draw.random() < 0.4:
+                self.policies.append(peers(f"{self._place()}/d", mtls={"mode": self._draw.choice(MODES)}))
 
     def _workload(self, ref: str, number: int) -> None:
         draw = self._draw
@@ -51,6 +66,7 @@ class SmallWorld:
         self.pods[ref] = []
         self.known[ref] = set()
         host = draw.random() < 0.1
+        account = draw.choice(ACCOUNTS)
         for i in range(draw.randint(1, 3) if owned else 1):
             own = f"{ref}-{i}" if owned else ref
             self.pods[ref].append(own)
@@ -64,7 +80,11 @@ class SmallWorld:
             thing: Document = {
                 "kind": "Pod",
                 "metadata": {"name": own.partition("/")[2], "namespace": where, "labels": found},
-                "spec": {"hostNetwork": host, "containers": [{"name": "c", "ports": ports}]},
+                "spec": {
+                    "hostNetwork": host,
+                    "serviceAccountName": account,
+                    "containers": [{"name": "c", "ports": ports}],
+                },
                 "status": {"podIPs": [{"ip": ip} for ip in self._ips(families, number, i)], "hostIP": "192.0.2.1"},
             }
             if owned:
@@ -136,6 +156,32 @@ class SmallWorld:
                 spec[side].append(rule)
         return policy(f"{draw.choice(SPACES)}/{name}", **spec)
 
+    def _place(self) -> str:
+        return self._draw.choice((*SPACES, "istio-system"))
+
+    def grant(self, name: str) -> Document:
+        """An AuthorizationPolicy about connections."""
+        draw = self._draw
+        rules = []
+        for _ in range(draw.randint(0, 2)):
+            rule: Document = {}
+            if draw.random() < 0.8:
+                principal = f"cluster.local/ns/{draw.choice(SPACES)}/sa/{draw.choice(ACCOUNTS)}"
+                by_space = draw.random() < 0.5
+                fields = ("namespaces", "notNamespaces") if by_space else ("principals", "notPrincipals")
+                value = draw.choice(SPACES) if by_space else principal
+                rule["from"] = [{"source": {fields[draw.random() < 0.3]: [value]}}]
+            if draw.random() < 0.6:
+                key = draw.choice(("ports", "ports", "notPorts"))
+                rule["to"] = [{"operation": {key: [str(draw.randint(1, TOP))]}}]
+            rules.append(rule)
+        spec: Document = {"action": draw.choice(("ALLOW", "ALLOW", "DENY")) if rules else "ALLOW", "rules": rules}
+        if draw.random() < 0.6:
+            names = [pod.partition("/")[2] for pods in self.pods.values() for pod in pods] or ["none"]
+            pair = draw.choice((("app", draw.choice("xy")), ("pod", draw.choice(names))))
+            spec["selector"] = {"matchLabels": dict([pair])}
+        return access(f"{self._place()}/{name}", **spec)
+
     def observed(self) -> list[Observed]:
         draw = self._draw
         found = []
@@ -147,7 +193,8 @@ class SmallWorld:
         return found
 
     def judge(self, policies: Sequence[Document] | None = None, cni: Any = "generic") -> Judge:
-        return Judge(World.from_manifests(self.things), self.policies if policies is None else policies, cni=cni)
+        chosen = self.policies if policies is None else policies
+        return Judge(World.from_manifests(self.things), chosen, cni=cni, mesh=self.mesh)
 
 
 class Asked:
@@ -161,17 +208,18 @@ class Asked:
         """Is this allowed for certain?"""
         key = (source, destination, protocol, port)
         if key not in self._known:
-            self._known[key] = self.judge.ask(Question(*key)).allowed
+            self._known[key] = self.judge.ask(Question(*key, http=False)).allowed
         return self._known[key]
 
     def workloads(self, source: str, destination: str, protocol: str, port: int) -> bool:
         """May some pod of one reach some other pod of the other? One pod stands for replicas that it may get."""
+        key = (source, destination, protocol, port)
         ones, others = self.world.pods[source], self.world.pods[destination]
         if ones == others and len(ones) == 1:
             if ones == [source]:
                 return False  # a pod that nothing makes more of
             ends = self.judge.end(source), self.judge.end(destination)
-            return self.judge.decide(Question(source, destination, protocol, port), *ends).allowed
+            return self.judge.decide(Question(*key, http=False), *ends).allowed
         return any(self.allows(one, other, protocol, port) for one in ones for other in others if one != other)
 
 
