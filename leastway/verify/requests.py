@@ -11,12 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from leastway.verify import httppath
+from leastway.verify import httppath, witnesses
 from leastway.verify.authorizationpolicy_schema import Fields
 from leastway.verify.bits import indices
 from leastway.verify.causes import CAUSES
+from leastway.verify.judge import Question
 from leastway.verify.mesh_sets import MeshSets, entry_opens
 from leastway.verify.ports import single
+from leastway.verify.verdict import End
+from leastway.verify.world import Subject
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
@@ -55,6 +58,7 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
     sent = measure.seen.requests.get((owner, port), {})
     for request, bits in admitted.items():
         over = bits & open_ & ~sent.get(request, 0) & ~_contained(request, admitted)
+        over &= ~_refused(mesh, subject, port, request, over)
         if _is_path_pattern(request[1]):
             yield request, "path template", over
             continue
@@ -64,7 +68,27 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
         yield request, "shared service account", over & shared
         yield request, "other", over & ~shared & ~anyone
     for request, bits in _swallowed(admitted, sent).items():
-        yield request, "path template", bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
+        over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
+        yield request, "path template", over & ~_refused(mesh, subject, port, request, over)
+
+
+def _refused(mesh: MeshSets, subject: Subject, port: int, request: tuple[str, str], sources: int) -> int:
+    """Sources to which a DENY policy forbids a request that another one admits."""
+    policies = [p for waypoint in (False, True) for p in mesh.policies.applying(subject, waypoint)]
+    denying = [policy for policy in policies if policy.action == "DENY"]
+    if not denying:
+        return 0
+    groups: dict[str | None, int] = defaultdict(int)
+    for s in indices(sources):
+        groups[mesh.mesh.principal(mesh.universe.subjects[s])] |= 1 << s
+    method, refused = witnesses.method(request[0]), 0
+    tried = witnesses.paths(request[1], witnesses.named(denying, "paths"))
+    for bits in groups.values():
+        source = mesh.universe.subjects[next(indices(bits))]
+        asked = [Question(source.ref, subject.ref, "TCP", port, method, path) for path in tried]
+        if all(mesh.judge.decide(one, End(source), End(subject)).outcome == "deny" for one in asked):
+            refused |= bits
+    return refused
 
 
 def _contained(request: tuple[str, str], admitted: Requests) -> int:

@@ -73,7 +73,7 @@ class Variants:
         """The pods of a workload by class, in the order of their names; () if the policies do not tell them apart."""
         found = self._found.get(subject)
         if found is None:
-            found = self._found[subject] = () if subject.single else self._differing(subject)
+            found = self._found[subject] = () if subject.single or subject.member_of else self._differing(subject)
         return found
 
     def alone(self, pod: Subject) -> bool:

@@ -227,6 +227,19 @@ class TestMesh:
         found = self.both_call("default", *seen, principals=["cluster.local/ns/a/sa/default"])
         assert found == {"shared service account": 1}
 
+    def test_what_a_deny_policy_forbids_is_not_open(self) -> None:
+        operation = {"ports": ["80"], "methods": ["GET"], "paths": ["/x", "/admin/*"]}
+        rule = {"from": [{"source": {"principals": ["cluster.local/ns/a/sa/web"]}}], "to": [{"operation": operation}]}
+        policies = [*exact_pair({"port": 80}), access("a/db", selector=labels(app="db"), rules=[rule])]
+        assert measure(policies, self.get("/x"), mesh="sidecar").by_cause == {"path template": 1}
+        for forbidden, left in (("/admin/*", {}), ("/admin/secret", {"path template": 1})):
+            deny = access("a/no", action="DENY", rules=[{"to": [{"operation": {"paths": [forbidden]}}]}])
+            assert measure([*policies, deny], self.get("/x"), mesh="sidecar").by_cause == left
+
+    def test_a_wider_value_covers_a_narrower_one(self) -> None:
+        assert self.requests(["/u/*"], self.get("/u/1")) == {"path template": 1}
+        assert self.requests(["/u/*", "/u/2", "/u/{*}", "/u/v/*"], self.get("/u/1")) == {"path template": 1}
+
     def test_an_ambient_tunnel_leads_to_every_port_where_nobody_judges_inside_it(self) -> None:
         policies = [*exact_pair({"port": 80}), *exact_pair({"port": 15008})[1:]]
         found = measure(policies, WEB_TO_DB, mesh="ambient")
