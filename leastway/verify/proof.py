@@ -138,8 +138,8 @@ def headline(proof: Proof) -> str:
     """The result in one line."""
     held = f", {proof['held']} held for review" if proof["held"] else ""
     beyond = f"{proof['over_permission']['total']} allowed beyond them"
+    count = f"{proof['allowed']} of {proof['observed']} observed connections allowed{held}"
     if proof["sound"]:
-        return f"SOUND: {proof['allowed']} of {proof['observed']} observed connections allowed{held}; {beyond}"
-    return (
-        f"NOT SOUND: {len(proof['denied'])} of {proof['observed']} observed connections would be denied{held}; {beyond}"
-    )
+        return f"SOUND: {count}; {beyond}"
+    denied = len(proof["denied"])
+    return f"NOT SOUND: {denied} observed connection{'' if denied == 1 else 's'} would be denied ({count}); {beyond}"
