@@ -454,10 +454,10 @@ MUTATIONS = [
         (f"{PODS}::test_over_permission_is_what_asking_about_everything_finds",),
     ),
     Mutation(
-        "both address families must be open to an end that has one",
-        "families",
-        "first & second if first and second else",
-        "",
+        "one address family is enough for two ends that have both",
+        "network_sets",
+        "of[4] & of[6] & either",
+        "(of[4] | of[6]) & either",
         ("test_ends.py::TestAddressFamilies",),
     ),
 ]

@@ -76,6 +76,14 @@ class TestAddressFamilies:
             assert verdict.outcome == expected, verdict
             assert (expected != "undefined") or "IPv6: deny" in verdict.because
 
+    @pytest.mark.parametrize(("cidrs", "pairs"), [(["10.0.0.0/8"], 0), (["10.0.0.0/8", "fd00::/8"], 2)])
+    def test_over_permission_is_what_is_open_in_every_family(self, cidrs: list[str], pairs: int) -> None:
+        rule = {"to": blocks(*cidrs), "ports": [{"port": 80}]}
+        out = policy("a/out", podSelector={}, policyTypes=["Egress"], egress=[rule])
+        found = over_permission(judge([self.dual, addressed("a/other", "10.0.0.9", "fd00::9")], [out]), [])
+        shown = [text for texts in found.examples.values() for text in texts if text.count("a/") == 2]
+        assert len(shown) == pairs
+
     def test_two_replicas_are_no_loopback_however_many_addresses_the_one_pod_has(self) -> None:
         inward = policy("a/in", podSelector={}, ingress=[{"from": blocks("10.0.0.0/8")}])
         only = owned("db-0", "db", "10.0.0.1")
