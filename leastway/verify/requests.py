@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from leastway.verify import httppath, witnesses
-from leastway.verify.authorizationpolicy_schema import Fields
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, Fields
 from leastway.verify.bits import indices
 from leastway.verify.causes import CAUSES
 from leastway.verify.judge import Question
@@ -56,9 +56,11 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
         return
     open_ = measure.allowed(d, single("TCP", port), measure.network.egress(d))
     sent = measure.seen.requests.get((owner, port), {})
+    policies = (*mesh.policies.applying(subject), *mesh.policies.applying(subject, waypoint=True))
+    denying = [policy for policy in policies if policy.action == "DENY"]
     for request, bits in admitted.items():
         over = bits & open_ & ~sent.get(request, 0) & ~_contained(request, admitted)
-        over &= ~_refused(mesh, subject, port, request, over)
+        over &= ~_refused(mesh, denying, (subject, port), request, over)
         if _is_path_pattern(request[1]):
             yield request, "path template", over
             continue
@@ -69,19 +71,23 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
         yield request, "other", over & ~shared & ~anyone
     for request, bits in _swallowed(admitted, sent).items():
         over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
-        yield request, "path template", over & ~_refused(mesh, subject, port, request, over)
+        yield request, "path template", over & ~_refused(mesh, denying, (subject, port), request, over)
 
 
-def _refused(mesh: MeshSets, subject: Subject, port: int, request: tuple[str, str], sources: int) -> int:
-    """Sources to which a DENY policy forbids a request that another one admits."""
-    policies = [p for waypoint in (False, True) for p in mesh.policies.applying(subject, waypoint)]
-    denying = [policy for policy in policies if policy.action == "DENY"]
-    if not denying:
+def _refused(
+    mesh: MeshSets,
+    denying: list[AuthorizationPolicy],
+    where: tuple[Subject, int],
+    request: tuple[str, str],
+    sources: int,
+) -> int:
+    """Sources to which one of some DENY policies forbids a request that another one admits."""
+    if not sources or not denying:
         return 0
     groups: dict[str | None, int] = defaultdict(int)
     for s in indices(sources):
         groups[mesh.mesh.principal(mesh.universe.subjects[s])] |= 1 << s
-    method, refused = witnesses.method(request[0]), 0
+    (subject, port), method, refused = where, witnesses.method(request[0]), 0
     tried = witnesses.paths(request[1], witnesses.named(denying, "paths"))
     for bits in groups.values():
         source = mesh.universe.subjects[next(indices(bits))]
@@ -96,8 +102,11 @@ def _contained(request: tuple[str, str], admitted: Requests) -> int:
     bits = 0
     if len(admitted) == 1:
         return bits
+    method, path = request
     for wider, sources in admitted.items():
-        if wider != request and all(map(_contains, wider, request, (False, True))):
+        if wider[0] != method and ANY not in wider[0]:
+            continue
+        if wider != request and _contains(wider[1], path, True) and _contains(wider[0], method, False):
             bits |= sources
     return bits
 
