@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from collector.endpoints import is_stable, valid_label, valid_namespace, valid_object_name
 from collector.flow import Signal
 from leastway import observation
+from leastway.verify.causes import CAUSES
 from leastway.verify.judge import Judge
-from leastway.verify.overpermission import CAUSES
 from leastway.verify.proof import prove
 from synthesizer import Options, Synthesis, synthesize
 from synthesizer.decisions import Fate

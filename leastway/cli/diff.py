@@ -131,7 +131,7 @@ def _tell_changes(sign: str, changes: Changes) -> None:
 def _port(change: Change) -> str:
     shown = {
         "port": f"{change.port}/{change.protocol}",
-        "range": f"{change.port}/{change.protocol} and the rest of its range",
+        "range": f"{change.port}-{change.last}/{change.protocol}",
         "other": f"every other {change.protocol} port",
     }[change.ports]
     return f"{shown} {change.method} {change.path}".rstrip()

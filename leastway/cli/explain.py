@@ -1,43 +1,57 @@
-"""`leastway explain`: the traffic behind the rules of a generated policy.
+"""`leastway explain`: the traffic behind the rules of generated policies.
 
 Invariant: nothing is computed here; what is shown is what `generate` recorded beside the policies.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from collector.errors import LeastwayError
 from leastway.cli.options import format_option
-from leastway.cli.output import moment, tell, tell_json
+from leastway.cli.output import counted, moment, tell, tell_json
 from leastway.cli.record import Record, beside
 from leastway.verify.errors import line
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-PEERS = 3  # in one row
-SAMPLES = 2  # in one row
-PIPED_WIDTH = 200  # columns of a table that no terminal limits
+PEERS = 3  # in one entry
+SAMPLES = 2  # in one entry
 SILENT = "no traffic stands behind this file: it isolates, or demands mutual TLS, and opens nothing"
 
 
 @click.command("explain")
-@click.argument("path", metavar="PATH")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @format_option
-def command(path: str, form: str) -> None:
+def command(paths: tuple[str, ...], form: str) -> None:
     """Show why each rule is there: who spoke to whom, how often, from how many pods, when, and sample flows.
 
-    PATH is a policy that `leastway generate` wrote, or its folder.
+    PATH is a policy that `leastway generate` wrote, or a folder of them; give as many as you like.
 
     \b
-    leastway explain policies/shop/networkpolicy-api.yaml
+    leastway explain policies/shop
+    leastway explain policies/shop/networkpolicy-api.yaml policies/shop/authorizationpolicy-api.yaml
     """
+    found: dict[tuple[Path, str], Sequence[Mapping[str, Any]]] = {}
+    for path in paths:
+        record = _record(path)
+        for file in _files(record, Path(path)):
+            found[record.folder.resolve(), file] = record.evidence.get(file, [])
+    several = len({folder for folder, _ in found}) > 1
+    named = {str(folder / file) if several else file: entries for (folder, file), entries in found.items()}
+    if form == "json":
+        tell_json(named)
+        return
+    for number, (file, entries) in enumerate(named.items()):
+        if number:
+            tell()
+        _tell_file(file, entries)
+
+
+def _record(path: str) -> Record:
+    """What `generate` left beside a path."""
     if not Path(path).exists():
         raise LeastwayError(
             "no such file or folder", where=path, hint="give a policy that generate wrote, or its folder"
@@ -47,14 +61,7 @@ def command(path: str, form: str) -> None:
         raise LeastwayError(
             "no leastway.json beside it", where=path, hint="only policies that generate wrote can be explained"
         )
-    files = _files(record, Path(path))
-    if form == "json":
-        tell_json({file: record.evidence.get(file, []) for file in files})
-        return
-    for number, file in enumerate(files):
-        if number:
-            tell()
-        _tell_file(file, record.evidence.get(file, []))
+    return record
 
 
 def _files(record: Record, path: Path) -> list[str]:
@@ -73,52 +80,45 @@ def _tell_file(file: str, entries: Sequence[Mapping[str, Any]]) -> None:
     tell(file)
     if not entries:
         tell(SILENT, 2)
-        return
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
-    with console.capture() as captured:
-        console.print(_table(entries))
-    for text in captured.get().splitlines():
-        if text.strip():
-            click.echo(text.rstrip())
-
-
-def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("", "peer", "port", "cause", "connections", "pods", "first and last seen (UTC)", "samples"):
-        table.add_column(title, overflow="fold", justify="right" if title in ("connections", "pods") else "left")
-    for (direction, *rest), peers in _rows(entries).items():
+    for (rule, details), peers in _rows(entries).items():
         more = f" and {len(peers) - PEERS} more" if len(peers) > PEERS else ""
-        table.add_row(direction, line(", ".join(peers[:PEERS]) + more), *(line(cell) for cell in rest))
-    return table
+        tell(line(rule.replace(PEER, ", ".join(peers[:PEERS]) + more)), 2)
+        for detail in details:
+            tell(detail, 6)
 
 
-def _rows(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[str]]:
-    """Cells → peers. Addresses outside share one evidence, so they share a row; of a file that stands for several
+PEER = "\0"  # where the peers of an entry go
+
+
+def _rows(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, tuple[str, ...]], list[str]]:
+    """Text → peers. Addresses outside share one evidence, so they share an entry; of a file that stands for several
     workloads (look-ups of a namespace) both ends are shown."""
-    rows: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     shared = len({str(entry.get("to" if entry.get("direction") == "ingress" else "from", "")) for entry in entries}) > 1
     for entry in entries:
         inward = entry.get("direction") == "ingress"
         cause, because = str(entry.get("cause", "")), str(entry.get("because") or "")
-        first, last = moment(entry.get("first_seen")), moment(entry.get("last_seen"))
-        names = [str(name) for name in entry.get("names") or ()]
-        cells = (
-            "from" if inward else "to",
-            f"{entry.get('protocol', '')} {entry.get('port', '')}",
-            f"{cause}: {because}" if because else cause,
-            str(entry.get("connections", "")),
-            f"{entry.get('source_pods', '')} → {entry.get('destination_pods', '')}",
-            first if first == last else f"{first} – {last}",
-            " ".join(str(sample) for sample in (entry.get("samples") or [])[:SAMPLES]),
-        )
-        peer = str(entry.get("from" if inward else "to", ""))
+        why = f"{cause}: {because}" if because else cause
+        port = f"{entry.get('protocol', '')} {entry.get('port', '')}"
+        peer = str(entry.get("from" if inward else "to", "")).replace(PEER, "")
         if shared:
-            peer = f"{entry.get('from', '')} → {entry.get('to', '')}"
-        rows.setdefault(cells, []).append(f"{peer} ({', '.join(names[:2])})" if names and not inward else peer)
+            peer = f"{entry.get('from', '')} → {entry.get('to', '')}".replace(PEER, "")
+        names = [str(name) for name in entry.get("names") or ()]
+        key = f"{'from' if inward else 'to'} {PEER} {port} {why}", tuple(_details(entry))
+        rows.setdefault(key, []).append(f"{peer} ({', '.join(names[:2])})" if names and not inward else peer)
     return rows
+
+
+def _details(entry: Mapping[str, Any]) -> Iterator[str]:
+    """How often, by whom and when."""
+    number = entry.get("connections")
+    if isinstance(number, int) and number:
+        first, last = moment(entry.get("first_seen")), moment(entry.get("last_seen"))
+        when = first if first == last else f"{first} – {last}"
+        pods = f"pods {entry.get('source_pods', '')} → {entry.get('destination_pods', '')}"
+        yield f"{counted(number, 'connection')}, {pods}, seen {when} UTC"
+    for title, key in (("as", "principals"), ("samples", "samples")):
+        listed = entry.get(key)
+        found = [str(item) for item in listed[:SAMPLES]] if isinstance(listed, list) else []
+        if found:
+            yield f"{title} {' '.join(found)}"

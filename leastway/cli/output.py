@@ -1,30 +1,45 @@
 """What commands print with: one place that knows which stream is for data, and what a terminal may be sent.
 
-Invariant: text from traffic, files or a cluster reaches a terminal only as printable characters on one line.
+Invariant: text from traffic, files or a cluster reaches a terminal only as printable characters, and what can be copied
+(names, addresses, paths) is not broken in two unless it is longer than a line.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import click
 
-from leastway.verify.errors import line
+from leastway.verify.errors import line, wrapped
 
 SHOWN = 20  # entries of a list that text output shows; JSON shows all
-WIDTH = 400  # characters of one printed line
+LONGEST = 2000  # characters of one piece of text
+NARROWEST, PIPED = 40, 100  # columns: that nothing goes below, and where no terminal says how many
 
 
 def say(text: str) -> None:
     """One line of talk, on stderr."""
-    click.echo(f"leastway: {line(text, 3 * WIDTH)}", err=True)
+    click.echo(f"leastway: {line(text, LONGEST)}", err=True)
 
 
-def tell(text: str = "", indent: int = 0) -> None:
-    """One line of data, on stdout."""
-    click.echo(" " * indent + line(text, WIDTH))
+def columns() -> int:
+    """How wide text on stdout may be: what COLUMNS says, else the terminal's width, and 100 if it is none."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and 0 < len(told) < 6:
+        return max(NARROWEST, int(told))
+    if not sys.stdout.isatty():
+        return PIPED
+    return max(NARROWEST, shutil.get_terminal_size((PIPED, 24)).columns)
+
+
+def tell(text: str = "", indent: int = 0, hanging: int = 2) -> None:
+    """One piece of data, on stdout; wrapped, with further lines `hanging` further in."""
+    click.echo(wrapped(line(text, LONGEST), columns(), indent, hanging))
 
 
 def tell_some(entries: Iterable[str], indent: int = 2) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import click
 
 from collector.reading import Reading
-from leastway.cli.output import SHOWN, WIDTH, counted, say
+from leastway.cli.output import SHOWN, columns, counted, say
 from leastway.verify.errors import line
 from leastway.verify.proof import render
 
 
 def tell_proof(proof: Mapping[str, Any]) -> None:
-    """Print a proof, with whole lines: a terminal wraps them, and nothing of a reason is lost."""
-    click.echo(render(dict(proof), WIDTH), nl=False)
+    """Print a proof as wide as the terminal."""
+    click.echo(render(dict(proof), columns()), nl=False)
 
 
 def tell_bad_lines(reading: Reading, limit: float) -> bool:

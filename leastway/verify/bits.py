@@ -2,17 +2,19 @@
 
 Invariant: a selector's set is built once from label indices by whole-set operations, never by asking subject after
 subject; so thousands of policies over thousands of workloads stay a matter of seconds. `networkpolicy` decides the
-same questions one by one, and a test holds the two against each other.
+same questions one by one, and a test holds the two against each other. The subjects of one workload are neighbours,
+and the first of them stands for it where workloads are counted.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from leastway.verify.networkpolicy_schema import Block, Network, Pods
 from leastway.verify.selectors import Selector
+from leastway.verify.variants import Variants, together
 from leastway.verify.world import Subject, World, address
 
 
@@ -26,14 +28,62 @@ def indices(bits: int) -> Iterator[int]:
 
 class Universe:
     """The counted subjects of a world (host network pods are nodes and left out) with their indices by label and
-    address."""
+    address: workloads, and instead of those whose pods `variants` tells apart one subject for each class of pods.
 
-    def __init__(self, world: World) -> None:
+    `workloads` has the indices of each workload; for each index `owner` is the first of its workload, `names` the
+    workload's reference, and `members` the references of the class's pods (empty where a workload is not split).
+    """
+
+    def __init__(self, world: World, variants: Variants | None = None) -> None:
         self.world = world
-        self.subjects: list[Subject] = [s for s in world.universe() if not s.host_network]
         self.left_out = sorted(s.ref for s in world.universe() if s.host_network)
-        self.position = {subject.ref: i for i, subject in enumerate(self.subjects)}
+        self.subjects: list[Subject] = []
+        self.names: list[str] = []
+        self.owner: list[int] = []
+        self.members: list[tuple[str, ...]] = []
+        self.workloads: list[range] = []
+        for subject in world.universe():
+            if not subject.host_network:
+                self._count(subject, variants.classes(subject) if variants is not None else ())
+        self.extent = {found.start: found for found in self.workloads}
+        self.position = {self.names[found.start]: found.start for found in self.workloads}
         self.all = (1 << len(self.subjects)) - 1
+        self.split = len(self.workloads) < len(self.subjects)
+        self._within_workload = self._offsets()
+        self._index()
+
+    def _count(self, subject: Subject, classes: tuple[tuple[Subject, ...], ...]) -> None:
+        first = len(self.subjects)
+        self.subjects += [together(subject, pods) for pods in classes] or [subject]
+        self.members += [tuple(pod.ref for pod in pods) for pods in classes] or [()]
+        self.names += [subject.ref] * (len(self.subjects) - first)
+        self.owner += [first] * (len(self.subjects) - first)
+        self.workloads.append(range(first, len(self.subjects)))
+
+    def _offsets(self) -> list[tuple[int, int]]:
+        """(step, indices that are at least so far behind the first of their workload), by ascending powers of two."""
+        longest = max(map(len, self.workloads), default=1)
+        found = []
+        for step in (1 << power for power in range((longest - 1).bit_length())):
+            parts = ((1 << len(one)) - (1 << step) << one.start for one in self.workloads if len(one) > step)
+            found.append((step, _union(parts)))
+        return found
+
+    def folded(self, bits: int) -> int:
+        """The workloads of which some class is in a set, each as its first index."""
+        if not self.split:
+            return bits
+        for step, behind in self._within_workload:
+            bits |= (bits & behind) >> step
+        return bits & ~self._within_workload[0][1]
+
+    def spread(self, bits: int) -> int:
+        """All classes of the workloads in a `folded` set."""
+        for step, behind in self._within_workload:
+            bits |= bits << step & behind
+        return bits
+
+    def _index(self) -> None:
         self.namespaces: dict[str, int] = defaultdict(int)
         self._pairs: dict[tuple[str, str], int] = defaultdict(int)
         self._keys: dict[str, int] = defaultdict(int)
@@ -41,8 +91,10 @@ class Universe:
         self._regions: dict[Selector, int] = {}
         self._blocks: dict[tuple[Network, tuple[Network, ...]], int] = {}
         addresses: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
-        self._several: dict[int, int] = {}
+        self._several: dict[int, Counter[int]] = {4: Counter(), 6: Counter()}
         self.addressless = 0
+        self.only = {4: 0, 6: 0}  # subjects that have addresses of this family alone
+        self.dual = 0  # of both
         for i, subject in enumerate(self.subjects):
             bit = 1 << i
             self.namespaces[subject.namespace] |= bit
@@ -52,9 +104,14 @@ class Universe:
             found = [ip for text in subject.ips if (ip := address(text)) is not None]
             for ip in found:
                 addresses[ip.version].append((int(ip), i))
-            if len(found) > 1:
-                self._several[i] = len(found)
-            elif not found:
+            for version, number in Counter(ip.version for ip in found).items():
+                self._several[version][i] = number
+            families = {ip.version for ip in found}
+            if len(families) == 1:
+                self.only[min(families)] |= bit
+            elif families:
+                self.dual |= bit
+            else:
                 self.addressless |= bit
         self._addresses = {version: sorted(known) for version, known in addresses.items()}
 
@@ -106,17 +163,15 @@ class Universe:
         return region & self.selected(peer.pods)
 
     def block(self, block: Block) -> int:
-        """Subjects all of whose known addresses are in a block."""
+        """Subjects all of whose known addresses of the block's family are in it."""
         key = (block.network, block.excepts)
         known = self._blocks.get(key)
         if known is None:
             inside = set(self._within(block.network))
             for inner in block.excepts:
                 inside.difference_update(self._within(inner))
-            known = 0
-            for i, count in Counter(i for _, i in inside).items():
-                if count == self._several.get(i, 1):
-                    known |= 1 << i
+            several = self._several[block.network.version]
+            known = _union(1 << i for i, count in Counter(i for _, i in inside).items() if count == several[i])
             self._blocks[key] = known
         return known
 
@@ -124,3 +179,10 @@ class Universe:
         ordered = self._addresses[network.version]
         low = bisect_left(ordered, (int(network.network_address), -1))
         return ordered[low : bisect_right(ordered, (int(network.broadcast_address), len(self.subjects)))]
+
+
+def _union(parts: Iterable[int]) -> int:
+    bits = 0
+    for part in parts:
+        bits |= part
+    return bits

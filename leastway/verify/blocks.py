@@ -1,14 +1,13 @@
-"""External addresses split into blocks that no rule can tell apart.
+"""External addresses as ranges.
 
-Invariant: blocks are split at every CIDR and exception boundary that the given rules mention, and counted by the set of
-rules' blocks that cover them: one for each such set, whatever its size.
+Invariant: ranges neither overlap nor touch, so that they depend on the addresses alone, however blocks are cut.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+import ipaddress
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from leastway.verify.networkpolicy_schema import Block
@@ -16,46 +15,82 @@ from leastway.verify.networkpolicy_schema import Block
 Span = tuple[int, int]  # first and last address
 
 
-class AddressClass(NamedTuple):
-    """Addresses of one family that are covered by exactly the blocks `covering` (indices into the list that was
-    split)."""
+class AddressRange(NamedTuple):
+    """Neighbouring addresses of one family."""
 
     version: int
-    covering: frozenset[int]
-    spans: tuple[Span, ...]
+    first: int
+    last: int
 
     @property
     def size(self) -> int:
         """How many addresses it has."""
-        return sum(last - first + 1 for first, last in self.spans)
+        return self.last - self.first + 1
 
-    def seen(self, addresses: Sequence[int]) -> int:
-        """How many of the given sorted addresses are in it."""
-        return sum(bisect_right(addresses, last) - bisect_left(addresses, first) for first, last in self.spans)
+    def seen(self, addresses: Iterable[tuple[int, int]]) -> int:
+        """How many of some (version, address) are in it."""
+        return sum(version == self.version and self.first <= ip <= self.last for version, ip in addresses)
 
 
-def split(blocks: Sequence[Block]) -> list[AddressClass]:
-    """The classes of addresses that are in at least one of the blocks."""
-    found: list[AddressClass] = []
+Ranges = tuple[AddressRange, ...]  # ascending, with a gap between any two of a family
+
+
+@lru_cache(maxsize=1 << 12)
+def ranges(blocks: frozenset[Block]) -> Ranges:
+    """All addresses of some blocks."""
+    found: list[AddressRange] = []
     for version in (4, 6):
-        opening: dict[int, list[int]] = {}
-        closing: dict[int, list[int]] = {}
-        for i, block in enumerate(blocks):
-            if block.network.version != version:
-                continue
-            for first, last in spans(block):
-                opening.setdefault(first, []).append(i)
-                closing.setdefault(last + 1, []).append(i)
-        grouped: dict[frozenset[int], list[Span]] = {}
-        active: set[int] = set()
-        cuts = sorted({*opening, *closing})
-        for cut, after in pairwise(cuts):
-            active.difference_update(closing.get(cut, ()))
-            active.update(opening.get(cut, ()))
-            if active:
-                grouped.setdefault(frozenset(active), []).append((cut, after - 1))
-        found += [AddressClass(version, covering, tuple(parts)) for covering, parts in grouped.items()]
+        parts = [span for block in blocks if block.network.version == version for span in spans(block)]
+        found += _joined(version, sorted(parts))
+    return tuple(found)
+
+
+def _joined(version: int, parts: Iterable[Span]) -> list[AddressRange]:
+    found: list[AddressRange] = []
+    for first, last in parts:
+        if found and first <= found[-1].last + 1:
+            found[-1] = found[-1]._replace(last=max(last, found[-1].last))
+        else:
+            found.append(AddressRange(version, first, last))
     return found
+
+
+def near(parts: Ranges) -> Iterator[Ranges]:
+    """Ranges of one family grouped so that between those of one group nothing is left out but addresses that are not of
+    the internet (RFC 6890): private, shared, link-local ones."""
+    group: list[AddressRange] = []
+    for part in parts:
+        if group and not _special(group[-1], part):
+            yield tuple(group)
+            group = []
+        group.append(part)
+    if group:
+        yield tuple(group)
+
+
+def subtracted(parts: Ranges, less: Ranges) -> Ranges:
+    """What of `parts` is not in `less`."""
+    found: list[AddressRange] = []
+    behind = list(less[::-1])
+    for part in parts:
+        first = part.first
+        while behind and (behind[-1].version, behind[-1].last) < (part.version, first):
+            behind.pop()
+        for other in behind[::-1]:
+            if other.version != part.version or other.first > part.last:
+                break
+            if other.first > first:
+                found.append(part._replace(first=first, last=other.first - 1))
+            first = max(first, other.last + 1)
+        if first <= part.last:
+            found.append(part._replace(first=first))
+    return tuple(found)
+
+
+def _special(before: AddressRange, behind: AddressRange) -> bool:
+    """Is all between two ranges special?"""
+    gap = AddressRange(before.version, before.last + 1, behind.first - 1)
+    return before.version == behind.version and not subtracted((gap,), SPECIAL)
 
 
 def spans(block: Block) -> list[Span]:
@@ -76,3 +111,8 @@ def sizes(count: Iterable[int]) -> str:
     """A number of addresses that a person can read."""
     total = sum(count)
     return str(total) if total < 1 << 20 else f"2^{total.bit_length() - 1}"
+
+
+_SPECIAL = """0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 224.0.0.0/3
+::/127 fc00::/7 fe80::/10 ff00::/8"""
+SPECIAL = ranges(frozenset(Block(ipaddress.ip_network(text), ()) for text in _SPECIAL.split()))

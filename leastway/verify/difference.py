@@ -1,41 +1,54 @@
 """What two policy sets let through differently, in connections: exact over the closed world, however they are written.
 
-Invariant: a source, destination and class of ports is a change if and only if one side allows it for certain and the
-other does not. Requests are compared only where both sides let the connection itself through.
+Invariant: a source, destination and port is in a change if and only if one side allows it for certain and the other
+does not. A change names workloads if it is one for all of their pods, else the pods. Requests are compared only where
+both sides let the connection itself through.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from leastway.verify.bits import indices
-from leastway.verify.blocks import AddressClass, sizes, split
+from leastway.verify.bits import Universe
+from leastway.verify.blocks import AddressRange, sizes, subtracted
 from leastway.verify.judge import Judge
 from leastway.verify.network_sets import RuleSet
-from leastway.verify.networkpolicy_schema import Block
-from leastway.verify.outside import ANYWHERE
+from leastway.verify.networkpolicy_schema import PROTOCOLS
+from leastway.verify.outside import (
+    Opened,
+    open_ranges,
+    opened_inward,
+    opened_outward,
+    outbound_ports,
+    stretches_by_family,
+)
 from leastway.verify.overpermission import Measure
+from leastway.verify.pairs import Pairs
 from leastway.verify.policies import PolicySet
-from leastway.verify.ports import PortClass, admits, classes
+from leastway.verify.ports import PortClass, PortRun, runs
 from leastway.verify.reading import Document, identity
-from leastway.verify.request_difference import RequestChange, request_changes
-from leastway.verify.world import Subject
+from leastway.verify.request_difference import request_changes
+from leastway.verify.variants import Variants
 
 SPANS = 4  # CIDRs by which a class of addresses is called
+WHOLE = ("", "")  # no request in particular
 LISTED = 10_000  # changes of each kind that are listed; all are counted
 
 
 class Change(NamedTuple):
-    """One connection. `port` stands for its class: `ports` is `port` (itself), `range` (all ports that the same ranges
-    cover) or `other` (all ports that nobody mentions). `method` and `path` are values of rules, "" below L7."""
+    """One connection, from `port` to `last`: `ports` is `port` (one), `range` (a range but for known ports in it) or
+    `other` (all ports that nobody knows). Ends are workloads, or single pods where not all pods of one are concerned.
+    `method` and `path` are values of rules, "" below L7."""
 
     source: str
     destination: str
     protocol: str
     port: int
+    last: int
     ports: str
     method: str = ""
     path: str = ""
@@ -88,128 +101,104 @@ def unmanaged(standing: Iterable[Document], *sets: PolicySet) -> list[Document]:
 
 def difference(old: Judge, new: Judge) -> Difference:
     """Compare two judges of the same world. Raises nothing."""
-    before, after = Measure(old, ()), Measure(new, ())
+    universe = Universe(old.world, Variants(old.world, old.policies, new.policies))
+    before, after = Measure(old, (), universe), Measure(new, (), universe)
     found = Difference(Changes(), Changes())
-    for d, subject in enumerate(before.universe.subjects):
-        rules = before.network.egress(d), after.network.egress(d)
-        for port in _ports(before, after, d, rules):
-            _pods(found, before, after, d, port, rules)
-            _outside(found, subject, port, [_inbound(m, d, port) for m in (before, after)], inward=True)
-        for port in _outbound_ports(before, after, d):
-            _outside(found, subject, port, [_outbound(m, d, port) for m in (before, after)], inward=False)
+    for workload in universe.workloads:
+        ports = before.ports(workload, (), after)
+        _pods(found, before, after, workload, ports)
+        _outside(found, before, after, workload, ports, opened_inward)
+        _outside(found, before, after, workload, outbound_ports([before, after], workload, ()), opened_outward)
     return found
 
 
-def _pods(
-    found: Difference,
-    before: Measure,
-    after: Measure,
-    d: int,
-    port: PortClass,
-    rules: tuple[list[RuleSet], list[RuleSet]],
-) -> None:
+def _pods(found: Difference, before: Measure, after: Measure, workload: range, ports: list[PortClass]) -> None:
+    """Changes between pods: of whole connections, and of requests in those that both sides let through."""
+    allowed: _Sets = defaultdict(lambda: [0] * len(ports))
+    denied: _Sets = defaultdict(lambda: [0] * len(ports))
+    for d in workload:
+        rules = before.network.egress(d), after.network.egress(d)
+        known: dict[tuple[str, bool, int], list[tuple[tuple[str, str], int, int]]] = {}
+        for at, port in enumerate(ports):
+            if port.key not in known:
+                known[port.key] = list(_changed(before, after, d, port, rules))
+            for request, gained, lost in known[port.key]:
+                for sets, bits in ((allowed, gained), (denied, lost)):
+                    if bits:
+                        sets[request, d][at] = bits
+    for changes, sets in ((found.allowed, allowed), (found.denied, denied)):
+        _add(changes, before.universe, workload, ports, sets)
+
+
+_Sets = dict[tuple[tuple[str, str], int], list[int]]  # by request and destination: changed sources for each port class
+
+
+def _changed(
+    before: Measure, after: Measure, d: int, port: PortClass, rules: tuple[list[RuleSet], list[RuleSet]]
+) -> Iterator[tuple[tuple[str, str], int, int]]:
     was, now = before.allowed(d, port, rules[0]), after.allowed(d, port, rules[1])
-    subjects = before.universe.subjects
-    for changes, bits in ((found.allowed, now & ~was), (found.denied, was & ~now)):
-        if bits:
-            changes.add(bits.bit_count(), (_change(subjects[s].ref, subjects[d].ref, port) for s in indices(bits)))
+    yield WHOLE, now & ~was, was & ~now
     if was & now and port.protocol == "TCP":
         for change in request_changes(before, after, d, port.number, was & now):
-            _add_request(found, subjects, d, port, change)
+            yield (change.method, change.path), change.allowed, change.denied
 
 
-def _add_request(found: Difference, subjects: list[Subject], d: int, port: PortClass, change: RequestChange) -> None:
-    for changes, bits in ((found.allowed, change.allowed), (found.denied, change.denied)):
-        if bits:
-            plain = (_change(subjects[s].ref, subjects[d].ref, port) for s in indices(bits))
-            named = (one._replace(method=change.method, path=change.path) for one in plain)
-            changes.add(bits.bit_count(), named)
+def _add(
+    changes: Changes, universe: Universe, workload: range, ports: Sequence[PortClass], sets: Mapping[Any, list[int]]
+) -> None:
+    """Longest runs of ports, with the pods that they change for."""
+    found: dict[tuple[PortRun, tuple[str, str]], dict[int, int]] = defaultdict(dict)
+    for (request, d), by_port in sets.items():
+        for run, bits, _ in runs(ports, by_port):
+            found[run, request][d] = found[run, request].get(d, 0) | bits
+    order = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
+    for run, request in sorted(found, key=lambda key: (order[key[0].protocol], key[0][1:], key[1])):
+        by_destination = found[run, request]
+        pairs = Pairs(universe, workload, by_destination)
+        changes.add(pairs.total, (_change(ends, run, request) for ends in pairs.ends()))
 
 
-def _change(source: str, destination: str, port: PortClass) -> Change:
-    return Change(source, destination, port.protocol, port.number, port.kind)
-
-
-def _ports(before: Measure, after: Measure, d: int, rules: tuple[list[RuleSet], list[RuleSet]]) -> list[PortClass]:
-    """The port classes of a destination that no rule of either set can tell apart."""
-    subject = before.universe.subjects[d]
-    entries = {
-        entry
-        for measure, outer in zip((before, after), rules, strict=True)
-        for rule in [*measure.network.ingress.get(d, ()), *outer]
-        for entry in rule.ports or ()
-    }
-    named = {("TCP", port) for measure in (before, after) for port in _mesh_ports(measure, subject)}
-    return classes(entries, subject.ports, named)
-
-
-def _mesh_ports(measure: Measure, subject: Subject) -> Iterator[int]:
-    """Ports that Istio policies about a destination name."""
-    if measure.mesh is None:
-        return
-    policies = measure.mesh.policies
-    for policy in {*policies.applying(subject), *policies.applying(subject, waypoint=True)}:
-        for rule in policy.rules:
-            for entry in [*(rule.operations or ()), rule.conditions]:
-                for field in entry:
-                    if field.name in ("ports", "destination.port"):
-                        yield from (int(value) for value in field.values if 0 < int(value) < 65536)
-    for peer in measure.mesh.judge.policies.peer:
-        yield from (port for port, _ in peer.ports if 0 < port < 65536)
-
-
-def _outbound_ports(before: Measure, after: Measure, s: int) -> list[PortClass]:
-    entries = {e for m in (before, after) for rule in m.network.outbound.get(s, ()) for e in rule.ports or ()}
-    return classes(entries, (), ())
-
-
-def _inbound(measure: Measure, d: int, port: PortClass) -> tuple[Block, ...]:
-    """The outside that may open a port class of a destination."""
-    if measure.mesh is not None and port.protocol == "TCP" and not measure.mesh.outside(d, port.number):
-        return ()
-    if not measure.network.isolated_in >> d & 1:
-        return ANYWHERE
-    return _blocks(measure.network.ingress.get(d, []), port, measure.universe.subjects[d])
-
-
-def _outbound(measure: Measure, s: int, port: PortClass) -> tuple[Block, ...]:
-    """The outside that a subject may call on a port class."""
-    if not measure.network.isolated_out >> s & 1:
-        return ANYWHERE
-    return _blocks(measure.network.outbound.get(s, []), port, None)
-
-
-def _blocks(rules: list[RuleSet], port: PortClass, destination: Subject | None) -> tuple[Block, ...]:
-    declared = destination.ports if destination is not None else ()
-    opened = [rule for rule in rules if admits(rule.ports, port, declared)]
-    if any(rule.anyone for rule in opened):
-        return ANYWHERE
-    return tuple({block: None for rule in opened for block in rule.blocks})
+def _change(ends: tuple[str, str], run: PortRun, request: tuple[str, str]) -> Change:
+    return Change(*ends, run.protocol, run.number, run.last, run.kind, *request)
 
 
 def _outside(
-    found: Difference, subject: Subject, port: PortClass, sides: list[tuple[Block, ...]], inward: bool
+    found: Difference, before: Measure, after: Measure, workload: range, ports: list[PortClass], opened: Opened
 ) -> None:
-    was, now = map(set, sides)
+    universe = before.universe
+    shown: dict[tuple[bool, AddressRange, PortRun], list[int]] = {}
+    for member in workload:
+        for change in _outside_changes(before, after, member, ports, opened):
+            shown.setdefault(change, []).append(member)
+    order = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
+    for kind, part, run in sorted(shown, key=lambda key: (order[key[2].protocol], key[2][1:], key[1], key[0])):
+        members = shown[kind, part, run]
+        names = [universe.names[workload.start]]
+        if len(members) < len(workload):
+            names = [pod for member in members for pod in universe.members[member]]
+        ends = ((_addresses(part), name) if opened is opened_inward else (name, _addresses(part)) for name in names)
+        changes = found.allowed if kind else found.denied
+        changes.add(len(names), (_change(pair, run, WHOLE) for pair in ends))
+
+
+def _outside_changes(
+    before: Measure, after: Measure, member: int, ports: list[PortClass], opened: Opened
+) -> Iterator[tuple[bool, AddressRange, PortRun]]:
+    """(newly allowed, addresses, ports) of one subject and the outside."""
+    was, now = (open_ranges(measure, [member], ports, opened) for measure in (before, after))
     if was == now:
         return
-    every = sorted(was | now, key=str)
-    for group in split(every):
-        open_before = any(every[i] in was for i in group.covering)
-        open_after = any(every[i] in now for i in group.covering)
-        if open_before != open_after:
-            ends = (_addresses(group), subject.ref) if inward else (subject.ref, _addresses(group))
-            (found.allowed if open_after else found.denied).add(1, [_change(*ends, port)])
+    for kind, less, more in ((True, was, now), (False, now, was)):
+        changed = [subtracted(*both) for both in zip(more, less, strict=True)]
+        for run, found, _ in stretches_by_family(ports, changed):
+            yield from ((kind, part, run) for part in found)
 
 
-def _addresses(group: AddressClass) -> str:
-    """A class of addresses as CIDRs if they are few, else as its first range and its size."""
-    make = ipaddress.IPv4Address if group.version == 4 else ipaddress.IPv6Address
-    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-    for first, last in group.spans[:SPANS]:
-        networks += ipaddress.summarize_address_range(make(first), make(last))
-    if len(group.spans) <= SPANS and len(networks) <= SPANS:
+def _addresses(part: AddressRange) -> str:
+    """A range of addresses as CIDRs if they are few, else as its ends and its size."""
+    make = ipaddress.IPv4Address if part.version == 4 else ipaddress.IPv6Address
+    first, last = make(part.first), make(part.last)
+    networks = list(islice(ipaddress.summarize_address_range(first, last), SPANS + 1))
+    if len(networks) <= SPANS:
         return ", ".join(map(str, networks))
-    first, last = group.spans[0]
-    more = f" and {len(group.spans) - 1} more ranges" if len(group.spans) > 1 else ""
-    return f"{make(first)}-{make(last)}{more} ({sizes([group.size])} addresses)"
+    return f"{first}-{last} ({sizes([part.size])} addresses)"

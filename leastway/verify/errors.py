@@ -26,6 +26,15 @@ class PolicyError(Exception):
         return " — ".join(filter(None, (line(self.message), line(self.where), line(self.hint))))
 
 
+def wrapped(text: str, width: int, indent: int = 0, hanging: int = 0) -> str:
+    """`text` on lines of at most `width` characters, all but the first further in by `hanging`. Lines break at spaces
+    only, so names, addresses and paths stay whole to be copied, unless one alone is longer than a line."""
+    import textwrap
+
+    first, others = " " * indent, " " * (indent + hanging)
+    return "\n".join(textwrap.wrap(text, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False))
+
+
 def line(text: str, limit: int = PART) -> str:
     """Text on one line without control or direction-changing characters: terminals obey them."""
     words = " ".join(text[: limit * 4].split())

@@ -42,6 +42,7 @@ POLICY_KINDS = frozenset(
         "StagedNetworkPolicy",
     }
 )
+SCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
 _CRON = re.compile(r"-\d{8,10}\Z")
 Owner = tuple[str, str, str]  # kind, namespace, name
 
@@ -53,6 +54,7 @@ def fill(world: World, docs: Iterable[Document]) -> World:
     pods: list[tuple[Subject, Owner | None]] = []
     places: list[str] = []
     nodes: dict[str, str] = {}
+    scaled: set[Owner | None] = set()
     for document in docs:
         kind, namespace, name = identity(document)
         where = f"{kind} {namespace}/{name}"
@@ -69,6 +71,8 @@ def fill(world: World, docs: Iterable[Document]) -> World:
             world.add_namespace(
                 name, labels(optional(document.get("metadata"), where).get("labels"), f"{where} labels")
             )
+        elif kind in SCALERS:
+            scaled.add(_scaled(document, namespace, where))
         elif kind == "Service":
             world.add_service(_service(document, namespace, name, where))
         elif kind == "Node":
@@ -81,7 +85,20 @@ def fill(world: World, docs: Iterable[Document]) -> World:
         for (pod, owner), place in zip(pods, places, strict=True)
     ]
     _settle(world, templates, owners, placed)
+    for kind, namespace, name in filter(None, scaled):
+        subject = world.subjects.get(f"{namespace}/{name}")
+        if subject is not None and subject.kind == kind and subject.replicas == 1:
+            world.add_subject(_changed(subject, replicas=0))
     return world
+
+
+def _scaled(document: Document, namespace: str, where: str) -> Owner | None:
+    """The workload that an autoscaler may give more than one pod."""
+    spec = optional(document.get("spec"), f"{where} spec")
+    target = optional(spec.get("scaleTargetRef"), f"{where} spec.scaleTargetRef")
+    kind, name = target.get("kind", "Deployment"), target.get("name")
+    most = spec.get("maxReplicas", spec.get("maxReplicaCount"))
+    return (kind, namespace, name) if isinstance(kind, str) and isinstance(name, str) and most != 1 else None
 
 
 def _node(world: World, document: Document, where: str) -> str:
@@ -185,7 +202,9 @@ def _template(document: Document, kind: str, namespace: str, name: str, where: s
     meta = optional(found.get("metadata"), f"{where} template metadata")
     subject = _subject(meta, optional(found.get("spec"), f"{where} template spec"), kind, namespace, name, where)
     spec = optional(document.get("spec"), f"{where} spec")
-    count = spec.get("parallelism" if kind == "Job" else "replicas", 0 if kind in ("DaemonSet", "CronJob") else 1)
+    count = spec.get("parallelism" if kind == "Job" else "replicas")
+    if count is None:  # the API's default
+        count = 0 if kind in ("DaemonSet", "CronJob") else 1
     return _changed(subject, replicas=count if isinstance(count, int) and count > 0 else 0)
 
 

@@ -25,6 +25,7 @@ from leastway.verify.networkpolicy import (
 )
 from leastway.verify.policies import PolicySet, load_policies, united
 from leastway.verify.reading import Document
+from leastway.verify.services import through
 from leastway.verify.variants import Variants
 from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Address, Service, Subject, World, address
@@ -102,8 +103,9 @@ class Judge:
         self._settings = (aliases, root_namespace, normalization)
         self._http: dict[tuple[Subject, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
+        self._replicas: dict[Subject, tuple[Subject, Subject]] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
-        self._variants = Variants(world, self.policies)
+        self.variants = Variants(world, self.policies)
 
     @property
     def cni(self) -> Cni:
@@ -122,7 +124,7 @@ class Judge:
         source = self.end(question.source, question.source_address)
         found = self._service(question.destination)
         if found is not None:
-            return self._ask_service(question, found)
+            return through(self, question, source, found)
         destination = self.end(question.destination, question.destination_address)
         verdict = self.decide(question, source, destination)
         return verdict if verdict.outcome == "allow" else self._within(question, verdict, source, destination)
@@ -144,32 +146,46 @@ class Judge:
         because = f"a pod of {own.ref} reaches itself, but whether it reaches another replica: {verdict.outcome}"
         return verdict._replace(outcome="undefined", because=f"{because} ({verdict.because})")
 
+    def replicas(self, subject: Subject) -> tuple[Subject, Subject]:
+        """A pod twice, neither being the other."""
+        known = self._replicas.get(subject)
+        if known is None:
+            one, other = (msgspec.structs.replace(subject, single=False) for _ in range(2))
+            known = self._replicas[subject] = one, other
+        return known
+
     def decide(self, question: Question, source: End, destination: End) -> Verdict:
         """`ask` with both ends resolved already. A workload whose pods policies tell apart has an answer for certain
         only if all of them have it."""
-        sources, destinations = self._variants.of(source), self._variants.of(destination)
-        first = self._decide(question, sources[0], destinations[0])
-        if len(sources) == len(destinations) == 1:
-            return first if first.outcome != "undefined" else self._pod_by_pod(question, source, destination, first)
+        sources, destinations = self.variants.of(source), self.variants.of(destination)
+        if sources[0].subject is source.subject and destinations[0].subject is destination.subject:
+            whole = self._decide(question, source, destination)
+            return whole if whole.outcome != "undefined" else self._pod_by_pod(question, source, destination, whole)
+        found: list[tuple[str, Verdict]] = []
         for one, other in product(sources, destinations):
-            found = self._decide(question, one, other)
-            if found.outcome != first.outcome:
-                pairs = [(f"{one.shown} → {other.shown}", found)]
-                pairs.append((f"{sources[0].shown} → {destinations[0].shown}", first))
-                pairs.sort(key=lambda pair: pair[1].outcome == "allow")
+            shown = f"{one.shown} → {other.shown}"
+            if one.subject is not None and _replicas(one, other, source):
+                if self.variants.alone(one.subject):
+                    continue  # of replicas, none is the other
+                copies = self.replicas(one.subject)
+                one, other = one._replace(subject=copies[0]), other._replace(subject=copies[1])
+            found.append((shown, self._decide(question, one, other)))
+            if found[-1][1].outcome != found[0][1].outcome:
+                pairs = sorted((found[-1], found[0]), key=lambda pair: pair[1].outcome == "allow")
                 because = "; ".join(f"{shown}: {verdict.outcome} ({verdict.because})" for shown, verdict in pairs)
                 return pairs[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
-        return first
+        return found[0][1] if found else self._decide(question, source, destination)
 
     def _pod_by_pod(self, question: Question, source: End, destination: End, whole: Verdict) -> Verdict:
         """Blocks may tell pods apart that are alike by their labels: what all of a workload's answer is certain."""
-        sources, destinations = self._variants.addressed(source), self._variants.addressed(destination)
+        sources, destinations = self.variants.addressed(source), self.variants.addressed(destination)
         if not 1 < len(sources) * len(destinations) <= PAIRS:
             return whole
         found = [
             self._decide(question, one, other)
             for one, other in product(sources, destinations)
             if one.address is None or other.address is None or one.address.version == other.address.version
+            if one.subject is not other.subject  # of replicas, none is the other
         ]
         return found[0] if len({verdict.outcome for verdict in found}) == 1 else whole
 
@@ -269,24 +285,10 @@ class Judge:
     def _service(self, text: str) -> Service | None:
         return self.world.service_at(text) if address(text) is not None else None
 
-    def _ask_service(self, question: Question, service: Service) -> Verdict:
-        """A cluster IP is translated before policy is applied: the answer is that of all backends, if they agree."""
-        found: list[Verdict] = []
-        for backend in self.world.backends(service):
-            for entry in service.ports:
-                if entry.number != question.port or entry.protocol != question.protocol.upper():
-                    continue
-                numbers = [p.number for p in backend.ports if p.name == entry.target]
-                for port in [entry.target] if isinstance(entry.target, int) else numbers:
-                    target = msgspec.structs.replace(
-                        question, destination=backend.ref, port=port, destination_address=""
-                    )
-                    found.append(self.ask(target))
-        shown = f"Service {service.namespace}/{service.name}"
-        if not found or len({verdict.outcome for verdict in found}) > 1:
-            why = "its backends differ" if found else "no backend of this port is known"
-            return Verdict("undefined", f"{question.destination} is {shown}, and {why}: ask about a pod behind it")
-        return found[0]._replace(because=f"{shown}: {found[0].because}")
+
+def _replicas(one: End, other: End, whole: End) -> bool:
+    """Does one pod stand for a workload at both ends, without addresses that say that it is one pod?"""
+    return one.subject is other.subject is not whole.subject and (one.address is None or other.address is None)
 
 
 def _only(subject: Subject | None) -> Address | None:

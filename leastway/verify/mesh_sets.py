@@ -69,8 +69,25 @@ class MeshSets:
             else:
                 self.by_principal[principal] |= 1 << i
                 self._by_account[subject.namespace, subject.service_account] |= 1 << i
+        self._named_ports: dict[int, frozenset[int]] = {}
         self._values: dict[tuple[str, str, str, bool], int] = {}
         self._sources: dict[tuple[tuple[Fields, ...] | None, str, bool], int] = {}
+
+    def ports(self, destination: int) -> set[int]:
+        """Ports of a destination in the mesh at which it may decide otherwise than at others."""
+        if not self.meshed >> destination & 1:
+            return set()
+        subject = self.universe.subjects[destination]
+        found = set(PROXY_PORTS) if self.mesh.mode == "sidecar" else set()
+        for policy in (*self.policies.applying(subject), *self.policies.applying(subject, waypoint=True)):
+            known = self._named_ports.get(id(policy))  # the judge keeps policies alive
+            if known is None:
+                known = self._named_ports[id(policy)] = frozenset(_named_ports(policy))
+            found |= known
+        found.update(port for peer in self.judge.policies.peer for port, _ in peer.ports if 0 < port < 65536)
+        for service in self.judge.world.services_of(subject):
+            found.update(entry.target for entry in service.ports if isinstance(entry.target, int))
+        return {port for port in found if 0 < port < 65536}
 
     def governed(self, destination: int, protocol: str) -> bool:
         """Is anything in the mesh in the way of this destination?"""
@@ -193,6 +210,14 @@ class MeshSets:
             return True
         request = Request(principal="", port=port, trust_domains=self.mesh.trust_domains)
         return self.policies.verdict(subject, request, http=self.place(subject, port) != "tcp").outcome != "deny"
+
+
+def _named_ports(policy: AuthorizationPolicy) -> Iterator[int]:
+    for rule in policy.rules:
+        for entry in [*(rule.operations or ()), rule.conditions]:
+            for field in entry:
+                if field.name in _PORT:
+                    yield from (int(value) for value in field.values)
 
 
 def _union(parts: Iterator[int]) -> int:

@@ -18,8 +18,9 @@ WIDE = 64  # peers beyond which a rule is tested per destination instead of list
 
 
 class RuleSet(NamedTuple):
-    """One rule as sets. `subjects` are the pods it governs; peers by how they were named: `anyone` (no peer list),
-    `wide` (every pod of a namespace or more), `narrow` (a pod selector) and `blocked` (an ipBlock)."""
+    """One rule as sets. `subjects` are the pods it governs; `peers` by how they were named: `anyone` (no peer list),
+    `wide` (every pod of a namespace or more), `narrow` (a pod selector) and `blocked4` or `blocked6` (all addresses of
+    that family in an ipBlock)."""
 
     title: str
     existing: bool
@@ -28,9 +29,21 @@ class RuleSet(NamedTuple):
     anyone: bool
     wide: int
     narrow: int
-    blocked: int
+    blocked4: int
+    blocked6: int
     ports: tuple[Ports, ...] | None
     blocks: tuple[Block, ...]
+
+    @property
+    def blocked(self) -> int:
+        """Peers of which an ipBlock has all addresses of one family."""
+        return self.blocked4 | self.blocked6
+
+    def over(self, version: int) -> int:
+        """Peers that it names whatever address of one family they use; 0: for subjects of one family."""
+        if not version:
+            return self.peers
+        return self.wide | self.narrow | (self.blocked4 if version == 4 else self.blocked6)
 
 
 class NetworkSets:
@@ -65,7 +78,7 @@ class NetworkSets:
                     if found.anyone or found.blocks:
                         for s in indices(subjects):
                             self.outbound[s].append(found)
-                    key = (found.peers, found.wide, found.narrow, found.anyone, found.ports, found.existing)
+                    key = (*found[3:9], found.ports, found.existing)
                     known = merged.get(key)
                     merged[key] = found if known is None else known._replace(subjects=known.subjects | subjects)
         for found in merged.values():
@@ -78,20 +91,22 @@ class NetworkSets:
     def _rule(self, rule: Rule, namespace: str, subjects: int, title: str, existing: bool) -> RuleSet:
         universe = self.universe
         if rule.peers is None:
-            return RuleSet(title, existing, subjects, universe.all, True, universe.all, 0, 0, rule.ports, ())
-        wide = narrow = blocked = 0
+            return RuleSet(title, existing, subjects, universe.all, True, universe.all, 0, 0, 0, rule.ports, ())
+        wide = narrow = 0
+        blocked = {4: 0, 6: 0}
         blocks = []
         for peer in rule.peers:
             if isinstance(peer, Block):
                 blocks.append(peer)
                 if self.cni != "cilium":
-                    blocked |= universe.block(peer)
+                    blocked[peer.network.version] |= universe.block(peer)
             elif peer.pods.empty:
                 wide |= universe.pods(peer, namespace)
             else:
                 narrow |= universe.pods(peer, namespace)
-        peers = wide | narrow | blocked
-        return RuleSet(title, existing, subjects, peers, False, wide, narrow, blocked, rule.ports, tuple(blocks))
+        peers = wide | narrow | blocked[4] | blocked[6]
+        named = (wide, narrow, blocked[4], blocked[6])
+        return RuleSet(title, existing, subjects, peers, False, *named, rule.ports, tuple(blocks))
 
     def egress(self, destination: int) -> list[RuleSet]:
         """Egress rules that name a destination."""
@@ -102,27 +117,43 @@ class NetworkSets:
         """Sources without egress isolation."""
         return self.universe.all & ~self.isolated_out
 
-    def admitted(self, destination: int, port: PortClass) -> int:
-        """Sources that the destination's side lets in."""
+    def admitted(self, destination: int, port: PortClass, version: int = 0) -> int:
+        """Sources that the destination's side lets in; with a `version` over any of their addresses of that family."""
         if not self.isolated_in >> destination & 1:
             return self.universe.all
         declared = self.universe.subjects[destination].ports
         bits = 0
         for rule in self.ingress.get(destination, ()):
             if admits(rule.ports, port, declared):
-                bits |= rule.peers
+                bits |= rule.over(version)
         return bits
 
-    def released(self, destination: int, port: PortClass, rules: list[RuleSet]) -> int:
-        """Sources whose own side lets them out; `rules` are `egress(destination)`."""
+    def released(self, destination: int, port: PortClass, rules: list[RuleSet], version: int = 0) -> int:
+        """Sources whose own side lets them out; `rules` are `egress(destination)`, `version` is of its addresses."""
         declared = self.universe.subjects[destination].ports
         bits = self.free
         for rule in rules:
-            if admits(rule.ports, port, declared):
+            if admits(rule.ports, port, declared) and (not version or rule.over(version) >> destination & 1):
                 bits |= rule.subjects
         return bits
 
     def allowed(self, destination: int, port: PortClass, rules: list[RuleSet]) -> int:
         """Sources that both sides allow; a single pod's own bit is left out, a workload's replicas count."""
-        bits = self.admitted(destination, port) & self.released(destination, port, rules)
+        if self.universe.dual:
+            bits = self._over_every_family(destination, port, rules)
+        else:
+            bits = self.admitted(destination, port) & self.released(destination, port, rules)
         return bits & ~(1 << destination) if self.universe.subjects[destination].single else bits
+
+    def _over_every_family(self, destination: int, port: PortClass, rules: list[RuleSet]) -> int:
+        """`allowed` where some subjects have addresses of two families: every one that both ends have must do."""
+        only = self.universe.only
+        four, six = only[4], only[6]
+        either = self.universe.all & ~four & ~six
+        of = {v: self.released(destination, port, rules, v) for v in (4, 6)}
+        by = {v: self.admitted(destination, port, v) for v in (4, 6)}
+        for version, other in ((4, 6), (6, 4)):
+            if only[version] >> destination & 1:
+                return of[version] & (by[version] & ~only[other] | by[other] & only[other])
+        out = of[4] & four | of[6] & six | of[4] & of[6] & either
+        return out & (by[4] & four | by[6] & six | by[4] & by[6] & either)

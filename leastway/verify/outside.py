@@ -1,114 +1,142 @@
-"""Over-permission towards the outside: external address blocks that may call a workload, and that it may call.
+"""The outside: ranges of external addresses that may call a workload, and that it may call.
 
-Invariant: a block counts once per port class, whatever its size, and not at all if each of its addresses was seen.
+Invariant: for each run of ports that are open to the same addresses, a range of those counts once, whatever its size
+and whatever private addresses it leaves out, and not at all if each of its addresses was seen.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from leastway.verify.blocks import AddressClass, sizes, split
+from leastway.verify.blocks import AddressRange, Ranges, near, ranges, sizes
 from leastway.verify.network_sets import RuleSet
+from leastway.verify.networkpolicy import block_contains
 from leastway.verify.networkpolicy_schema import Block
-from leastway.verify.ports import PortClass, admits, classes
-from leastway.verify.world import Subject
+from leastway.verify.ports import PortClass, PortRun, admits, classes, stretches
+from leastway.verify.world import NamedPort
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
 
 ANYWHERE = (Block(ipaddress.ip_network("0.0.0.0/0"), ()), Block(ipaddress.ip_network("::/0"), ()))
 Seen = set[tuple[int, int]]
+Opened = Callable[["Measure", int, PortClass], "tuple[Block, ...]"]
 
 
-def inbound(measure: Measure, d: int, port: PortClass) -> None:
-    """Count the blocks outside that may open this port class of a destination."""
-    if measure.mesh is not None and port.protocol == "TCP" and not measure.mesh.outside(d, port.number):
-        return
-    subject = measure.universe.subjects[d]
-    seen = measure.seen.inbound[d].get((port.protocol, port.number), set())
-    declared = measure.declared.inbound[d].get((port.protocol, port.number), set())
-    rules = measure.network.ingress.get(d, []) if measure.network.isolated_in >> d & 1 else None
-    _count(measure, d, port, rules, subject, seen, declared, "{1} → {0} {2}")
+def opened_inward(measure: Measure, d: int, port: PortClass) -> tuple[Block, ...]:
+    """The outside that may open a port class of a destination."""
+    isolated, ports = measure.network.isolated_in >> d & 1, measure.universe.subjects[d].ports
+    found = _blocks(measure.network.ingress.get(d, []), port, ports) if isolated else ANYWHERE
+    mesh = measure.mesh
+    return () if mesh is not None and found and port.protocol == "TCP" and not mesh.outside(d, port.number) else found
 
 
-def outbound(measure: Measure, s: int) -> None:
-    """Count the blocks outside that a subject may call, on each port class that its rules or its traffic mention."""
-    rules = measure.network.outbound.get(s, []) if measure.network.isolated_out >> s & 1 else None
-    entries = {entry for rule in rules or () for entry in rule.ports or ()}
-    observed = {*measure.seen.outbound[s], *measure.declared.outbound[s]}
-    for port in classes(entries, (), observed):
-        seen = measure.seen.outbound[s].get((port.protocol, port.number), set())
-        declared = measure.declared.outbound[s].get((port.protocol, port.number), set())
-        _count(measure, s, port, rules, None, seen, declared, "{0} → {1} {2}")
+def opened_outward(measure: Measure, s: int, port: PortClass) -> tuple[Block, ...]:
+    """The outside that a subject may call on a port class; names of ports mean nothing there."""
+    if not measure.network.isolated_out >> s & 1:
+        return ANYWHERE
+    return _blocks(measure.network.outbound.get(s, []), port, ())
 
 
-def _count(
-    measure: Measure,
-    near: int,
-    port: PortClass,
-    rules: list[RuleSet] | None,
-    destination: Subject | None,
-    seen: Seen,
-    declared: Seen,
-    form: str,
-) -> None:
-    """`rules` None: not isolated. `destination` resolves named ports; None for an external one, where they match
-    nothing."""
-    if port.kind != "port":
-        seen = declared = set()
-    ref = measure.universe.subjects[near].ref
-    if rules is None:
-        _add(measure, near, "unisolated", split(ANYWHERE), seen, port, form, ref)
-        return
-    ports = destination.ports if destination is not None else ()
-    open_rules = [rule for rule in rules if admits(rule.ports, port, ports)]
-    if not open_rules:
-        return
-    if any(rule.anyone for rule in open_rules):
-        existing = all(rule.existing for rule in open_rules if rule.anyone)
-        cause = "pre-existing policy" if existing else _at_port(port) or "namespace-wide rule"
-        _add(measure, near, "declared intent" if declared else cause, split(ANYWHERE), seen, port, form, ref)
-        return
-    everything = sorted({b for rule in rules for b in rule.blocks}, key=str)
-    ours = {everything.index(b) for rule in open_rules if not rule.existing for b in rule.blocks}
-    theirs = {everything.index(b) for rule in open_rules if rule.existing for b in rule.blocks} - ours
-    for group in split(everything):
-        if group.covering & (ours | theirs):
-            cause = _at_port(port) or "CIDR widening" if group.covering & ours else "pre-existing policy"
-            if declared and any(group.version == v and group.seen([a]) for v, a in declared):
+def _blocks(rules: list[RuleSet], port: PortClass, declared: tuple[NamedPort, ...]) -> tuple[Block, ...]:
+    opened = [rule for rule in rules if admits(rule.ports, port, declared)]
+    if any(rule.anyone for rule in opened):
+        return ANYWHERE
+    return tuple({block: None for rule in opened for block in rule.blocks})
+
+
+def open_ranges(measure: Measure, members: Iterable[int], ports: Sequence[PortClass], opened: Opened) -> list[Ranges]:
+    """For each class of ports what is open to some of `members`."""
+    known: dict[tuple[str, bool, int], Ranges] = {}
+    for port in ports:
+        if port.key not in known:
+            known[port.key] = ranges(frozenset(b for member in members for b in opened(measure, member, port)))
+    return [known[port.key] for port in ports]
+
+
+def stretches_by_family(ports: Sequence[PortClass], opened: Sequence[Ranges]) -> Iterator[tuple[PortRun, Ranges, int]]:
+    """Runs of ports that are open to the same addresses of one family."""
+    for version in (4, 6):
+        yield from stretches(ports, [tuple(r for r in found if r.version == version) for found in opened])
+
+
+def inbound(measure: Measure, workload: range, ports: Sequence[PortClass]) -> None:
+    """Count what of the outside may open ports of a workload."""
+    seen, declared = measure.seen.inbound[workload.start], measure.declared.inbound[workload.start]
+    _count(measure, workload, ports, _Side(opened_inward, seen, declared, "{1} → {0} {2}"))
+
+
+def outbound(measure: Measure, workload: range) -> None:
+    """Count what of the outside a workload may call."""
+    seen, declared = measure.seen.outbound[workload.start], measure.declared.outbound[workload.start]
+    ports = outbound_ports([measure], workload, {*seen, *declared})
+    _count(measure, workload, ports, _Side(opened_outward, seen, declared, "{0} → {1} {2}"))
+
+
+def outbound_ports(
+    measures: Iterable[Measure], workload: range, observed: Iterable[tuple[str, int]]
+) -> list[PortClass]:
+    """The classes of ports of the outside, as a workload's egress rules tell them apart."""
+    rules = [rule for measure in measures for s in workload for rule in measure.network.outbound.get(s, ())]
+    return classes({entry for rule in rules for entry in rule.ports or ()}, observed)
+
+
+class _Side(NamedTuple):
+    opened: Opened
+    seen: dict[tuple[str, int], Seen]
+    declared: dict[tuple[str, int], Seen]
+    form: str
+
+
+def _count(measure: Measure, workload: range, ports: Sequence[PortClass], side: _Side) -> None:
+    ref = measure.universe.names[workload.start]
+    for run, found, at in stretches_by_family(ports, open_ranges(measure, workload, ports, side.opened)):
+        key = (run.protocol, run.number)
+        seen, declared = (of.get(key, ()) if ports[at].point else () for of in (side.seen, side.declared))
+        for parts in near(found):
+            beyond = sum(part.size - part.seen(seen) for part in parts)
+            if not beyond:
+                continue
+            cause = _cause(measure, workload, ports[at], run, parts[0], side)
+            if any(part.seen(declared) for part in parts):
                 cause = "declared intent"
-            _add(measure, near, cause, [group], seen, port, form, ref)
-
-
-def _at_port(port: PortClass) -> str:
-    """A cause that the port itself gives away."""
-    if port.kind == "range":
-        return "endPort span"
-    return "DNS" if port.number in (53, 5353) and port.kind == "port" else ""
-
-
-def _add(
-    measure: Measure,
-    near: int,
-    cause: str,
-    groups: Iterable[AddressClass],
-    seen: Seen,
-    port: PortClass,
-    form: str,
-    ref: str,
-) -> None:
-    for group in groups:
-        known = group.seen(sorted(number for version, number in seen if version == group.version))
-        beyond = group.size - known
-        if beyond:
             measure.addresses += beyond
-            measure.count(cause, near, 1, iter([form.format(ref, _shown(group), port)]))
+            measure.count(cause, workload.start, 1, iter([side.form.format(ref, _shown(parts), run)]))
 
 
-def _shown(group: AddressClass) -> str:
-    first, last = group.spans[0]
-    make = ipaddress.IPv4Address if group.version == 4 else ipaddress.IPv6Address
-    more = f" and {len(group.spans) - 1} more ranges" if len(group.spans) > 1 else ""
-    return f"{make(first)}-{make(last)}{more} ({sizes([group.size])} addresses)"
+def _cause(measure: Measure, workload: range, port: PortClass, run: PortRun, found: AddressRange, side: _Side) -> str:
+    """Why the first address of a range is let through on a port class."""
+    network = measure.network
+    inward = side.opened is opened_inward
+    existing = True
+    address = (ipaddress.IPv4Address if found.version == 4 else ipaddress.IPv6Address)(found.first)
+    causes = set()
+    for member in workload:
+        if not (network.isolated_in if inward else network.isolated_out) >> member & 1:
+            if side.opened(measure, member, port):
+                return "unisolated"
+            continue
+        ports = measure.universe.subjects[member].ports if inward else ()
+        for rule in (network.ingress if inward else network.outbound).get(member, ()):
+            if admits(rule.ports, port, ports):
+                named = rule.anyone or any(block_contains(block, address) for block in rule.blocks)
+                existing = existing and (rule.existing or not named)
+                if named and not rule.existing:
+                    causes.add("namespace-wide rule" if rule.anyone else "CIDR widening")
+    return "pre-existing policy" if existing else _at_port(run) or max(causes)
+
+
+def _at_port(run: PortRun) -> str:
+    """A cause that the port itself gives away."""
+    if run.kind == "range":
+        return "endPort span"
+    return "DNS" if run.number in (53, 5353) and run.kind == "port" else ""
+
+
+def _shown(parts: Ranges) -> str:
+    first = parts[0]
+    make = ipaddress.IPv4Address if first.version == 4 else ipaddress.IPv6Address
+    more = f" and {len(parts) - 1} more ranges" if len(parts) > 1 else ""
+    return f"{make(first.first)}-{make(first.last)}{more} ({sizes(part.size for part in parts)} addresses)"

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from leastway.verify.errors import line
+from leastway.verify.errors import line, wrapped
 from leastway.verify.judge import Judge
 from leastway.verify.networkpolicy import CNIS
 from leastway.verify.overpermission import OverPermission, over_permission
 from leastway.verify.soundness import Observed, replay
 
 MANY = 2000  # connections and requests that are worth a second process
+LONGEST = 2000  # characters of one piece of text
 SHOWN = 20  # denied connections and redundant parts that the text rendering lists
 Proof = dict[str, Any]
 T = TypeVar("T")
@@ -96,44 +97,49 @@ def _profile(judge: Judge, items: list[Observed]) -> dict[str, Any]:
 
 
 def render(proof: Proof, width: int = 100) -> str:
-    """The proof for a terminal of `width` columns; the first line is the result."""
-    lines = [headline(proof)]
+    """The proof for a terminal of `width` columns; the first line begins with the result."""
+    text = _Text(width)
+    text.add(headline(proof))
     for entry in proof["denied"][:SHOWN]:
         request = f" {entry['method']} {entry['path']}".rstrip()
-        lines.append(
-            f"  {entry['outcome']:<9} {entry['from']} → {entry['to']} {entry['port']}/{entry['protocol']}{request}"
-        )
-        lines.append(f"            because {entry['because']}")
+        text.add(f"{entry['outcome']} {entry['from']} → {entry['to']} {entry['port']}/{entry['protocol']}{request}", 2)
+        text.add(f"because {entry['because']}", 6)
         if entry["nearest"]:
-            lines.append(f"            nearest {entry['nearest']}")
+            text.add(f"nearest {entry['nearest']}", 6)
     if len(proof["denied"]) > SHOWN:
-        lines.append(f"  and {len(proof['denied']) - SHOWN} more (--format json lists them all)")
+        text.add(f"and {len(proof['denied']) - SHOWN} more (--format json lists them all)", 2)
     beyond = proof["over_permission"]
-    lines.append(f"Allowed beyond what was seen: {beyond['total']}")
-    lines += [f"  {number:>8}  {cause}" for cause, number in beyond["by_cause"].items()]
+    text.add(f"Allowed beyond what was seen: {beyond['total']}")
+    text.lines += [f"  {number:>8} {cause}" for cause, number in beyond["by_cause"].items()]
     worst = sorted(beyond["by_workload"].items(), key=lambda item: (-item[1], item[0]))[:5]
     if worst:
-        lines.append("  most at " + ", ".join(f"{ref} ({number})" for ref, number in worst))
+        text.add("most at " + ", ".join(f"{ref} ({number})" for ref, number in worst), 2)
     if proof["redundant"]:
-        lines.append(f"Parts that no observed traffic needs: {len(proof['redundant'])}")
-        lines += [f"  {part['policy']}: {part['part']}" for part in proof["redundant"][:SHOWN]]
+        text.add(f"Parts that no observed traffic needs: {len(proof['redundant'])}")
+        for part in proof["redundant"][:SHOWN]:
+            text.add(f"{part['policy']}: {part['part']}", 2)
     if proof["unjudged"]:
-        lines.append(f"Not judged, and not counted on: {', '.join(proof['unjudged'][:5])}")
-    return "\n".join(line(text, width) if not text.startswith(" ") else _indented(text, width) for text in lines) + "\n"
+        text.add(f"Not judged, and not counted on: {', '.join(proof['unjudged'][:5])}")
+    return "\n".join(text.lines) + "\n"
+
+
+class _Text:
+    """Lines of at most so many columns."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.lines: list[str] = []
+
+    def add(self, text: str, indent: int = 0) -> None:
+        self.lines.append(wrapped(line(text, LONGEST), self.width, indent, 2))
 
 
 def headline(proof: Proof) -> str:
     """The result in one line."""
     held = f", {proof['held']} held for review" if proof["held"] else ""
-    count = f"{proof['allowed']} of {proof['observed']} observed connections allowed{held}"
     beyond = f"{proof['over_permission']['total']} allowed beyond them"
+    count = f"{proof['allowed']} of {proof['observed']} observed connections allowed{held}"
     if proof["sound"]:
         return f"SOUND: {count}; {beyond}"
     denied = len(proof["denied"])
-    return f"NOT SOUND: {denied} observed connection{'' if denied == 1 else 's'} would be denied ({count})"
-
-
-def _indented(text: str, width: int) -> str:
-    body = text.lstrip(" ")
-    indent = len(text) - len(body)
-    return " " * indent + line(body, max(20, width - indent))
+    return f"NOT SOUND: {denied} observed connection{'' if denied == 1 else 's'} would be denied ({count}); {beyond}"

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,9 +183,23 @@ def read_path(path: Path) -> list[Document]:
         return [d for p in files for d in read_path(p) if p.suffix != ".json" or "kind" in d]
     try:
         content = path.read_bytes()
+    except FileNotFoundError:
+        raise PolicyError("no such file or folder", str(path), _nearby(path)) from None
     except OSError as error:
-        raise PolicyError(error.strerror or "cannot be read", str(path)) from None
+        raise PolicyError(error.strerror or "cannot be read", str(path), "check the path and its permissions") from None
     return documents(content, str(path))
+
+
+def _nearby(path: Path) -> str:
+    """What to do about a path that does not exist."""
+    from difflib import get_close_matches
+
+    try:
+        names = sorted(islice((found.name for found in path.parent.iterdir()), 1000))
+    except OSError:
+        return "check the path: its folder cannot be read or does not exist"
+    found = get_close_matches(path.name[:300], names, n=1)
+    return f"did you mean {path.parent / found[0]}?" if found else "check the path; it takes a file or folder of YAML"
 
 
 def _is_manifest(file: Path, folder: Path) -> bool:

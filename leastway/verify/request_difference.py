@@ -1,26 +1,29 @@
 """What two policy sets let through differently on L7: requests between pairs that both let connect.
 
-Invariant: every method and path value that a rule of either set names is tried with a request that matches it, so a
-change of any of them is seen; sources that no rule can tell apart are asked about once.
+Invariant: every pair of a method and a path value that rules of either set name is tried with requests that match
+both, so a change of any of them is seen; sources that no rule can tell apart are asked about once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
+import msgspec
+
+from leastway.verify import witnesses
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy
 from leastway.verify.bits import indices
 from leastway.verify.judge import Judge, Question
 from leastway.verify.mesh_sets import MeshSets
 from leastway.verify.overpermission import Measure
 from leastway.verify.verdict import End
+from leastway.verify.witnesses import ANY
 from leastway.verify.world import Address, Subject, address
 
 ADDRESSES = frozenset({"ipBlocks", "source.ip", "remoteIpBlocks"})
-NOBODY = "leastway-witness"  # a path segment and method that no rule is likely to name
-ANY = "*"
 
 
 class RequestChange(NamedTuple):
@@ -40,16 +43,26 @@ def request_changes(before: Measure, after: Measure, d: int, port: int, both: in
         return
     if after.mesh.place(subject, port) != "http" and not after.mesh.mesh.waypoint(subject):
         return
-    groups = _groups(after, after.mesh, both, was | now)
+    named = was | now
+    groups = _groups(after, after.mesh, both, named)
     judges = before.mesh.judge if before.mesh else None, after.mesh.judge
-    for method, path in _requests(was | now):
+    values, asked = witnesses.named(named, "paths"), witnesses.hosts(named)
+    told: dict[tuple[str, str], RequestChange] = {}
+    for method, path in witnesses.requests(named):
         allowed = denied = 0
-        for source, bits in groups:
-            old, new = (_admits(judge, source, subject, port, method, path) for judge in judges)
-            allowed |= bits if new and not old else 0
-            denied |= bits if old and not new else 0
+        for witness, host in product(witnesses.paths(path, values), asked):
+            request = Question("", "", "TCP", port, witnesses.method(method), witness, host=host)
+            for source, bits in groups:
+                old, new = (_admits(judge, source, subject, request) for judge in judges)
+                allowed |= bits if new and not old else 0
+                denied |= bits if old and not new else 0
+        for wider in ((ANY, ANY), (method, ANY), (ANY, path)):
+            known = told.get(wider)
+            if known is not None and wider != (method, path):  # it says so already
+                allowed, denied = allowed & ~known.allowed, denied & ~known.denied
         if allowed or denied:
-            yield RequestChange(method, path, allowed, denied)
+            told[method, path] = RequestChange(method, path, allowed, denied)
+            yield told[method, path]
 
 
 def _policies(measure: Measure, subject: Subject) -> frozenset[AuthorizationPolicy]:
@@ -75,37 +88,12 @@ def _groups(
     return [(measure.universe.subjects[next(indices(found))], found) for found in groups.values()]
 
 
-def _requests(policies: frozenset[AuthorizationPolicy]) -> list[tuple[str, str]]:
-    """Every (method, path) of one operation of some rule; `*` where it names none."""
-    found = {(ANY, ANY)}
-    for policy in policies:
-        for rule in policy.rules:
-            for entry in rule.operations or ():
-                named = {
-                    name: {v for f in entry if f.name == name for v in f.values} or {ANY}
-                    for name in ("methods", "paths")
-                }
-                found |= {(method, path) for method in named["methods"] for path in named["paths"]}
-    return sorted(found)
-
-
-def _admits(judge: Judge | None, source: Subject, destination: Subject, port: int, method: str, path: str) -> bool:
+def _admits(judge: Judge | None, source: Subject, destination: Subject, request: Question) -> bool:
     if judge is None:
         return True
-    asked = Question(source.ref, destination.ref, "TCP", port, _method(method), _path(path))
+    asked = msgspec.structs.replace(request, source=source.ref, destination=destination.ref)
     return judge.decide(asked, End(source, _only(source)), End(destination, _only(destination))).outcome == "allow"
 
 
 def _only(subject: Subject) -> Address | None:
     return address(subject.ips[0]) if len(subject.ips) == 1 else None
-
-
-def _method(value: str) -> str:
-    return value.replace(ANY, NOBODY.upper()) if ANY in value else value
-
-
-def _path(value: str) -> str:
-    """A path that a value matches, and as few others as possible."""
-    path = value.replace("{**}", f"{NOBODY}/{NOBODY}").replace("{*}", NOBODY)
-    path = path.replace(ANY, f"/{NOBODY}" if path == ANY else NOBODY)
-    return path if path.startswith("/") else f"/{path}"

@@ -2,20 +2,24 @@
 
 Invariant: only pairs that were seen talking to each other are compared here; a pair that was not is one excess
 connection already. A pattern counts one for what it admits and nobody sent, and one for each path that others were
-seen to send.
+seen to send; what a wider value admits already is not counted again.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from leastway.verify import httppath
-from leastway.verify.authorizationpolicy_schema import Fields
+from leastway.verify import httppath, witnesses
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, Fields
 from leastway.verify.bits import indices
+from leastway.verify.causes import CAUSES
+from leastway.verify.judge import Question
 from leastway.verify.mesh_sets import MeshSets, entry_opens
-from leastway.verify.ports import PortClass
+from leastway.verify.ports import single
+from leastway.verify.verdict import End
+from leastway.verify.world import Subject
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
@@ -24,35 +28,100 @@ Requests = dict[tuple[str, str], int]
 ANY = "*"
 
 
-def beyond_requests(measure: Measure, mesh: MeshSets, d: int) -> None:
-    """Count the excess requests at one destination in the mesh."""
-    rules = measure.network.egress(d)
-    known = {p for protocol, p in measure.seen.sources[d] if protocol == "TCP"}
+def beyond_requests(measure: Measure, mesh: MeshSets, workload: range) -> None:
+    """Count the excess requests at one destination in the mesh, as a workload."""
+    known = {p for protocol, p in measure.seen.sources[workload.start] if protocol == "TCP"}
     for port in sorted(known):
-        if mesh.place(measure.universe.subjects[d], port) != "http" and not mesh.mesh.waypoint(
-            measure.universe.subjects[d]
-        ):
+        excess: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for d in workload:
+            for request, cause, over in _beyond(measure, mesh, d, port):
+                if over:
+                    excess[request][cause] |= measure.universe.folded(over)
+        declared = measure.declared.requests.get((workload.start, port), {})
+        for request, by_cause in sorted(excess.items()):
+            left = -1
+            for cause in sorted(by_cause, key=CAUSES.index):
+                _count(measure, (workload.start, port), request, cause, by_cause[cause] & left, declared)
+                left &= ~by_cause[cause]
+
+
+def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tuple[tuple[str, str], str, int]]:
+    """Requests that a destination admits to sources that were seen talking to it, but not so, by cause."""
+    subject = measure.universe.subjects[d]
+    if not mesh.governed(d, "TCP") or (mesh.place(subject, port) != "http" and not mesh.mesh.waypoint(subject)):
+        return
+    owner = measure.universe.owner[d]
+    admitted, by_anyone = _admitted(mesh, d, port, measure.seen.sources[owner].get(("TCP", port), 0))
+    if not admitted:
+        return
+    open_ = measure.allowed(d, single("TCP", port), measure.network.egress(d))
+    sent = measure.seen.requests.get((owner, port), {})
+    policies = (*mesh.policies.applying(subject), *mesh.policies.applying(subject, waypoint=True))
+    denying = [policy for policy in policies if policy.action == "DENY"]
+    for request, bits in admitted.items():
+        over = bits & open_ & ~sent.get(request, 0) & ~_contained(request, admitted)
+        over &= ~_refused(mesh, denying, (subject, port), request, over)
+        if _is_path_pattern(request[1]):
+            yield request, "path template", over
             continue
-        talking = measure.seen.sources[d].get(("TCP", port), 0)
-        admitted, by_anyone = _admitted(mesh, d, port, talking)
-        if not admitted:
+        anyone = by_anyone.get(request, 0)
+        yield request, "any caller", over & anyone
+        shared = _accounts(mesh, sent.get(request, 0)) & ~anyone
+        yield request, "shared service account", over & shared
+        yield request, "other", over & ~shared & ~anyone
+    for request, bits in _swallowed(admitted, sent).items():
+        over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
+        yield request, "path template", over & ~_refused(mesh, denying, (subject, port), request, over)
+
+
+def _refused(
+    mesh: MeshSets,
+    denying: list[AuthorizationPolicy],
+    where: tuple[Subject, int],
+    request: tuple[str, str],
+    sources: int,
+) -> int:
+    """Sources to which one of some DENY policies forbids a request that another one admits."""
+    if not sources or not denying:
+        return 0
+    groups: dict[str | None, int] = defaultdict(int)
+    for s in indices(sources):
+        groups[mesh.mesh.principal(mesh.universe.subjects[s])] |= 1 << s
+    (subject, port), method, refused = where, witnesses.method(request[0]), 0
+    tried = witnesses.paths(request[1], witnesses.named(denying, "paths"))
+    for bits in groups.values():
+        source = mesh.universe.subjects[next(indices(bits))]
+        asked = [Question(source.ref, subject.ref, "TCP", port, method, path) for path in tried]
+        if all(mesh.judge.decide(one, End(source), End(subject)).outcome == "deny" for one in asked):
+            refused |= bits
+    return refused
+
+
+def _contained(request: tuple[str, str], admitted: Requests) -> int:
+    """Sources to which something wider is open as well, so that a request opens nothing more to them."""
+    bits = 0
+    if len(admitted) == 1:
+        return bits
+    method, path = request
+    for wider, sources in admitted.items():
+        if wider[0] != method and ANY not in wider[0]:
             continue
-        open_ = measure.allowed(d, PortClass("TCP", port, "port"), rules)
-        sent = measure.seen.requests.get((d, port), {})
-        declared = measure.declared.requests.get((d, port), {})
-        for request, bits in sorted(admitted.items()):
-            over = bits & open_ & ~sent.get(request, 0)
-            if _is_path_pattern(request[1]):
-                _count(measure, (d, port), request, "path template", over, declared)
-                continue
-            anyone = by_anyone.get(request, 0)
-            _count(measure, (d, port), request, "any caller", over & anyone, declared)
-            shared = _accounts(mesh, sent.get(request, 0)) & ~anyone
-            _count(measure, (d, port), request, "shared service account", over & shared, declared)
-            _count(measure, (d, port), request, "other", over & ~shared & ~anyone, declared)
-        for request, bits in sorted(_swallowed(admitted, sent).items()):
-            over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
-            _count(measure, (d, port), request, "path template", over, declared)
+        if wider != request and _contains(wider[1], path, True) and _contains(wider[0], method, False):
+            bits |= sources
+    return bits
+
+
+def _contains(wider: str, value: str, is_path: bool) -> bool:
+    """Does one value match all that the other matches? (A template in a template is left aside.)"""
+    if wider in (value, ANY):
+        return True
+    if wider.endswith(ANY) and not value.startswith(ANY):
+        return value.startswith(wider[:-1])
+    if value.endswith(ANY) or (is_path and httppath.is_template(value)):
+        return False
+    if wider.startswith(ANY):
+        return value.endswith(wider[1:])
+    return is_path and not value.startswith(ANY) and httppath.path_matches(wider, value)
 
 
 def _accounts(mesh: MeshSets, sources: int) -> int:
@@ -126,5 +195,5 @@ def _count(
 
 
 def _shown(measure: Measure, where: tuple[int, int], request: tuple[str, str], bits: int) -> Iterator[str]:
-    subjects, (d, port) = measure.universe.subjects, where
-    return (f"{subjects[s].ref} → {subjects[d].ref}:{port} {' '.join(request)}" for s in indices(bits))
+    names, (d, port) = measure.universe.names, where
+    return (f"{names[s]} → {names[d]}:{port} {' '.join(request)}" for s in indices(bits))

@@ -1,6 +1,7 @@
 """Observed connections laid out as sets, for comparison with what policies allow.
 
-Invariant: what was held back for review is not in here; what was declared is kept apart from what was seen.
+Invariant: what was held back for review is not in here; what was declared is kept apart from what was seen. Traffic is
+observed of workloads: what one pod was seen doing stands for all pods of its workload.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ PortKey = tuple[str, int]
 
 
 class Sightings:
-    """By destination index: `sources` per port and `partners` on any; by subject index: external addresses per port,
-    seen `inbound` and `outbound`, as (version, number); `requests` per (destination, port) and (method, path)."""
+    """By index of the destination's workload: `sources` per port and `partners` on any, all classes of a workload; by
+    workload index: external addresses per port, seen `inbound` and `outbound`, as (version, number); `requests` per
+    (destination, port) and (method, path)."""
 
     def __init__(self, universe: Universe, observed: Iterable[Observed], normalization: Normalization = "BASE") -> None:
         self.sources: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
@@ -32,11 +34,12 @@ class Sightings:
             destination, outer_destination = _place(universe, item.destination, item.destination_address)
             port = (item.protocol.upper(), item.port)
             if source is not None and destination is not None:
-                self.sources[destination][port] |= 1 << source
-                self.partners[destination] |= 1 << source
+                bits = universe.spread(1 << source)
+                self.sources[destination][port] |= bits
+                self.partners[destination] |= bits
                 if item.method or item.path:
                     path = normalise(item.path, normalization) or item.path
-                    self.requests[destination, item.port][item.method, path] |= 1 << source
+                    self.requests[destination, item.port][item.method, path] |= bits
             elif destination is not None and outer_source is not None:
                 self.inbound[destination][port].add(outer_source)
             elif source is not None and outer_destination is not None:

@@ -1,49 +1,64 @@
 """The pods of one workload that policies tell apart: a StatefulSet's pods by their names, two versions in a rollout.
 
-Invariant: what holds for every pod given here holds for every pod of the workload.
+Invariant: what holds for every pod given here holds for every pod of the workload, and pods of one class are alike to
+every policy, whatever it asks of them: labels, the account they run as, ports by name, addresses.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Mapping
 
-from leastway.verify.networkpolicy_schema import Block
+import msgspec
+
+from leastway.verify.networkpolicy_schema import Block, Network
 from leastway.verify.policies import PolicySet
+from leastway.verify.reading import network
 from leastway.verify.selectors import Selector
 from leastway.verify.verdict import End
-from leastway.verify.world import Subject, World, address
+from leastway.verify.world import NamedPort, Subject, World, address
 
-Sort = tuple[tuple[str, str | None], ...]  # the labels that selectors ask about; None: some other value
+POD_NAME, POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
+# The labels that selectors ask about (None: some other value), the account, named ports, and where the addresses are
+# among the ends of ipBlocks.
+Sort = tuple[tuple[tuple[str, str | None], ...], str, tuple[NamedPort, ...], frozenset[tuple[int, int]]]
 
 
 class Variants:
-    """The pods of workloads, one of each sort. The labels of a world are read once."""
+    """The pods of workloads, as the policies of all given sets tell them apart. The labels of a world are read once."""
 
-    def __init__(self, world: World, policies: PolicySet) -> None:
+    def __init__(self, world: World, *sets: PolicySet) -> None:
         self._world = world
         self._values: dict[str, set[str]] = defaultdict(set)
-        for policy in policies.network:
-            self._learn(policy.selector)
-            for rule in (*(policy.ingress or ()), *(policy.egress or ())):
-                for peer in rule.peers or ():
-                    if not isinstance(peer, Block):
-                        self._learn(peer.pods)
-        for access in policies.authorization:
-            self._learn(Selector(access.selector))
-        for authentication in policies.peer:
-            self._learn(Selector(authentication.selector))
+        self._by_account = any(policies.authorization for policies in sets)
+        self._by_ports = False
+        blocks: set[Network] = set()
+        for policies in sets:
+            self._read(policies, blocks)
+        self._ends = {
+            version: sorted(
+                {end for n in blocks if n.version == version for end in (int(n[0]), int(n.broadcast_address) + 1)}
+            )
+            for version in (4, 6)
+        }
         self._members: dict[str, list[Subject]] | None = None
-        self._found: dict[Subject, tuple[Subject, ...]] = {}
+        self._found: dict[Subject, tuple[tuple[Subject, ...], ...]] = {}
 
     def of(self, end: End) -> list[End]:
-        """The end itself, or the pods that stand for its workload where selectors tell them apart."""
+        """The end itself, or the pods that stand for its workload where policies tell them apart; of a known address,
+        the pod that has it."""
         subject = end.subject
-        if subject is None or subject.single or end.address is not None:
+        if subject is None or subject.single:
             return [end]
-        found = self._found.get(subject)
-        if found is None:
-            found = self._found[subject] = self._differing(subject)
-        return [End(pod, None, end.entity) for pod in found] if found else [end]
+        found = self.classes(subject)
+        if not found:
+            return [end]
+        if end.address is not None:
+            owner = next((pod for pods in found for pod in pods if _has(pod, end)), None)
+            if owner is not None:
+                return [end._replace(subject=owner)]
+        return [end._replace(subject=pods[0]) for pods in found]
 
     def addressed(self, end: End) -> list[End]:
         """The pods of a workload by their addresses, for what tells addresses apart; the end itself if it has one
@@ -54,28 +69,105 @@ class Variants:
         found = [ip for text in subject.ips if (ip := address(text)) is not None]
         return [End(self._world.at(str(ip)) or subject, ip) for ip in found] or [end]
 
-    def _differing(self, subject: Subject) -> tuple[Subject, ...]:
+    def classes(self, subject: Subject) -> tuple[tuple[Subject, ...], ...]:
+        """The pods of a workload by class, in the order of their names; () if the policies do not tell them apart."""
+        found = self._found.get(subject)
+        if found is None:
+            found = self._found[subject] = () if subject.single or subject.member_of else self._differing(subject)
+        return found
+
+    def alone(self, pod: Subject) -> bool:
+        """Is no other pod of its workload like it? (Of one that `of` gave for its workload.)"""
+        workload = self._world.subjects.get(pod.member_of)
+        return workload is not None and any(pods == (pod,) for pods in self.classes(workload))
+
+    def _differing(self, subject: Subject) -> tuple[tuple[Subject, ...], ...]:
         if self._members is None:
             self._members = defaultdict(list)
             for _, pod in sorted(self._world.subjects.items()):
                 if pod.member_of:
                     self._members[pod.member_of].append(pod)
-        own = self._sort(subject)
-        sorts: dict[Sort, Subject] = {}
-        for pod in self._members.get(subject.ref, ()):
-            sorts.setdefault(self._sort(pod), pod)
-        return tuple(sorts.values()) if set(sorts) - {own} else ()
+        members = self._members.get(subject.ref) or self._ordinals(subject)
+        if not members:
+            return ()
+        sorts: dict[Sort, list[Subject]] = defaultdict(list)
+        for pod in members:
+            sorts[self._sort(pod)].append(pod)
+        return tuple(map(tuple, sorts.values())) if set(sorts) - {self._sort(subject)} else ()
+
+    def _ordinals(self, subject: Subject) -> list[Subject]:
+        """The pods that a StatefulSet without live ones will have: those that policies name, and one that they do
+        not."""
+        if subject.kind != "StatefulSet" or not (POD_NAME in self._values or POD_INDEX in self._values):
+            return []
+        texts = {name.removeprefix(f"{subject.name}-") for name in self._values.get(POD_NAME, ())}
+        texts |= self._values.get(POD_INDEX, set())
+        named = {int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 10}
+        named.add(next(number for number in range(len(named) + 1) if number not in named))
+        return [_ordinal(subject, number) for number in sorted(named) if number < (subject.replicas or number + 1)]
 
     def _sort(self, subject: Subject) -> Sort:
         labels = subject.labels
-        return tuple(
+        asked = tuple(
             (key, labels[key] if labels[key] in values else None)
             for key, values in self._values.items()
             if key in labels
         )
+        ports = tuple(port for port in subject.ports if port.name) if self._by_ports else ()
+        places = [ip for text in subject.ips if (ip := address(text)) is not None]
+        among = frozenset((ip.version, bisect_right(self._ends[ip.version], int(ip))) for ip in places)
+        return asked, subject.service_account if self._by_account else "", ports, among
+
+    def _read(self, policies: PolicySet, blocks: set[Network]) -> None:
+        for policy in policies.network:
+            self._learn(policy.selector)
+            for rule in (*(policy.ingress or ()), *(policy.egress or ())):
+                self._by_ports = self._by_ports or any(entry.name for entry in rule.ports or ())
+                for peer in rule.peers or ():
+                    if isinstance(peer, Block):
+                        blocks.update((peer.network, *peer.excepts))
+                    else:
+                        self._learn(peer.pods)
+        for access in policies.authorization:
+            self._learn(Selector(access.selector))
+            for allowed in access.rules:
+                fields = [field for entry in (*(allowed.sources or ()), allowed.conditions) for field in entry]
+                blocks.update(network(v) for f in fields if f.name in ("ipBlocks", "source.ip") for v in f.values)
+        for authentication in policies.peer:
+            self._learn(Selector(authentication.selector))
 
     def _learn(self, selector: Selector) -> None:
         for key, value in selector.pairs:
             self._values[key].add(value)
         for requirement in selector.requirements:
             self._values[requirement.key].update(requirement.values)
+
+
+def _has(pod: Subject, end: End) -> bool:
+    return any(address(text) == end.address for text in pod.ips)
+
+
+def _ordinal(subject: Subject, number: int) -> Subject:
+    name = f"{subject.name}-{number}"
+    labels: Mapping[str, str] = {**subject.labels, POD_NAME: name, POD_INDEX: str(number)}
+    return msgspec.structs.replace(
+        subject, name=name, labels=labels, kind="Pod", single=True, member_of=subject.ref, replicas=0
+    )
+
+
+def together(workload: Subject, pods: tuple[Subject, ...]) -> Subject:
+    """One class of pods as a subject; a single pod is itself."""
+    if len(pods) == 1:
+        return pods[0]
+    nodes = {pod.node_ip for pod in pods}
+    return msgspec.structs.replace(
+        pods[0],
+        kind=workload.kind,
+        ips=tuple(sorted({ip for pod in pods for ip in pod.ips})),
+        node_ip=nodes.pop() if len(nodes) == 1 else "",
+        ports=tuple(sorted({port for pod in pods for port in pod.ports})),
+        meshed=True if any(pod.meshed for pod in pods) else pods[0].meshed,
+        single=False,
+        member_of=workload.ref,
+        replicas=len(pods),
+    )

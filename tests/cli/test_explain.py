@@ -28,6 +28,29 @@ def test_a_folder_shows_every_file(run: Run, policies: Path) -> None:
         assert told["shop/networkpolicy-web.yaml"][0]["to"] == "shop/api"
 
 
+def test_several_paths_are_explained_once_each(run: Run, policies: Path, tmp_path: Path) -> None:
+    file = policies / "shop/networkpolicy-api.yaml"
+    text = run("explain", file, policies / "shop/networkpolicy-web.yaml", file).stdout
+    assert [text.count(f"shop/networkpolicy-{name}.yaml") for name in ("api", "web")] == [1, 1]
+    other = tmp_path / "other"
+    shutil.copytree(policies, other)
+    both = json.loads(run("explain", file, other / "shop/networkpolicy-api.yaml", "--format", "json").stdout)
+    assert sorted(both) == sorted(str(f.resolve()) for f in (file, other / "shop/networkpolicy-api.yaml"))
+    assert run("explain", file, tmp_path / "nowhere").exit_code == 1
+
+
+def test_text_fits_and_what_can_be_copied_stays_whole(
+    run: Run, policies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run("explain", policies).stdout
+    assert max(map(len, text.splitlines())) <= 80
+    told = json.loads(run("explain", policies, "--format", "json").stdout)
+    ids = {sample for entries in told.values() for entry in entries for sample in entry["samples"][:2]}
+    assert ids
+    assert ids <= set(text.split())
+
+
 def test_a_file_without_evidence_says_what_it_is_for(run: Run, policies: Path) -> None:
     assert "it isolates" in run("explain", policies / "shop/networkpolicy-default-deny.yaml").stdout
 
@@ -53,7 +76,7 @@ def test_every_file_that_opens_something_shows_a_line_for_each_port(run: Run, st
         for rule in rules:
             ports = {str(port["port"]) for port in rule.get("ports", ())}
             ports |= {port for to in rule.get("to", ()) for port in to.get("operation", {}).get("ports", ())}
-            shown = {word for text in lines[3:] for word in text.split() if word in ports}
+            shown = {word for text in lines[1:] for word in text.split() if word in ports}
             assert shown == ports or ("targetRefs" in spec and shown), path
 
 

@@ -144,3 +144,46 @@ def test_a_capture_without_connections_is_no_proof(run: Run, tmp_path: Path, pol
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     assert run("verify", policies, empty).exit_code == 1
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("120", 120), ("", 100), ("nonsense", 100), ("7", 40)])
+def test_text_fits_and_names_stay_whole(
+    run: Run,
+    handwritten: Path,
+    capture: Path,
+    inventory: Path,
+    columns: str,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    result = run("verify", handwritten, capture, "--inventory", inventory)
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("NOT SOUND: 1 ")
+    assert all(len(text) <= width for text in lines)
+    words = set(result.stdout.split())
+    assert {"shop/api", "shop/db", "5432/TCP"} <= words
+    assert "because shop/db is isolated for ingress by NetworkPolicy shop/db, and no rule" in " ".join(
+        result.stdout.split()
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "nosuch", "CAPTURE"),
+        ("diff", "nosuch", "nosuch"),
+        ("can", "nosuch", "--from", "a/b", "--to", "a/b", "--port", "80"),
+    ],
+)
+def test_a_path_that_does_not_exist_is_told_with_what_to_do(
+    run: Run, capture: Path, inventory: Path, arguments: tuple[str, ...]
+) -> None:
+    asked = [str(capture) if text == "CAPTURE" else text for text in arguments]
+    result = run(*asked, "--inventory", inventory)
+    assert result.exit_code == 1
+    assert result.stderr.count("nosuch") == 1
+    assert "no such file or folder — nosuch — " in result.stderr
+    missing = run("verify", inventory, capture, "--inventory", "nosuch")
+    assert missing.exit_code == 1
+    assert "nosuch — check the path" in missing.stderr

@@ -24,6 +24,7 @@ E2E = "test_kubernetes_e2e.py"
 ISTIO = "test_authorizationpolicy.py"
 SOUND = "test_soundness.py"
 BEYOND = "test_overpermission.py"
+PODS = "test_pod_by_pod.py"
 PATHS = "test_httppath.py"
 
 MUTATIONS = [
@@ -420,8 +421,8 @@ MUTATIONS = [
     Mutation(
         "what was observed is beyond what was observed",
         "overpermission",
-        "            over &= ~self.seen.sources[d].get((port.protocol, port.number), 0)\n",
-        "            over &= -1\n",
+        "over &= ~seen.get((port.protocol, port.number), 0)",
+        "over &= -1",
         (BEYOND,),
     ),
     Mutation(
@@ -437,5 +438,26 @@ MUTATIONS = [
         "if span[0] <= low <= span[1]",
         "if span[0] <= LAST",
         ("test_sets_and_points.py::test_port_classes_partition_all_ports",),
+    ),
+    Mutation(
+        "pods that policies tell apart are one",
+        "variants",
+        "if set(sorts) - {self._sort(subject)} else ()",
+        "if False else ()",
+        (f"{PODS}::test_over_permission_is_what_asking_about_everything_finds",),
+    ),
+    Mutation(
+        "a run of ports ends where a rule says so",
+        "ports",
+        "ended = before & ~now",
+        "ended, now, before = before, now, 0",
+        (f"{PODS}::test_over_permission_is_what_asking_about_everything_finds",),
+    ),
+    Mutation(
+        "one address family is enough for two ends that have both",
+        "network_sets",
+        "of[4] & of[6] & either",
+        "(of[4] | of[6]) & either",
+        ("test_ends.py::TestAddressFamilies",),
     ),
 ]

@@ -142,6 +142,67 @@ def test_requests_are_compared_where_both_let_connect(old: tuple[str, str], new:
     assert gained == ([new] if new[0] == "POST" else [])
 
 
+def _operations(*operations: Document, action: str = "ALLOW") -> Document:
+    rules = [{"to": [{"operation": operation} for operation in operations]}]
+    spec = {"selector": {"matchLabels": {"app": "api"}}, "action": action, "rules": rules}
+    metadata = {"name": action.lower(), "namespace": "a"}
+    return {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
+
+
+ITEMS = _operations({"ports": ["8080"], "methods": ["GET"], "paths": ["/items/{*}"]})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "gained", "lost"),
+    [
+        # A method that one policy names, a path that another one names
+        ([ITEMS], [ITEMS, _operations({"paths": ["/items/0"]}, action="DENY")], set(), {("GET", "/items/0")}),
+        (
+            [_operations({"ports": ["8080"], "paths": ["/items/*"]})],
+            [
+                _operations({"ports": ["8080"], "paths": ["/items/*"]}),
+                _operations({"methods": ["DELETE"]}, action="DENY"),
+            ],
+            set(),
+            {("DELETE", "/items/*")},
+        ),
+        # A template and a prefix that match the same segment
+        (
+            [ITEMS],
+            [_operations({"ports": ["8080"], "methods": ["GET"], "paths": ["/items/*"]})],
+            {("GET", "/items/*")},
+            set(),
+        ),
+        # A suffix below a prefix
+        (
+            [_operations({"ports": ["8080"], "paths": ["/static/*"]})],
+            [
+                _operations({"ports": ["8080"], "paths": ["/static/*"]}),
+                _operations({"paths": ["*.php"]}, action="DENY"),
+            ],
+            set(),
+            {("*", "*.php"), ("*", "/static/*")},
+        ),
+        # Hosts
+        (
+            [_operations({"ports": ["8080"], "hosts": ["one"]})],
+            [_operations({"ports": ["8080"], "hosts": ["two"]})],
+            {("*", "*")},
+            {("*", "*")},
+        ),
+        # The same, in other words
+        ([ITEMS], [_operations(*[{"ports": ["8080"], "methods": ["GET"], "paths": ["/items/{*}"]}] * 2)], set(), set()),
+    ],
+)
+def test_requests_that_only_several_values_together_decide_are_compared(
+    old: list[Document], new: list[Document], gained: set[tuple[str, str]], lost: set[tuple[str, str]]
+) -> None:
+    found = compare(old, new, "sidecar")
+    for changes, expected in ((found.allowed, gained), (found.denied, lost)):
+        assert {(c.method, c.path) for c in changes.listed if (c.source, c.port) == ("a/web", 8080)} == expected
+        assert {c.source for c in changes.listed} <= {"a/web", "a/api", "b/web", "b/db"}
+
+
 def test_a_port_that_only_istio_names_is_compared() -> None:
     found = compare(_authorization("GET", "/", "9000"), _authorization("GET", "/", "9001"), "sidecar")
     assert [(c.source, c.port) for c in found.denied.listed] == [("a/web", 9000)]

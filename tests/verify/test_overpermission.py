@@ -118,14 +118,14 @@ def test_a_block_counts_once_and_not_at_all_when_every_address_was_seen() -> Non
     assert (wide.by_cause, wide.addresses, wide.by_workload) == ({"CIDR widening": 1}, 255, {"a/web": 1})
 
 
-def test_blocks_are_split_where_rules_differ() -> None:
+def test_blocks_are_counted_for_each_port_by_themselves() -> None:
     rules = [
         {"to": [{"ipBlock": {"cidr": "203.0.113.0/24", "except": ["203.0.113.128/25"]}}], "ports": [{"port": 443}]},
         {"to": [{"ipBlock": {"cidr": "203.0.113.0/26"}}], "ports": [{"port": 80}]},
     ]
     found = measure([DENY, egress("web", *rules)])
-    # 443: the first 64 addresses and the next 64 are told apart by the second rule; 80: the first 64.
-    assert (found.by_cause, found.addresses) == ({"CIDR widening": 3}, 64 + 64 + 64)
+    # 443: the first 128 addresses, whatever the second rule says of them; 80: the first 64.
+    assert (found.by_cause, found.addresses) == ({"CIDR widening": 2}, 128 + 64)
 
 
 @pytest.mark.parametrize(("cni", "number"), [("generic", 2), ("calico", 2), ("cilium", 0)])
@@ -226,6 +226,19 @@ class TestMesh:
         seen = [self.get("/x"), self.get("/y"), self.get("/y", "a/api")]
         found = self.both_call("default", *seen, principals=["cluster.local/ns/a/sa/default"])
         assert found == {"shared service account": 1}
+
+    def test_what_a_deny_policy_forbids_is_not_open(self) -> None:
+        operation = {"ports": ["80"], "methods": ["GET"], "paths": ["/x", "/admin/*"]}
+        rule = {"from": [{"source": {"principals": ["cluster.local/ns/a/sa/web"]}}], "to": [{"operation": operation}]}
+        policies = [*exact_pair({"port": 80}), access("a/db", selector=labels(app="db"), rules=[rule])]
+        assert measure(policies, self.get("/x"), mesh="sidecar").by_cause == {"path template": 1}
+        for forbidden, left in (("/admin/*", {}), ("/admin/secret", {"path template": 1})):
+            deny = access("a/no", action="DENY", rules=[{"to": [{"operation": {"paths": [forbidden]}}]}])
+            assert measure([*policies, deny], self.get("/x"), mesh="sidecar").by_cause == left
+
+    def test_a_wider_value_covers_a_narrower_one(self) -> None:
+        assert self.requests(["/u/*"], self.get("/u/1")) == {"path template": 1}
+        assert self.requests(["/u/*", "/u/2", "/u/{*}", "/u/v/*"], self.get("/u/1")) == {"path template": 1}
 
     def test_an_ambient_tunnel_leads_to_every_port_where_nobody_judges_inside_it(self) -> None:
         policies = [*exact_pair({"port": 80}), *exact_pair({"port": 15008})[1:]]

@@ -63,7 +63,7 @@ def test_sets_hold_exactly_the_sources_that_the_judge_allows(cni: str, mesh: str
         for d, destination in enumerate(measure.universe.subjects):
             rules = measure.network.egress(d)
             entries = {e for rule in [*measure.network.ingress.get(d, ()), *rules] for e in rule.ports or ()}
-            for port in classes(entries, destination.ports, [("TCP", 80), ("UDP", 53)]):
+            for port in classes(entries, {("TCP", 80), ("UDP", 53), *(p[1:] for p in destination.ports)}):
                 if mesh == "ambient" and port.number == 15008:
                     continue
                 found = measure.allowed(d, port, rules)
@@ -85,8 +85,13 @@ def test_port_classes_partition_all_ports() -> None:
         for document in drawn.policies():
             parsed = read_network_policy(document)
             entries |= {e for rule in (*(parsed.ingress or ()), *(parsed.egress or ())) for e in rule.ports or ()}
-        found = classes(entries, (), [("TCP", 443)])
+        found = classes(entries, [("TCP", 443)])
         assert len({(c.protocol, c.number) for c in found}) == len(found)
+        ranged = {e for e in entries if not e.name}
+        covered = {
+            (c.key, frozenset(e for e in ranged if e[0] == c.protocol and e.low <= c.number <= e.high)) for c in found
+        }
+        assert len(covered) == len({key for key, _ in covered})
         for probe in (1, 53, 54, 79, 80, 81, 82, 443, 8079, 8080, 8081, 8082, 65535):
             for protocol in ("TCP", "UDP"):
                 covering = {e for e in entries if not e.name and e.protocol == protocol and e.low <= probe <= e.high}

@@ -1,0 +1,63 @@
+"""Questions to a Service: its cluster IP is translated to a pod behind it before policy is applied.
+
+Invariant: the answer is that of all pods it may be translated to, or undefined. Towards the pod that asked it is
+certain only if policy allows it: whether a connection that comes back through a Service is a pod's own, which nothing
+stops, is up to the network (Kubernetes' own network policy tests leave it aside).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from leastway.verify.verdict import End, Verdict
+from leastway.verify.world import Service, Subject
+
+if TYPE_CHECKING:
+    from leastway.verify.judge import Judge, Question
+
+
+def through(judge: Judge, question: Question, source: End, service: Service) -> Verdict:
+    """The answer for a Service's cluster IP and port."""
+    found = [
+        verdict for target, to in _targets(judge, question, service) for verdict in _asked(judge, target, source, to)
+    ]
+    shown = f"Service {service.namespace}/{service.name}"
+    if not found or len({verdict.outcome for verdict in found}) > 1:
+        why = "its backends differ" if found else "no backend of this port is known"
+        itself = next((v.because for v in found if v.because.startswith(ITSELF)), "")
+        because = f"{question.destination} is {shown}, and {why}: ask about a pod behind it"
+        return Verdict("undefined", f"{because}; {itself}" if itself else because)
+    return found[0]._replace(because=f"{shown}: {found[0].because}")
+
+
+def _targets(judge: Judge, question: Question, service: Service) -> Iterator[tuple[Question, Subject]]:
+    for backend in judge.world.backends(service):
+        for entry in service.ports:
+            if entry.number != question.port or entry.protocol != question.protocol.upper():
+                continue
+            numbers = [p.number for p in backend.ports if p.name == entry.target]
+            for port in [entry.target] if isinstance(entry.target, int) else numbers:
+                target = msgspec.structs.replace(question, destination=backend.ref, port=port, destination_address="")
+                yield target, backend
+
+
+ITSELF = "it may lead back to itself"
+
+
+def _asked(judge: Judge, target: Question, source: End, backend: Subject) -> Iterator[Verdict]:
+    """One backend, and where the source belongs to it also the source itself."""
+    own = source.subject
+    if own is None or judge.world.workload(own) is not backend:
+        yield judge.ask(target)
+        return
+    one, other = judge.replicas(own)
+    back = judge.decide(target, source._replace(subject=one), source._replace(subject=other))
+    if back.outcome != "allow":
+        because = f"{ITSELF}, where networks differ: {back.outcome} by policy ({back.because})"
+        back = back._replace(outcome="undefined", because=because)
+    yield back
+    if backend.replicas != 1 and not backend.single:
+        yield judge.decide(target, source, judge.end(backend.ref))

@@ -1,0 +1,281 @@
+"""Random worlds small enough to be asked pod by pod, port by port and address by address.
+
+Policies name ports up to `TOP` and addresses within two small blocks, so that a few stand for all others.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain, groupby
+from typing import Any
+
+from leastway.verify.judge import Judge, Question
+from leastway.verify.mesh import Mode
+from leastway.verify.reading import Document
+from leastway.verify.soundness import Observed
+from leastway.verify.world import World
+from tests.verify.kit import NAME, access, namespace, peers, policy
+
+TOP = 9
+PORTS = range(1, TOP + 2)  # the last stands for all that follow
+BLOCKS = ("198.51.100.8/29", "2001:db8::8/125")
+_EDGES = [[str(n[0] - 1), *map(str, n), str(n[-1] + 1)] for n in map(ipaddress.ip_network, BLOCKS)]
+# Ascending; those that are not in a block stand for all between the blocks that policies may name. No pod has any.
+OUTSIDE = [
+    ["9.0.0.0", "10.0.0.200", "10.0.1.200", "10.0.2.200", *_EDGES[0]],
+    [*_EDGES[1], "fd00::ffff", "fd00:1::", "fe00::"],
+]
+SPACES = ("a", "b")
+IN_MESH = {"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"}
+ACCOUNTS = ("one", "two", "default")
+MODES = ("STRICT", "PERMISSIVE")
+Connection = tuple[str, str, str, int]
+
+
+class SmallWorld:
+    """Workloads of one to three pods that have labels, ports and address families of their own, and policies; in a
+    `mesh` also accounts and policies about connections."""
+
+    def __init__(self, seed: int, mesh: Mode = "none") -> None:
+        self._draw = random.Random(seed)
+        self.mesh: Mode = mesh
+        self.pods: dict[str, list[str]] = {}
+        self.known: dict[str, set[tuple[str, int]]] = {}
+        self.things: list[Document] = [namespace(name, team=name) for name in SPACES]
+        for number in range(self._draw.randint(2, 4)):
+            self._workload(f"{self._draw.choice(SPACES)}/w{number}", number)
+        self.policies = [self.policy(f"p{number}") for number in range(self._draw.randint(0, 5))]
+        if mesh != "none":
+            if seed % 3 == 0:  # the other namespace is not in it
+                self.things[0]["metadata"]["labels"] |= {
+                    "istio-injection": "enabled",
+                    "istio.io/dataplane-mode": "ambient",
+                }
+            self.policies += [self.grant(f"g{number}") for number in range(self._draw.randint(0, 3))]
+            if self._draw.random() < 0.4:
+                self.policies.append(peers(f"{self._place()}/d", mtls={"mode": self._draw.choice(MODES)}))
+
+    def _workload(self, ref: str, number: int) -> None:
+        draw = self._draw
+        where, _, name = ref.partition("/")
+        families = draw.choice(("4", "4", "4", "6", "46", "mixed"))
+        owned = draw.random() < 0.85
+        self.pods[ref] = []
+        self.known[ref] = set()
+        host = draw.random() < 0.1
+        account = draw.choice(ACCOUNTS)
+        for i in range(draw.randint(1, 3) if owned else 1):
+            own = f"{ref}-{i}" if owned else ref
+            self.pods[ref].append(own)
+            found = {"app": draw.choice("xy") if i == 0 else str(self.things[-1]["metadata"]["labels"]["app"])}
+            found |= {"pod": own.partition("/")[2]} | ({"track": draw.choice("st")} if draw.random() < 0.7 else {})
+            ports: list[Document] = []
+            if draw.random() < 0.8:
+                port = draw.choice((2, 2, 5))
+                ports.append({"name": "web", "containerPort": port, "protocol": "TCP"})
+                self.known[ref].add(("TCP", port))
+            thing: Document = {
+                "kind": "Pod",
+                "metadata": {"name": own.partition("/")[2], "namespace": where, "labels": found},
+                "spec": {
+                    "hostNetwork": host,
+                    "serviceAccountName": account,
+                    "containers": [{"name": "c", "ports": ports}],
+                },
+                "status": {"podIPs": [{"ip": ip} for ip in self._ips(families, number, i)], "hostIP": "192.0.2.1"},
+            }
+            if owned:
+                thing["metadata"]["ownerReferences"] = [{"kind": "StatefulSet", "name": name, "controller": True}]
+            self.things.append(thing)
+        if host:
+            del self.pods[ref], self.known[ref]
+
+    def _ips(self, families: str, number: int, i: int) -> list[str]:
+        chosen = self._draw.choice(("4", "46")) if families == "mixed" else families
+        both = {"4": f"10.0.{number}.{i + 1}", "6": f"fd00::{number}:{i + 1}"}
+        return [both[family] for family in chosen]
+
+    def selector(self) -> Document:
+        draw = self._draw
+        kind = draw.randrange(6)
+        if kind == 0:
+            return {}
+        if kind < 3:
+            return {"matchLabels": {"app": draw.choice("xyz")}}
+        names = [pod.partition("/")[2] for pods in self.pods.values() for pod in pods] or ["none"]
+        if kind == 3:
+            return {"matchLabels": {"pod": draw.choice(names)}}
+        key, values = draw.choice((("pod", names), ("track", ["s", "t"])))
+        operator = draw.choice(("In", "NotIn", "Exists", "DoesNotExist"))
+        requirement: Document = {"key": key, "operator": operator}
+        if operator.endswith("In"):
+            requirement["values"] = draw.sample(values, 1)
+        return {"matchExpressions": [requirement]}
+
+    def peer(self) -> Document:
+        draw = self._draw
+        if draw.random() < 0.35:
+            cidr = draw.choice(("10.0.0.0/16", "10.0.0.0/23", "fd00::/64", "0.0.0.0/0", "::/0", *BLOCKS))
+            if cidr in BLOCKS and draw.random() < 0.8:
+                cidr = str(draw.choice(list(ipaddress.ip_network(cidr).subnets(draw.randint(1, 3)))))
+            block: Document = {"cidr": cidr}
+            if cidr == "0.0.0.0/0" and draw.random() < 0.5:
+                block["except"] = [draw.choice(("198.51.100.10/31", "10.0.1.0/24"))]
+            return {"ipBlock": block}
+        found: Document = {"podSelector": self.selector()}
+        if draw.random() < 0.5:
+            found["namespaceSelector"] = draw.choice(({}, {"matchLabels": {NAME: draw.choice(SPACES)}}))
+        return found
+
+    def port(self) -> Document:
+        draw = self._draw
+        kind, low = draw.randrange(5), draw.randint(1, TOP)
+        if kind == 0:
+            return {"port": "web"}
+        if kind < 3:
+            return {"port": low, "protocol": draw.choice(("TCP", "TCP", "UDP"))}
+        return {"port": low, "endPort": draw.randint(low, TOP)} if kind == 3 else {}
+
+    def policy(self, name: str) -> Document:
+        draw = self._draw
+        spec: Document = {"podSelector": self.selector(), "policyTypes": []}
+        for side, key in draw.choice(
+            ([("ingress", "from")], [("egress", "to")], [("ingress", "from"), ("egress", "to")])
+        ):
+            spec["policyTypes"].append(side.capitalize())
+            spec[side] = []
+            for _ in range(draw.randint(0, 2)):
+                rule: Document = {}
+                if draw.random() < 0.85:
+                    rule[key] = [self.peer() for _ in range(draw.randint(1, 2))]
+                if draw.random() < 0.7:
+                    rule["ports"] = [self.port() for _ in range(draw.randint(1, 2))]
+                spec[side].append(rule)
+        return policy(f"{draw.choice(SPACES)}/{name}", **spec)
+
+    def _place(self) -> str:
+        return self._draw.choice((*SPACES, "istio-system"))
+
+    def grant(self, name: str) -> Document:
+        """An AuthorizationPolicy about connections."""
+        draw = self._draw
+        rules = []
+        for _ in range(draw.randint(0, 2)):
+            rule: Document = {}
+            if draw.random() < 0.8:
+                principal = f"cluster.local/ns/{draw.choice(SPACES)}/sa/{draw.choice(ACCOUNTS)}"
+                by_space = draw.random() < 0.5
+                fields = ("namespaces", "notNamespaces") if by_space else ("principals", "notPrincipals")
+                value = draw.choice(SPACES) if by_space else principal
+                rule["from"] = [{"source": {fields[draw.random() < 0.3]: [value]}}]
+            if draw.random() < 0.6:
+                key = draw.choice(("ports", "ports", "notPorts"))
+                rule["to"] = [{"operation": {key: [str(draw.randint(1, TOP))]}}]
+            rules.append(rule)
+        spec: Document = {"action": draw.choice(("ALLOW", "ALLOW", "DENY")) if rules else "ALLOW", "rules": rules}
+        if draw.random() < 0.6:
+            names = [pod.partition("/")[2] for pods in self.pods.values() for pod in pods] or ["none"]
+            pair = draw.choice((("app", draw.choice("xy")), ("pod", draw.choice(names))))
+            spec["selector"] = {"matchLabels": dict([pair])}
+        return access(f"{self._place()}/{name}", **spec)
+
+    def observed(self) -> list[Observed]:
+        draw = self._draw
+        found = []
+        for _ in range(draw.randint(0, 4) if self.pods else 0):
+            ends = draw.choice(list(self.pods)), draw.choice(list(self.pods))
+            place = draw.choice(_EDGES[0][1:-1])
+            ends = draw.choice((ends, ends, (place, ends[0]), (ends[0], place)))
+            found.append(Observed(*ends, draw.choice(("TCP", "TCP", "UDP")), draw.randint(1, TOP)))
+        return found
+
+    def judge(self, policies: Sequence[Document] | None = None, cni: Any = "generic") -> Judge:
+        chosen = self.policies if policies is None else policies
+        return Judge(World.from_manifests(self.things), chosen, cni=cni, mesh=self.mesh)
+
+
+class Asked:
+    """A judge's answers, one by one."""
+
+    def __init__(self, world: SmallWorld, judge: Judge) -> None:
+        self.world, self.judge = world, judge
+        self._known: dict[Connection, bool] = {}
+
+    def allows(self, source: str, destination: str, protocol: str, port: int) -> bool:
+        """Is this allowed for certain?"""
+        key = (source, destination, protocol, port)
+        if key not in self._known:
+            self._known[key] = self.judge.ask(Question(*key, http=False)).allowed
+        return self._known[key]
+
+    def workloads(self, source: str, destination: str, protocol: str, port: int) -> bool:
+        """May some pod of one reach some other pod of the other? One pod stands for replicas that it may get."""
+        key = (source, destination, protocol, port)
+        ones, others = self.world.pods[source], self.world.pods[destination]
+        if ones == others and len(ones) == 1:
+            if ones == [source]:
+                return False  # a pod that nothing makes more of
+            ends = self.judge.end(source), self.judge.end(destination)
+            return self.judge.decide(Question(*key, http=False), *ends).allowed
+        return any(self.allows(one, other, protocol, port) for one in ones for other in others if one != other)
+
+
+def run_count(allowed: Callable[[int], bool], known: Iterable[int], seen: Iterable[int]) -> int:
+    """Known ports that are allowed and were not seen, and longest runs of the others."""
+    points = set(known)
+    rest = [allowed(port) for port in PORTS if port not in points]
+    return sum(allowed(port) for port in points - set(seen)) + sum(answer for answer, _ in groupby(rest))
+
+
+def total(world: SmallWorld, judge: Judge, observed: Sequence[Observed]) -> int:
+    """Over-permission, by asking about everything."""
+    asked = Asked(world, judge)
+    seen = {(i.source, i.destination, i.protocol, i.port) for i in observed}
+    count = 0
+    for ref in world.pods:
+        for protocol in ("TCP", "UDP", "SCTP"):
+            inward = {port for _, to, p, port in seen if to == ref and p == protocol}
+            known = {port for p, port in world.known[ref] if p == protocol} | inward
+            for source in world.pods:
+                was = {port for one, to, p, port in seen if (one, to, p) == (source, ref, protocol)}
+                count += run_count(partial(asked.workloads, source, ref, protocol), known, was)
+            count += _outside(asked, seen, ref, protocol, known, inward=True)
+            count += _outside(asked, seen, ref, protocol, _calls(seen, ref, protocol), inward=False)
+    return count
+
+
+def _private(place: str) -> bool:
+    return place.startswith(("10.", "fd"))
+
+
+def _calls(seen: set[Connection], ref: str, protocol: str) -> set[int]:
+    places = {*chain(*OUTSIDE)}
+    return {port for one, to, p, port in seen if one == ref and p == protocol and to in places}
+
+
+def _outside(asked: Asked, seen: set[Connection], ref: str, protocol: str, known: Iterable[int], inward: bool) -> int:
+    points = set(known)
+    pods = asked.world.pods[ref]
+    count = 0
+    for family in OUTSIDE:
+        opened = {
+            port: [
+                any(asked.allows(*((place, pod) if inward else (pod, place)), protocol, port) for pod in pods)
+                for place in family
+            ]
+            for port in PORTS
+        }
+        rows = [(port, opened[port]) for port in sorted(points)]
+        rows += [(0, row) for row, _ in groupby(opened[port] for port in PORTS if port not in points)]
+        for port, row in rows:
+            # A range may leave out private addresses.
+            places = [
+                (answer, place) for answer, place in zip(row, family, strict=True) if answer or not _private(place)
+            ]
+            for answer, group in groupby(places, key=lambda pair: pair[0]):
+                ends = [(place, ref) if inward else (ref, place) for _, place in group]
+                count += answer and not all((*pair, protocol, port) in seen for pair in ends)
+    return count

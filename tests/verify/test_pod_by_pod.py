@@ -1,0 +1,179 @@
+"""Over-permission and difference against the judge asked pod by pod, in worlds whose pods policies tell apart."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leastway.verify.difference import Change, Changes, difference
+from leastway.verify.judge import Question
+from leastway.verify.mesh import Mode
+from leastway.verify.overpermission import over_permission
+from leastway.verify.reading import Document
+from tests.verify.small_worlds import PORTS, Asked, SmallWorld, total
+
+WORLDS = 60
+
+
+@pytest.mark.parametrize(
+    ("cni", "mesh", "seeds"),
+    [
+        ("generic", "none", range(20)),
+        ("cilium", "none", range(20, 30)),
+        ("generic", "sidecar", range(10)),
+        ("generic", "ambient", range(10)),
+    ],
+)
+def test_over_permission_is_what_asking_about_everything_finds(cni: str, mesh: Mode, seeds: range) -> None:
+    apart = 0
+    for seed in seeds:
+        drawn = SmallWorld(seed, mesh)
+        judge, observed = drawn.judge(cni=cni), drawn.observed()
+        found = over_permission(judge, observed)
+        assert found.total == total(drawn, judge, observed), seed
+        assert found.total == sum(found.by_cause.values()) == sum(found.by_workload.values())
+        apart += any(judge.variants.classes(s) for s in judge.world.universe())
+    assert apart > len(seeds) / 4
+
+
+def test_a_workload_has_the_answer_that_all_of_its_pods_have() -> None:
+    apart = 0
+    for seed in range(WORLDS):
+        drawn = SmallWorld(seed)
+        judge = drawn.judge()
+        for (source, ones), (to, others) in product(drawn.pods.items(), repeat=2):
+            pairs = [(one, other) for one, other in product(ones, others) if one != other]
+            for protocol, port in (("TCP", 2), ("TCP", 5), ("TCP", 8), ("UDP", 3)) if pairs else ():
+                asked = Question(source, to, protocol, port)
+                found = judge.decide(asked, judge.end(source), judge.end(to))
+                expected = {judge.ask(Question(*pair, protocol, port)).outcome for pair in pairs}
+                assert found.outcome == (min(expected) if len(expected) == 1 else "undefined"), (seed, asked, found)
+                apart += len(expected) > 1
+    assert apart > 100
+
+
+def expanded(drawn: SmallWorld, changes: Changes) -> list[tuple[str, str, str, int]]:
+    """Every pod pair and port that changes between pods stand for."""
+    assert changes.total == len(changes.listed)
+    found = []
+    for change in changes.listed:
+        ends = [drawn.pods.get(end, [end]) for end in (change.source, change.destination)]
+        if not all(map(_is_pod, (change.source, change.destination))):
+            continue
+        whole = change.source == change.destination
+        for one in ends[0]:
+            for other in ends[1]:
+                if one != other or (whole and len(ends[0]) == 1):
+                    found += [(one, other, change.protocol, port) for port in _ports(drawn, change)]
+    return found
+
+
+def _is_pod(end: str) -> bool:
+    return end[:2] in ("a/", "b/")
+
+
+def _ports(drawn: SmallWorld, change: Change) -> list[int]:
+    if change.ports == "port":
+        return [change.port] if change.port in PORTS else []  # the sidecar's own ports are not asked about
+    owner = next(ref for ref, pods in drawn.pods.items() if change.destination in (ref, *pods))
+    known = {port for protocol, port in drawn.known[owner] if protocol == change.protocol}
+    return [port for port in PORTS if change.port <= port <= change.last and port not in known]
+
+
+@pytest.mark.parametrize(("mesh", "worlds"), [("none", 40), ("sidecar", 20), ("ambient", 20)])
+def test_difference_is_what_asking_about_every_pod_finds(mesh: Mode, worlds: int) -> None:
+    by_pod = 0
+    for seed in range(worlds):
+        drawn = SmallWorld(seed, mesh)
+        other = [drawn.policy(f"q{i}") for i in range(3)]
+        if mesh != "none":
+            other += [drawn.grant(f"h{i}") for i in range(2)]
+        new = drawn.policies[1:] + other
+        judges = drawn.judge(), drawn.judge(new)
+        found = difference(*judges)
+        asked = [Asked(drawn, judge) for judge in judges]
+        for changes, expected in ((found.allowed, (False, True)), (found.denied, (True, False))):
+            listed = expanded(drawn, changes)
+            assert len(listed) == len(set(listed)), seed
+            brute = {
+                (one, other, protocol, port)
+                for source, ones in drawn.pods.items()
+                for to, others in drawn.pods.items()
+                for one in ones
+                for other in others
+                for protocol in ("TCP", "UDP", "SCTP")
+                for port in PORTS
+                if (one != other or (source == to != one))
+                and _answers(asked, source, to, one, other, protocol, port) == expected
+            }
+            assert set(listed) == brute, seed
+            by_pod += sum(change.source not in drawn.pods for change in changes.listed)
+    assert by_pod > 10
+
+
+def _answers(
+    asked: list[Asked], source: str, to: str, one: str, other: str, protocol: str, port: int
+) -> tuple[bool, ...]:
+    if one == other:  # what replicas may do is asked where there is one
+        if len(asked[0].world.pods[source]) > 1:
+            return ()
+        return tuple(a.workloads(source, to, protocol, port) for a in asked)
+    return tuple(a.allows(one, other, protocol, port) for a in asked)
+
+
+def _narrowed(rule: Document, part: int) -> Document:
+    """A rule that allows some of what a rule allows."""
+    found: dict[str, Any] = copy.deepcopy(rule)
+    if part % 3 == 0:
+        found["ports"] = found.get("ports") or [{"port": 4, "protocol": "TCP"}]
+        first = found["ports"][0]
+        if "endPort" in first:
+            first["endPort"] = first["port"]
+        elif "port" not in first:
+            found["ports"] = [{"port": 3, "endPort": 6, "protocol": first.get("protocol", "TCP")}]
+        found["ports"] = found["ports"][:1]
+    for key in ("from", "to"):
+        if key in found and part % 2:
+            found[key] = found[key][-1:]
+            selector = found[key][0].get("podSelector")
+            if selector is not None:
+                selector.setdefault("matchExpressions", []).append(
+                    {"key": "pod", "operator": "NotIn", "values": ["w1-0"]}
+                )
+            block = found[key][0].get("ipBlock")
+            if block is not None and block["cidr"] == "0.0.0.0/0":
+                found[key][0]["ipBlock"] = {"cidr": "198.51.100.12/32"}
+        elif key not in found and part % 5 == 1:
+            found["to" if key == "to" else "from"] = [{"ipBlock": {"cidr": "198.51.100.9/32"}}]
+            break
+    return found
+
+
+@given(st.integers(0, 100_000), st.lists(st.integers(0, 59), min_size=1, max_size=4))
+def test_a_policy_that_changes_no_verdict_changes_no_total(seed: int, parts: list[int]) -> None:
+    drawn = SmallWorld(seed)
+    observed = drawn.observed()
+    before = over_permission(drawn.judge(), observed)
+    added = []
+    for number, part in enumerate(parts):
+        if drawn.policies:
+            more = copy.deepcopy(drawn.policies[part % len(drawn.policies)])
+            for side, key in (("ingress", "from"), ("egress", "to")):
+                rules = [_narrowed(rule, part) for rule in more["spec"].get(side, ())]
+                if side in more["spec"]:
+                    other = "to" if key == "from" else "from"
+                    more["spec"][side] = [{k: v for k, v in rule.items() if k != other} for rule in rules]
+        else:
+            more = drawn.policy("none")
+            more["spec"]["podSelector"] = {"matchLabels": {"nobody": "has"}}
+        more["metadata"]["name"] = f"more{number}"
+        added.append(more)
+    judge = drawn.judge([*drawn.policies, *added])
+    after = over_permission(judge, observed)
+    assert (after.total, after.by_workload, after.addresses) == (before.total, before.by_workload, before.addresses)
+    assert difference(drawn.judge(), judge).empty
