@@ -52,6 +52,7 @@ bench: venv ## the speed ratios, measured side by side on this machine, and how 
 	$(RUN)python -m tests.bench_judge
 	$(RUN)python -m tests.bench_als
 	$(RUN)python -m tests.bench_hubble
+	$(RUN)python -m tests.bench_memory
 
 check: ## everything that CI runs, in fresh environments
 	.ci/run

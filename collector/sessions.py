@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+SKEW = 5  # seconds that two machines' clocks may differ, so that a move from one to the other is no overlap
+
 
 class Mark(msgspec.Struct, frozen=True, order=True):
     """One flush of a session. Times are unix seconds, `interval` seconds between flushes.
@@ -41,6 +43,26 @@ class Break(msgspec.Struct, frozen=True, order=True):
     until: int
     interval: int
     torn: bool
+
+
+class Overlap(msgspec.Struct, frozen=True, order=True):
+    """Time (unix seconds) in which two sessions of one name ran at once: what both were sent is counted twice."""
+
+    name: str
+    since: int
+    until: int
+
+
+def overlaps(marks: Iterable[Mark]) -> list[Overlap]:
+    """Every time in which a session ran beside an earlier one of its name, sorted by name and time."""
+    found: list[Overlap] = []
+    latest: dict[str, int] = {}  # by name, until when any session so far was flushed
+    for mark in sorted(marks, key=lambda mark: (mark.started, mark.flushed, mark)):
+        busy = latest.get(mark.name, 0)
+        if mark.started + SKEW < min(busy, mark.flushed):
+            found.append(Overlap(mark.name, mark.started, min(busy, mark.flushed)))
+        latest[mark.name] = max(busy, mark.flushed)
+    return sorted(found)
 
 
 def breaks(marks: Iterable[Mark]) -> list[Break]:

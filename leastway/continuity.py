@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from collector.quality import SESSIONS, Quality
-from collector.sessions import Break, breaks
+from collector.sessions import Break, breaks, overlaps
 
 SHOWN = 5
 LONG = 3  # flushes in one hour without a connection; fewer are a reconnect, which loses nothing or leaves a gap
@@ -32,12 +32,25 @@ def sentences(quality: Quality) -> Iterator[str]:
             f"The collector {name} was stopped {len(own)} time{'s' if len(own) > 1 else ''} in between, {total} s in "
             f"total, longest from {_moment(longest.since)} to {_moment(longest.until)}: {_UNSEEN}."
         )
+    yield from _twice(quality)
     yield from _blind(quality)
     if quality.sessions.saturated_now:
         yield f"The store holds more than {SESSIONS} sessions; of those left out it is not known how they ended."
 
 
 _UNSEEN = "access logs of that time are missing, Hubble's flows only as far as the nodes no longer had them"
+
+
+def _twice(quality: Quality) -> Iterator[str]:
+    """Two collectors under one name; once for each name, with the first such time."""
+    told: set[str] = set()
+    for overlap in overlaps(mark for _, mark in quality.sessions.items()):
+        if overlap.name not in told:
+            told.add(overlap.name)
+            yield (
+                f"Two collectors named {overlap.name} ran at the same time, from {_moment(overlap.since)} to "
+                f"{_moment(overlap.until)}: what both were sent is counted twice. Run one, or give each its own --name."
+            )
 
 
 def _blind(quality: Quality) -> Iterator[str]:

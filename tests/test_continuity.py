@@ -33,6 +33,12 @@ def test_one_without_an_end_says_both_that_it_can_be() -> None:
     assert "If it broke off, up to 60 s after that are missing" in told
 
 
+def test_two_of_one_name_at_once_may_have_counted_twice() -> None:
+    (told,) = sentences(quality(Mark(9, "east", 1000, 2000, 60, True), Mark(3, "east", 1500, 3000, 60, True)))
+    assert "Two collectors named east ran at the same time, from 1970-01-01 00:25:00 UTC to 1970-01-01 00:33:20" in told
+    assert "counted twice" in told
+
+
 def test_pauses_are_summed_up() -> None:
     (told,) = sentences(
         quality(

@@ -12,7 +12,7 @@ from collector import quality as quality_module
 from collector import store
 from collector.patterns import Patterns
 from collector.quality import Quality
-from collector.sessions import Break, Mark, breaks
+from collector.sessions import Break, Mark, Overlap, breaks, overlaps
 
 
 def mark(sequence: int, name: str, started: int, flushed: int, ended: bool = False) -> Mark:
@@ -35,6 +35,28 @@ def mark(sequence: int, name: str, started: int, flushed: int, ended: bool = Fal
 def test_a_break_is_what_no_session_of_that_name_saw(marks: list[Mark], expected: list[Break]) -> None:
     assert breaks(marks) == expected
     assert breaks(reversed(marks)) == expected
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ([mark(3, "a", 0, 180, True), mark(9, "a", 100, 900, True)], [Overlap("a", 100, 180)]),
+        (
+            [mark(3, "a", 0, 900, True), mark(9, "a", 100, 200), mark(2, "a", 300, 400)],
+            [Overlap("a", 100, 200), Overlap("a", 300, 400)],
+        ),
+        ([mark(3, "a", 0, 180, True), mark(9, "a", 177, 900, True)], []),  # two machines' clocks
+        ([mark(3, "a", 0, 180, True), mark(9, "b", 100, 900, True)], []),  # another collector's
+        ([mark(3, "a", 0, 180), mark(0, "a", 500, 500, True)], []),
+        (
+            [mark(3, "a", 0, 180, True), mark(9, "a", 100, 900, True), mark(9, "a", 800, 1000, True)],
+            [Overlap("a", 100, 180), Overlap("a", 800, 900)],
+        ),
+    ],
+)
+def test_two_sessions_of_one_name_at_the_same_time_are_found(marks: list[Mark], expected: list[Overlap]) -> None:
+    assert overlaps(marks) == expected
+    assert overlaps(reversed(marks)) == expected
 
 
 few = st.integers(0, 3)
