@@ -14,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from s3fs import S3FileSystem
 
 from collector import store
 from collector.errors import PatternStoreError
@@ -70,9 +71,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        S3FileSystem.clear_instance_cache()  # one that another test has opened knows nothing of this server
         try:
             yield running
         finally:
+            S3FileSystem.clear_instance_cache()
             running.stop()
 
 

@@ -19,6 +19,7 @@ from leastway.observing.stopping import Stop
 WEB = Endpoint("pod", "", "shop", (("app", "web"),))
 API = Endpoint("pod", "", "shop", (("app", "api"),))
 NODE = "node-1"
+LIFETIME = 120  # seconds after which the process is gone, even if the test that started it is
 
 
 class Ticking:
@@ -74,6 +75,7 @@ def main(place: str, interval: str, name: str = "one", pause: str = "0.001") -> 
     """Observe a ticking source until SIGTERM; goes on where the session before it was."""
     found = quality(place) if os.environ.get("RESUME") else None
     points = resume_points(found, name) if found else {}
+    signal.alarm(LIFETIME)
     source = Ticking(first=points.get(NODE, 0), pause=float(pause))
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
