@@ -14,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+import s3fs
 
 from collector import store
 from collector.errors import PatternStoreError
@@ -63,6 +64,7 @@ class S3:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """The server, which the environment points s3fs to, here and in the processes that are started."""
     with pytest.MonkeyPatch.context() as patch:
+        s3fs.S3FileSystem.clear_instance_cache()  # one that was made before has looked for credentials already
         running = S3(tmp_path_factory.mktemp("s3") / "log")
         patch.setenv("AWS_ENDPOINT_URL", running.url)
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -74,6 +76,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
             yield running
         finally:
             running.stop()
+            s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
