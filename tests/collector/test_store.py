@@ -188,7 +188,7 @@ def test_an_older_store_lacks_what_came_later(tmp_path: Path, monkeypatch: pytes
 def test_only_a_store_is_a_store(tmp_path: Path) -> None:
     assert not store.is_store(tmp_path)
     assert not store.is_store("-")
-    assert not store.is_store("s3://bucket/patterns")
+    assert not store.is_store("no-driver://bucket/patterns")
     for use in (store.load, store.compact):
         with pytest.raises(PatternStoreError, match="not a pattern store"):
             use(tmp_path)

@@ -65,17 +65,15 @@ def policies(source: Path, folder: Path, *options: str) -> dict[str, bytes]:
 
 def test_a_filtered_observation_gives_the_policies_of_its_namespaces_and_of_no_other(tmp_path: Path) -> None:
     whole = policies(HOSTILE / "flows.jsonl", tmp_path / "whole", "--namespace", "monitoring")
-    with (
-        replaying(HOSTILE / "flows.jsonl") as address,
-        observe(
-            tmp_path / "store", "--hubble", address, "--namespace", "monitoring", *EARLY, "--metrics", "127.0.0.1:0"
-        ) as process,
-    ):
-        running = process.running()
-        running.heard("only flows of some namespaces are asked for; no other gets a policy")
-        until(lambda: running.metric('leastway_flows_total{source="hubble",verdict="FORWARDED"}') > 0)
-        assert running.metric('leastway_filter_info{source="hubble",namespaces="monitoring"}') == 1
-        assert running.end() == 0
+    with replaying(HOSTILE / "flows.jsonl") as address:
+        options = ["--hubble", address, "--namespace", "monitoring"]
+        with observe(tmp_path / "store", *options, *EARLY, "--until", "2100-01-01") as process:
+            process.heard("only flows of some namespaces are asked for; no other gets a policy")
+            assert process.process.wait(20) == 0
+        with observe(tmp_path / "unused", *options, "--metrics", "127.0.0.1:0") as process:
+            running = process.running()
+            assert running.metric('leastway_filter_info{source="hubble",namespaces="monitoring"}') == 1
+            assert running.end() == 0
     quality = store.quality(tmp_path / "store")
     assert quality.scope == {"monitoring"}
     assert 0 < quality.total < 100
