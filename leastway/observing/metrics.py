@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STUCK = 300.0  # seconds without a round of the loop (and more than five intervals) after which it is not alive
+SLOW = 15.0  # seconds in which a store should have answered
 PAGE = os.sysconf("SC_PAGE_SIZE")
 STATM = Path("/proc/self/statm")
 
@@ -60,7 +61,8 @@ def ready(session: Session) -> str:
     down = [source.name for source in session.sources if not source.status.connected]
     if down:
         return f"not connected: {', '.join(down)}"
-    return session.failing
+    waited = time.monotonic() - session.beat  # the loop waits for nothing else
+    return f"the store has not answered for {waited:.0f} s" if waited > SLOW else session.failing
 
 
 def _of_sources(session: Session) -> Iterator[Family]:

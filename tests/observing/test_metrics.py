@@ -97,6 +97,13 @@ def test_ready_names_what_is_not(session: Session) -> None:
     assert metrics.ready(session) == "disk full"
 
 
+def test_a_store_that_does_not_answer_is_not_ready_long_before_the_loop_counts_as_dead(session: Session) -> None:
+    session.running = session.sources[0].status.connected = True
+    session.beat -= 16
+    assert metrics.ready(session) == "the store has not answered for 16 s"
+    assert metrics.alive(session) == ""
+
+
 def test_a_loop_that_stands_still_is_not_alive(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     assert metrics.alive(session) == ""
     session.beat -= 301
