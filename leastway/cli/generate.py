@@ -109,6 +109,20 @@ def command(
     if mesh is None:
         say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
     _tell_accepted(run)
+    _finish(ctx, run, folder, form)
+    ctx.exit(1 if too_bad else 0)
+
+
+def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engine | None]:
+    if name == "local":
+        return contextlib.nullcontext()
+    from collector.dask_engine import dask
+
+    return dask(scheduler)
+
+
+def _finish(ctx: click.Context, run: pipeline.Run, folder: str, form: str) -> None:
+    """Write the files and tell of them; ends the run if the proof failed."""
     changes = write(run.files, Path(folder))
     if form == "json":
         tell_json(_result(run, changes, folder))
@@ -119,15 +133,6 @@ def command(
             f"the policies in {folder} would deny observed traffic — do not apply them — what is denied is listed above"
         )
         ctx.exit(UNSOUND)
-    ctx.exit(1 if too_bad else 0)
-
-
-def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engine | None]:
-    if name == "local":
-        return contextlib.nullcontext()
-    from collector.dask_engine import dask
-
-    return dask(scheduler)
 
 
 def nothing_seen(inputs: Sequence[str]) -> SourceError:
