@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from collector.quality import Quality
 from leastway import continuity, scope
-from leastway.rule_evidence import rule_evidence
 from synthesizer.review import ReviewItem
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def report(run: Run) -> dict[str, Any]:
         },
         "proof": run.proof,
         "files": sorted(run.files),
-        "evidence": rule_evidence(run),
+        "evidence": run.evidence,
         "quality": _quality(run.reading.patterns.quality, run.synthesis.mistaken),
         "findings": findings(run),
         "review": [

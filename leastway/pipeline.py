@@ -19,9 +19,10 @@ from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Engine, Progress, Reading, read
 from leastway import evidence, observation, scope
+from leastway.rule_evidence import Entry, rule_evidence
+from leastway.verify import proof
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
-from leastway.verify.proof import prove
 from leastway.verify.soundness import Observed
 from leastway.verify.world import World
 from synthesizer import Synthesis, synthesize
@@ -38,12 +39,13 @@ REVIEW = "REVIEW.md"
 
 
 class Run(msgspec.Struct):
-    """All that came of one run. `files` maps paths below the output folder to their text."""
+    """All that came of one run: `evidence` by file, `files` from paths below the output folder to their text."""
 
     reading: Reading
     inventory: Inventory
     options: Options
     synthesis: Synthesis
+    evidence: dict[str, list[Entry]]
     proof: dict[str, Any]
     files: dict[str, str]
 
@@ -101,8 +103,9 @@ def _generate(
         mesh=options.mesh,
         trust_domain=options.trust_domain,
     )
-    proof = prove(judge, observation.observed(synthesis.decisions, options), beside=beside)
-    run = Run(reading, inventory, options, synthesis, proof, {})
+    proving = proof.begin(judge, observation.observed(synthesis.decisions, options), beside=beside)
+    traced = rule_evidence(synthesis)  # while the proof is measured beside
+    run = Run(reading, inventory, options, synthesis, traced, proving(), {})
     run.files = {manifest.path: manifest.text for manifest in synthesis.manifests}
     report = msgspec.json.format(msgspec.json.encode(evidence.report(run), order="sorted"), indent=1).decode()
     report += "\n"  # in its place: it is large
@@ -179,7 +182,7 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
 
 def verify(policies: PolicySet, observed: Observation) -> dict[str, Any]:
     """The proof of any policies by an observation: the object that `leastway.json` holds under `proof`."""
-    return prove(observed.judge(policies), observed.observed, profiles=True, beside=beside)
+    return proof.prove(observed.judge(policies), observed.observed, profiles=True, beside=beside)
 
 
 __all__ = ["Observation", "Run", "Workloads", "declared", "detected_mesh", "generate", "observe", "settle", "verify"]

@@ -20,7 +20,7 @@ from synthesizer.rules import dns
 from synthesizer.workload import Workload
 
 if TYPE_CHECKING:
-    from leastway.pipeline import Run
+    from synthesizer import Synthesis
 
 Entry = dict[str, Any]
 _PART = re.compile(r"\.\d+\.yaml$")  # a policy that Istio's limit of rules has dealt out
@@ -28,14 +28,14 @@ _LOOKUPS = "egress isolation cuts name look-ups off; no such question was seen f
 _MESH = "the mesh's own connections need it, whether they were seen or not"
 
 
-def rule_evidence(run: Run) -> dict[str, list[Entry]]:
+def rule_evidence(synthesis: Synthesis) -> dict[str, list[Entry]]:
     """Per policy file: one entry for each line behind its rules, in the order of the decisions."""
     parts: dict[str, list[str]] = {}
-    for path in sorted(run.files):
+    for path in sorted(manifest.path for manifest in synthesis.manifests):
         parts.setdefault(_PART.sub(".yaml", path), []).append(path)
     found: dict[str, list[Entry]] = {}
     summaries: dict[int, dict[str, object]] = {}  # addresses outside share one evidence
-    for decision in run.synthesis.decisions.decisions:
+    for decision in synthesis.decisions.decisions:
         if decision.fate is not Fate.POLICY:
             continue
         told = summaries.get(id(decision.line.evidence))
@@ -44,7 +44,7 @@ def rule_evidence(run: Run) -> dict[str, list[Entry]]:
         for wanted, direction in _files(decision, parts):
             for path in parts[wanted]:
                 found.setdefault(path, []).append(_entry(decision, direction, told))
-    for manifest in run.synthesis.manifests:
+    for manifest in synthesis.manifests:
         if manifest.kind == "NetworkPolicy":
             needed = list(_needed(manifest, found.get(manifest.path, [])))
             if needed:

@@ -46,7 +46,7 @@ def page_of(traffic: Traffic) -> str:
     """REVIEW.md of some traffic."""
     options = Options(mesh="sidecar")
     result = synthesize(traffic.patterns, Inventory.empty(), options)
-    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, {}, {}))
+    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, {}, {}, {}))
 
 
 # -- leastway.json --------------------------------------------------------------------------------------------------
@@ -219,6 +219,7 @@ def test_nothing_observed_and_nothing_held_are_said() -> None:
             synthesize(quiet.patterns, Inventory.empty(), Options()),
             {},
             {},
+            {},
         )
     )
 
@@ -229,7 +230,7 @@ def test_nothing_observed_and_nothing_held_are_said() -> None:
 def found(traffic: Traffic) -> str:
     """The findings as one text."""
     result = synthesize(traffic.patterns, Inventory.empty(), Options())
-    return "\n".join(evidence.findings(Run(Reading(traffic.patterns), Inventory.empty(), Options(), result, {}, {})))
+    return "\n".join(evidence.findings(Run(Reading(traffic.patterns), Inventory.empty(), Options(), result, {}, {}, {})))
 
 
 def test_a_short_window_lost_events_and_masked_fields_are_findings() -> None:

@@ -14,7 +14,7 @@ from leastway.verify.errors import line, wrapped
 from leastway.verify.judge import Judge
 from leastway.verify.networkpolicy import CNIS
 from leastway.verify.overpermission import OverPermission, over_permission
-from leastway.verify.soundness import Observed, replay
+from leastway.verify.soundness import Observed, Replay, replay
 
 MANY = 2000  # connections and requests that are worth a second process
 LONGEST = 2000  # characters of one piece of text
@@ -49,11 +49,33 @@ def prove(
     `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and `denied` connections.
     `beside` may spread the measures over processors; it is handed in, for the judge shares no code with anyone.
     """
+    return begin(judge, observed, minimality=minimality, profiles=profiles, beside=beside)()
+
+
+def begin(
+    judge: Judge,
+    observed: Iterable[Observed],
+    *,
+    minimality: bool = True,
+    profiles: bool = False,
+    beside: Beside = _afterwards,
+) -> Callable[[], Proof]:
+    """Start `prove`; the function returned ends it. In between there is time for other work."""
     items = list(observed)
     measured = beside(partial(_beyond, judge, items, minimality), worth=len(items) > MANY)
     result = replay(judge, items)
-    beyond, redundant = measured()
-    proof: Proof = {
+    others = [cni for cni in CNIS if cni != judge.cni] if profiles else []
+    profiled = {cni: _profile(judge.under(cni), items) for cni in others}
+
+    def finish() -> Proof:
+        proof = _proof(judge, result, *measured())
+        return {**proof, "profiles": profiled} if profiles else proof
+
+    return finish
+
+
+def _proof(judge: Judge, result: Replay, beyond: OverPermission, redundant: list[dict[str, str]]) -> Proof:
+    return {
         "sound": result.sound,
         "observed": result.observed,
         "allowed": result.allowed,
@@ -72,9 +94,6 @@ def prove(
         "cni": judge.cni,
         "mesh": judge.mesh.mode,
     }
-    if profiles:
-        proof["profiles"] = {cni: _profile(judge.under(cni), items) for cni in CNIS if cni != judge.cni}
-    return proof
 
 
 def _beyond(judge: Judge, items: list[Observed], minimality: bool) -> tuple[OverPermission, list[dict[str, str]]]:
