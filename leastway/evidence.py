@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from collector.quality import Quality
 from leastway import continuity, scope
+from synthesizer.decisions import Fate
 from synthesizer.review import ReviewItem
+from synthesizer.rules.entities import entities
 
 if TYPE_CHECKING:
     from leastway.pipeline import Run
@@ -104,6 +106,11 @@ def findings(run: Run) -> list[str]:
             "No NetworkPolicy was written: access logs show neither UDP (DNS) nor traffic that bypasses the proxy, "
             "and isolating pods on their word alone would cut both off. Add Hubble flows to the input."
         )
+    if run.options.cni == "generic" and "hubble" in quality.records and _named_by_address(run):
+        told.append(
+            "The API server or nodes are named by their addresses, which Cilium does not match. If Cilium enforces "
+            "policy in this cluster, give --cni cilium."
+        )
     if not run.inventory.workloads:
         told.append(
             "No inventory was given: selectors come from the labels in the traffic, workloads that never spoke are "
@@ -113,6 +120,12 @@ def findings(run: Run) -> list[str]:
     if bad:
         told.append(f"{bad} records could not be read: {', '.join(f'{r} ({n})' for r, n in quality.bad.items()[:5])}.")
     return told
+
+
+def _named_by_address(run: Run) -> bool:
+    """Whether a rule stands for what Cilium knows as an entity."""
+    decisions = run.synthesis.decisions.decisions
+    return any(d.fate is Fate.POLICY and not d.review and entities(d.line, "cilium") for d in decisions)
 
 
 def _duration(span: int) -> str:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from synthesizer.decisions import Decision, Fate
 from synthesizer.intent import Cause
-from synthesizer.lines import via_waypoint
+from synthesizer.lines import Line, via_waypoint
 from synthesizer.manifest import Manifest
 from synthesizer.resolver import DNS_PORTS
 from synthesizer.review import summary
 from synthesizer.rules import dns
+from synthesizer.rules.entities import entities
 from synthesizer.workload import Workload
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ def _files(decision: Decision, known: dict[str, list[str]]) -> Iterator[tuple[st
         shared = f"{source.namespace}/networkpolicy-allow-dns.yaml"
         own = f"{source.namespace}/networkpolicy-{source.policy_name}.yaml"
         path = shared if lookup and shared in known else own
+        path = _of_entities(line, source, known) or path
         if path in known:
             yield path, "egress"
     if not isinstance(destination, Workload):
         return
     own = f"{destination.namespace}/networkpolicy-{destination.policy_name}.yaml"
+    own = _of_entities(line, destination, known) or own
     if own in known and not decision.review:
         yield own, "ingress"
     namespace, _, service = line.via.partition("/")
@@ -74,6 +77,12 @@ def _files(decision: Decision, known: dict[str, list[str]]) -> Iterator[tuple[st
     path = gate if via_waypoint(line) and gate in known else own
     if path in known:
         yield path, "ingress"
+
+
+def _of_entities(line: Line, workload: Workload, known: dict[str, list[str]]) -> str:
+    """The file that names the other end as one of Cilium's entities, "" if none does."""
+    path = f"{workload.namespace}/ciliumnetworkpolicy-{workload.policy_name}.yaml"
+    return path if path in known and entities(line, "cilium") else ""
 
 
 def _entry(decision: Decision, direction: str, told: dict[str, object]) -> Entry:

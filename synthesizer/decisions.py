@@ -21,6 +21,7 @@ from synthesizer.options import Declared, Options
 from synthesizer.party import Outside, Party, Place
 from synthesizer.review import ReviewItem, item_id, summary
 from synthesizer.rules import control_plane, dns, external
+from synthesizer.rules.entities import entities
 from synthesizer.rules.view import Held, View
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
@@ -82,7 +83,7 @@ def decide(lines: list[Line], workloads: Workloads, options: Options, network: b
             decisions.append(Decision(line, Fate.HELD, review=name))
             groups.setdefault(name, []).append((line, held))
             continue
-        decisions.append(Decision(line, Fate.POLICY, _cause(line) if held is None else Cause.ACCEPTED))
+        decisions.append(Decision(line, Fate.POLICY, _cause(line, options.cni) if held is None else Cause.ACCEPTED))
     declared = [
         Decision(
             _declared_line(wanted, number, workloads),
@@ -118,12 +119,12 @@ def _implied(line: Line) -> bool:
     return isinstance(line.source, Outside) and line.source.place in (Place.OWN_NODE, Place.HEALTH)
 
 
-def _cause(line: Line) -> Cause:
+def _cause(line: Line, cni: str) -> Cause:
     source, destination = line.source, line.destination
     if isinstance(destination, Outside) and destination.place is Place.API_SERVER:
         return Cause.CONTROL_PLANE
     if isinstance(source, Outside):
-        return _OUTSIDERS.get(source.place, Cause.INTERNET)
+        return _OUTSIDERS.get(source.place, Cause.OBSERVED if entities(line, cni) else Cause.INTERNET)
     return Cause.DNS if dns.resolver_of(line) is not None else Cause.OBSERVED
 
 

@@ -49,7 +49,13 @@ class BlockPeer(msgspec.Struct, frozen=True, order=True, tag="block"):
     excepted: tuple[str, ...] = ()
 
 
-Peer = PodPeer | BlockPeer
+class EntityPeer(msgspec.Struct, frozen=True, order=True, tag="entity"):
+    """What Cilium knows by name although it is no pod: `host`, `remote-node`, `kube-apiserver`, `ingress`."""
+
+    name: str
+
+
+Peer = PodPeer | BlockPeer | EntityPeer
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -91,6 +97,13 @@ class NetworkIntent(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...]
 
 
+class EntityIntent(msgspec.Struct, frozen=True):
+    """One CiliumNetworkPolicy: what a workload exchanges with Cilium's entities, beside its NetworkPolicy."""
+
+    target: Target
+    rules: tuple[Rule, ...]
+
+
 class AccessIntent(msgspec.Struct, frozen=True):
     """One ALLOW AuthorizationPolicy; no accesses = nothing is allowed."""
 
@@ -105,9 +118,11 @@ class MutualTLSIntent(msgspec.Struct, frozen=True):
 
 
 def peer_key(peer: Peer) -> tuple[str, ...]:
-    """A total order over both kinds of peer."""
+    """A total order over all kinds of peer."""
     if isinstance(peer, PodPeer):
         return ("pods", peer.namespace, *(f"{key}={value}" for key, value in peer.selector))
+    if isinstance(peer, EntityPeer):
+        return ("entity", peer.name)
     return ("block", peer.cidr)
 
 

@@ -6,6 +6,8 @@ ingress rule, unless that side's namespace is not ours to isolate.
 
 from __future__ import annotations
 
+from itertools import product
+
 import msgspec
 
 from synthesizer.callers import in_mesh
@@ -14,10 +16,13 @@ from synthesizer.intent import (
     BlockPeer,
     Cause,
     Direction,
+    EntityIntent,
+    EntityPeer,
     NetworkIntent,
     Peer,
     PodPeer,
     Port,
+    Rule,
     Target,
     fewest_rules,
 )
@@ -27,6 +32,7 @@ from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem, item_id, listed
 from synthesizer.rules import dns, external
+from synthesizer.rules.entities import entities
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
@@ -43,7 +49,7 @@ Pairs = dict[tuple[Peer, Port], Cause]
 class Network(msgspec.Struct):
     """The intents, which namespaces got a default deny, and notes for the reader."""
 
-    intents: list[NetworkIntent]
+    intents: list[NetworkIntent | EntityIntent]
     review: list[ReviewItem]
 
 
@@ -52,7 +58,7 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
     ours = [w for w in workloads.all if options.wants(w.namespace)]
     seen = _observed(decided, ours)
     granted = _Permissions(decided, inventory, options)
-    intents: list[NetworkIntent] = []
+    intents: list[NetworkIntent | EntityIntent] = []
     review: list[ReviewItem] = []
     everyone = {line for questions in granted.resolvers.values() for line in questions}
     for namespace in sorted({w.namespace for w in seen}):
@@ -65,13 +71,11 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
             out = dict(granted.egress.get(workload.key, {}))
             if held:
                 out.update(lookup)
-            intents.append(
-                NetworkIntent(
-                    Target(namespace, workload.policy_name, workload.selector),
-                    _BOTH,
-                    fewest_rules(granted.ingress.get(workload.key, {}), "ingress") + fewest_rules(out, "egress"),
-                )
-            )
+            target = Target(namespace, workload.policy_name, workload.selector)
+            rules = fewest_rules(granted.ingress.get(workload.key, {}), "ingress") + fewest_rules(out, "egress")
+            intents.append(NetworkIntent(target, _BOTH, rules))
+            if named := granted.named(workload):
+                intents.append(EntityIntent(target, named))
         review += [_bleeding(workload) for workload in here if workload.also_selects]
         if held:
             review.append(_held_default_deny(name, namespace, unseen))
@@ -93,12 +97,17 @@ class _Permissions:
     def __init__(self, decided: Decisions, inventory: Inventory, options: Options) -> None:
         self.ingress: dict[Key, Pairs] = {}
         self.egress: dict[Key, Pairs] = {}
+        self.from_entities: dict[Key, Pairs] = {}
+        self.to_entities: dict[Key, Pairs] = {}
         self.resolvers: dict[str, set[dns.Resolver]] = {}
         self._outside: dict[tuple[Key, Port], set[str]] = {}
         self._internet: dict[tuple[Key, Port], list[Line]] = {}
         for decision in decided.decisions:
             if decision.fate is Fate.POLICY and not decision.review:
-                self._take(decision)
+                if names := entities(decision.line, options.cni):
+                    self._name(decision, names)
+                else:
+                    self._take(decision)
         for (key, port), addresses in self._outside.items():
             for block in external.blocks(addresses):
                 self.egress.setdefault(key, {}).setdefault((block, port), Cause.OBSERVED)
@@ -128,6 +137,20 @@ class _Permissions:
             else:
                 for block in blocks_of(source.address, cause):
                     _grant(self.ingress, destination, block, port, cause)
+
+    def _name(self, decision: Decision, names: tuple[str, ...]) -> None:
+        """Grant what Cilium's entities may open here, or this workload there; look-ups in both protocols."""
+        line, cause = decision.line, decision.cause
+        protocols = ("TCP", "UDP") if cause is Cause.DNS else (line.protocol,)
+        for table, end in ((self.from_entities, line.destination), (self.to_entities, line.source)):
+            if isinstance(end, Workload):
+                for name, protocol in product(names, protocols):
+                    _grant(table, end, EntityPeer(name), Port(protocol, line.port), cause)
+
+    def named(self, workload: Workload) -> tuple[Rule, ...]:
+        """The rules of a workload that name Cilium's entities."""
+        rules = fewest_rules(self.from_entities.get(workload.key, {}), "ingress")
+        return rules + fewest_rules(self.to_entities.get(workload.key, {}), "egress")
 
     def _asks_resolver(self, decision: Decision) -> bool:
         """A question to the cluster's DNS is answered for its whole namespace, see `dns`."""

@@ -17,6 +17,7 @@ from leastway import evidence
 from leastway.pipeline import REPORT, REVIEW, Run
 from synthesizer import Options, synthesize
 from synthesizer.inventory import Inventory
+from synthesizer.options import CNI
 from tests.goldens import STORIES, run
 from tests.synthesizer.traffic import Traffic, at, place
 
@@ -122,9 +123,10 @@ def test_every_rule_has_an_entry_of_its_direction_and_port(name: str) -> None:
 def _opened(kind: str, document: dict[str, Any]) -> list[set[tuple[str, int]]]:
     """(direction, port) of every rule of a policy."""
     spec = document.get("spec") or {}
-    if kind == "NetworkPolicy":
+    if kind in ("NetworkPolicy", "CiliumNetworkPolicy"):
         rules = [(direction, rule) for direction in ("ingress", "egress") for rule in spec.get(direction) or ()]
-        return [{(direction, port["port"]) for port in rule["ports"]} for direction, rule in rules]
+        listed = [(way, [p for entry in rule.get("toPorts", [rule]) for p in entry["ports"]]) for way, rule in rules]
+        return [{(way, int(port["port"])) for port in ports} for way, ports in listed]
     if kind != "AuthorizationPolicy":
         return []
     return [
@@ -227,10 +229,11 @@ def test_nothing_observed_and_nothing_held_are_said() -> None:
 # -- findings -------------------------------------------------------------------------------------------------------
 
 
-def found(traffic: Traffic) -> str:
+def found(traffic: Traffic, options: Options | None = None) -> str:
     """The findings as one text."""
-    result = synthesize(traffic.patterns, Inventory.empty(), Options())
-    return "\n".join(evidence.findings(Run(Reading(traffic.patterns), Inventory.empty(), Options(), result, {}, {}, {})))
+    options = options or Options()
+    result = synthesize(traffic.patterns, Inventory.empty(), options)
+    return "\n".join(evidence.findings(Run(Reading(traffic.patterns), Inventory.empty(), options, result, {}, {}, {})))
 
 
 def test_a_short_window_lost_events_and_masked_fields_are_findings() -> None:
@@ -265,3 +268,13 @@ def test_access_logs_alone_explain_why_there_is_no_network_policy() -> None:
     assert "No NetworkPolicy was written" in found(traffic)
     traffic.talk(place("host"), traffic.pod("shop/api"), 80)
     assert "No NetworkPolicy was written" not in found(traffic)
+
+
+@pytest.mark.parametrize(("cni", "told"), [("generic", True), ("cilium", False), ("calico", False)])
+def test_that_addresses_are_no_names_on_cilium_is_a_finding_where_it_may_enforce(cni: CNI, told: bool) -> None:
+    traffic = Traffic()
+    traffic.talk(traffic.pod("shop/web"), place("kube-apiserver", "172.18.0.2"), 6443)
+    assert ("--cni cilium" in found(traffic, Options(cni=cni))) is told
+    quiet = Traffic()
+    quiet.talk(quiet.pod("shop/web"), quiet.pod("shop/db"), 5432)
+    assert "--cni cilium" not in found(quiet, Options(cni=cni))

@@ -103,7 +103,7 @@ def profile_options(command: Command) -> Command:
         click.option(
             "--cni",
             type=click.Choice(["generic", "cilium", "calico"]),
-            help="Whose reading of NetworkPolicy is used.  [default: generic]",
+            help="Whose reading of NetworkPolicy is used: give cilium where Cilium enforces.  [default: generic]",
         ),
     ):
         command = option(command)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from leastway.verify import api_server
 from leastway.verify.errors import PolicyError
 from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence
 from leastway.verify.world import NamedPort, Service, ServicePort, Subject, World, address
@@ -77,6 +78,8 @@ def fill(world: World, docs: Iterable[Document]) -> World:
             world.add_service(_service(document, namespace, name, where))
         elif kind == "Node":
             nodes[name] = _node(world, document, where)
+        elif kind in api_server.KINDS:
+            world.api_servers.update(api_server.api_servers(document))
         elif kind in POLICY_KINDS:
             world.policies.append(document)
     # Without a status (a manifest, a trimmed copy) the node's name says where a pod is.

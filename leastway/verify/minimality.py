@@ -84,7 +84,7 @@ def _shown(part: Part, value: object) -> str:
 def _all_parts(judge: Judge) -> dict[Part, object]:
     """Every part that may be questioned, and what it says."""
     parts: dict[Part, object] = {}
-    for policy in judge.policies.network:
+    for policy in judge.network.policies:
         title = policy.title
         for side in ("ingress", "egress"):
             for i, rule in enumerate(policy.rules(side) or ()) if not policy.existing else ():

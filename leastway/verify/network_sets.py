@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from leastway.verify.bits import Universe, indices
 from leastway.verify.networkpolicy import NetworkPolicies
-from leastway.verify.networkpolicy_schema import Block, Ports, Rule
+from leastway.verify.networkpolicy_schema import Block, Entities, Ports, Rule
 from leastway.verify.ports import PortClass, admits
 
 WIDE = 64  # peers beyond which a rule is tested per destination instead of listed under each
@@ -100,6 +100,8 @@ class NetworkSets:
                 blocks.append(peer)
                 if self.cni != "cilium":
                     blocked[peer.network.version] |= universe.block(peer)
+            elif isinstance(peer, Entities):
+                continue  # nodes and the like are in no universe
             elif peer.pods.empty:
                 wide |= universe.pods(peer, namespace)
             else:

@@ -11,10 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
+from leastway.verify.cilium_schema import CILIUM
+from leastway.verify.entities import is_entity
 from leastway.verify.families import families
 from leastway.verify.networkpolicy_schema import (
     PROTOCOLS,
     Block,
+    Entities,
     NetworkPolicy,
     Peer,
     Ports,
@@ -38,7 +41,9 @@ class NetworkPolicies:
     remembered."""
 
     def __init__(self, policies: Iterable[NetworkPolicy], world: World, cni: Cni = "generic") -> None:
-        found = list(policies)
+        given = list(policies)
+        found = [policy for policy in given if policy.kind != CILIUM or cni == "cilium"]
+        self.unenforced = [policy.title for policy in given if policy.kind == CILIUM and cni != "cilium"]
         names = Counter((p.namespace, p.name) for p in found)  # of two kinds with one name, the text decides
         self.policies = sorted(
             found, key=lambda p: (p.namespace, p.name, str(p) if names[p.namespace, p.name] > 1 else "")
@@ -193,6 +198,8 @@ class NetworkPolicies:
         subject = peer.subject
         if isinstance(candidate, Block):
             return self._in_block(candidate, peer)
+        if isinstance(candidate, Entities):
+            return is_entity(candidate.names, peer, self.world.api_servers)
         if subject is None:
             return None if peer.entity in UNRESOLVED else False
         if subject.host_network and pods_only:

@@ -45,6 +45,15 @@ class Pods(NamedTuple):
         return f"pods {self.pods} in {where}"
 
 
+class Entities(NamedTuple):
+    """Cilium's entities, by name."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"entities {', '.join(self.names)}"
+
+
 class Ports(NamedTuple):
     """One port entry: numbers `low` to `high` inclusive (1 to 65535 when no port is given), or a container port's
     name."""
@@ -64,7 +73,7 @@ class Ports(NamedTuple):
         )
 
 
-Peer = Block | Pods
+Peer = Block | Pods | Entities
 
 
 class Rule(NamedTuple):
@@ -84,11 +93,12 @@ class NetworkPolicy(NamedTuple):
     ingress: tuple[Rule, ...] | None
     egress: tuple[Rule, ...] | None
     existing: bool = False
+    kind: str = "NetworkPolicy"
 
     @property
     def title(self) -> str:
         """How messages call it."""
-        return f"NetworkPolicy {self.namespace}/{self.name}"
+        return f"{self.kind} {self.namespace}/{self.name}"
 
     def rules(self, direction: str) -> tuple[Rule, ...] | None:
         """The rules of `ingress` or `egress`; None if it does not isolate that direction."""

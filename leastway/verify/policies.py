@@ -17,6 +17,7 @@ from leastway.verify.authorizationpolicy_schema import (
     read_authorization_policy,
     read_peer_authentication,
 )
+from leastway.verify.cilium_schema import is_cilium, read_cilium_policy
 from leastway.verify.errors import PolicyError
 from leastway.verify.inventory import POLICY_KINDS
 from leastway.verify.networkpolicy_schema import NetworkPolicy, is_network_policy, read_network_policy
@@ -24,7 +25,7 @@ from leastway.verify.reading import Document, documents, identity, read_path
 
 
 class PolicySet(msgspec.Struct, frozen=True):
-    """Parsed policies. `unjudged` names policy objects of kinds that this judge does not model."""
+    """Parsed policies. `unjudged` names policy objects that this judge does not model."""
 
     network: tuple[NetworkPolicy, ...] = ()
     authorization: tuple[AuthorizationPolicy, ...] = ()
@@ -59,6 +60,8 @@ def load_policies(source: str | Path | Iterable[Document], existing: bool = Fals
             authorization[identity(document)] = read_authorization_policy(document, existing)
         elif is_istio(document, "PeerAuthentication"):
             peer[identity(document)] = read_peer_authentication(document, existing)
+        elif is_cilium(document) and (cilium := read_cilium_policy(document, existing)) is not None:
+            network[identity(document)] = cilium
         elif kind in POLICY_KINDS:
             unjudged.append(" ".join((str(kind), "/".join(identity(document)[1:]))))
     return PolicySet(
@@ -73,12 +76,13 @@ def load_policies(source: str | Path | Iterable[Document], existing: bool = Fals
 def united(given: PolicySet, standing: PolicySet) -> PolicySet:
     """Both sets; of two objects with one kind and name the given one."""
 
-    def names(policies: Iterable[NetworkPolicy | AuthorizationPolicy | PeerAuthentication]) -> set[tuple[str, str]]:
+    def names(policies: Iterable[AuthorizationPolicy | PeerAuthentication]) -> set[tuple[str, str]]:
         return {(policy.namespace, policy.name) for policy in policies}
 
-    network, authorization, peer = names(given.network), names(given.authorization), names(given.peer)
+    network = {policy.title for policy in given.network}
+    authorization, peer = names(given.authorization), names(given.peer)
     return PolicySet(
-        given.network + tuple(p for p in standing.network if (p.namespace, p.name) not in network),
+        given.network + tuple(p for p in standing.network if p.title not in network),
         given.authorization + tuple(p for p in standing.authorization if (p.namespace, p.name) not in authorization),
         given.peer + tuple(p for p in standing.peer if (p.namespace, p.name) not in peer),
         tuple(sorted({*given.unjudged, *standing.unjudged})),

@@ -45,8 +45,9 @@ def prove(
     """Replay, measure and (unless told not to) look for rule parts that nothing needs.
 
     Keys: `sound`, `observed`, `allowed`, `held`, `denied`, `over_permission` (`total`, `by_cause`, `by_workload`,
-    `addresses`, `examples`, `left_out`), `redundant`, `unjudged` (policies of kinds the judge does not model), `cni`,
-    `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and `denied` connections.
+    `addresses`, `examples`, `left_out`), `redundant`, `unjudged` (policies that the judge does not model or
+    the CNI does not enforce), `cni`, `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and
+    `denied` connections.
     `beside` may spread the measures over processors; it is handed in, for the judge shares no code with anyone.
     """
     return begin(judge, observed, minimality=minimality, profiles=profiles, beside=beside)()
@@ -90,7 +91,7 @@ def _proof(judge: Judge, result: Replay, beyond: OverPermission, redundant: list
             "left_out": beyond.left_out,
         },
         "redundant": redundant,
-        "unjudged": list(judge.policies.unjudged),
+        "unjudged": sorted({*judge.policies.unjudged, *judge.network.unenforced}),
         "cni": judge.cni,
         "mesh": judge.mesh.mode,
     }

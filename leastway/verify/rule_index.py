@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import NamedTuple
 
-from leastway.verify.networkpolicy_schema import Block, NetworkPolicy, Peer, Rule
+from leastway.verify.networkpolicy_schema import Block, Entities, NetworkPolicy, Peer, Rule
 from leastway.verify.verdict import End
 from leastway.verify.world import Address, address
 
@@ -44,6 +44,7 @@ class RuleIndex:
         self._unlabelled: list[Place] = []
         self._single: dict[Address, list[Place]] = defaultdict(list)  # blocks of one address
         self._ranges: list[Place] = []
+        self._entities: list[Place] = []
         for number, rule in enumerate(self.rules):
             if rule.peers is None:
                 self._open.append(number)
@@ -57,6 +58,8 @@ class RuleIndex:
                 self._single[network.network_address].append(place)
             else:
                 self._ranges.append(place)
+        elif isinstance(peer, Entities):
+            self._entities.append(place)
         elif peer.pods.pairs:
             key, value = peer.pods.pairs[0]
             self._labelled[key][value].append(place)
@@ -70,6 +73,8 @@ class RuleIndex:
         places = self._pods(peer)
         if self._single or self._ranges:
             places += self._blocks(peer)
+        if self._entities and (peer.subject is None or peer.subject.host_network):
+            places += self._entities
         by_rule: dict[int, list[int]] = {}
         for number, position in sorted(set(places)):
             by_rule.setdefault(number, []).append(position)

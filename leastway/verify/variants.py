@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from leastway.verify.networkpolicy_schema import Block, Network
+from leastway.verify.networkpolicy_schema import Block, Network, Pods
 from leastway.verify.policies import PolicySet
 from leastway.verify.reading import network
 from leastway.verify.selectors import Selector
@@ -126,7 +126,7 @@ class Variants:
                 for peer in rule.peers or ():
                     if isinstance(peer, Block):
                         blocks.update((peer.network, *peer.excepts))
-                    else:
+                    elif isinstance(peer, Pods):
                         self._learn(peer.pods)
         for access in policies.authorization:
             self._learn(Selector(access.selector))

@@ -101,6 +101,7 @@ class World:
         self.subjects: dict[str, Subject] = {}
         self.services: dict[str, Service] = {}
         self.node_ips: set[str] = set()
+        self.api_servers: set[Address] = set()
         self.policies: list[Document] = []
         self._nodes: dict[Address, Address] = {}  # every address of a node → the one that stands for the node
         self._by_address: dict[Address, str] = {}

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from synthesizer.intent import AccessIntent, MutualTLSIntent, NetworkIntent
+from synthesizer.intent import AccessIntent, EntityIntent, MutualTLSIntent, NetworkIntent
 from synthesizer.manifest import Manifest
-from synthesizer.outputs import authorizationpolicy, networkpolicy, peerauthentication
+from synthesizer.outputs import authorizationpolicy, ciliumnetworkpolicy, networkpolicy, peerauthentication
 from synthesizer.render import Renderer
 
-Intent = NetworkIntent | AccessIntent | MutualTLSIntent
+Intent = NetworkIntent | EntityIntent | AccessIntent | MutualTLSIntent
 
 OUTPUTS: dict[type, Callable[[Any, Renderer], Manifest]] = {
     NetworkIntent: networkpolicy.manifest,
+    EntityIntent: ciliumnetworkpolicy.manifest,
     AccessIntent: authorizationpolicy.manifest,
     MutualTLSIntent: peerauthentication.manifest,
 }

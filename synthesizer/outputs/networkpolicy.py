@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from synthesizer.intent import BlockPeer, NetworkIntent, Peer, Rule
+from collector.errors import RenderError
+from synthesizer.intent import BlockPeer, EntityPeer, NetworkIntent, Peer, Rule
 from synthesizer.manifest import Manifest, checked
 from synthesizer.render import Renderer
 
@@ -18,6 +19,7 @@ _ENDS = {"ingress": "from", "egress": "to"}
 
 def manifest(intent: NetworkIntent, renderer: Renderer) -> Manifest:
     """Render one NetworkPolicy and read it back."""
+    meant = document(intent)
     sections = [
         (direction, _ENDS[direction], rules)
         for direction in intent.directions
@@ -26,7 +28,7 @@ def manifest(intent: NetworkIntent, renderer: Renderer) -> Manifest:
     types = [direction.capitalize() for direction in intent.directions]
     text = renderer.render(TEMPLATE, intent=intent, sections=sections, policy_types=types)
     path = f"{intent.target.namespace}/networkpolicy-{intent.target.name}.yaml"
-    return checked(path, text, document(intent), TEMPLATE)
+    return checked(path, text, meant, TEMPLATE)
 
 
 def document(intent: NetworkIntent) -> dict[str, Any]:
@@ -60,6 +62,8 @@ def _peer(peer: Peer) -> dict[str, Any]:
         if peer.excepted:
             block["except"] = list(peer.excepted)
         return {"ipBlock": block}
+    if isinstance(peer, EntityPeer):
+        raise RenderError(f"no NetworkPolicy names {peer.name}", where=TEMPLATE, hint="report this as a bug")
     return {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": peer.namespace}},
         "podSelector": {"matchLabels": dict(peer.selector)} if peer.selector else {},

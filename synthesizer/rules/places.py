@@ -5,6 +5,7 @@ from __future__ import annotations
 from synthesizer.lines import Line, via_waypoint
 from synthesizer.party import Outside, Place
 from synthesizer.rules import dns
+from synthesizer.rules.entities import entities
 from synthesizer.rules.view import Held, View
 from synthesizer.workload import Workload
 
@@ -39,42 +40,38 @@ def through_waypoint(line: Line, _view: View) -> Held | None:
 def nodes(line: Line, view: View) -> Held | None:
     """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word.
 
-    On Cilium no ipBlock matches a node, not even 0.0.0.0/0. Elsewhere a resolver in the host's network is named by its
-    address, as the API server is: a namespace that cannot resolve names is down.
+    On Cilium no ipBlock matches a node, not even 0.0.0.0/0, but nodes are entities. Elsewhere a resolver in the host's
+    network is named by its address, as the API server is: a namespace that cannot resolve names is down.
     """
+    if entities(line, view.cni):
+        return None
     source, destination = line.source, line.destination
     if isinstance(source, Outside) and source.place is Place.NODE and isinstance(destination, Workload):
-        if view.cni != "cilium" and view.published(destination, line.protocol, line.port):
+        if view.published(destination, line.protocol, line.port):
             return None
         return Held("node", "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes", False)
     if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):
-        resolver = dns.resolver_of(line) is not None
-        if resolver and view.cni != "cilium":
+        if dns.resolver_of(line) is not None:
             return None
-        why = "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (toEntities)"
-        return Held("node", why + "; this is name resolution: without it no name resolves" * resolver, False)
+        why = "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (--cni cilium)"
+        return Held("node", why, False)
     return None
 
 
 def cilium_entities(line: Line, view: View) -> Held | None:
-    """Cilium's API server, ingress and health identities: not reachable by an ipBlock there."""
+    """Cilium's own identities where it is not said to enforce, and addresses that belong to nobody."""
+    if entities(line, view.cni):
+        return None
     for party in (line.source, line.destination):
         if not isinstance(party, Outside):
             continue
         if party.place is Place.INGRESS:
-            return Held(
-                "cilium-ingress", "Cilium's ingress needs a CiliumNetworkPolicy with fromEntities: [ingress]", False
-            )
+            return Held("cilium-ingress", "only Cilium knows its ingress by name: give --cni cilium", False)
         if party.place is Place.HEALTH:
             return Held("cilium-health", "Cilium's health endpoint is no address that an ipBlock reaches", False)
-        if party.place is Place.API_SERVER and (view.cni == "cilium" or not party.address):
-            why = (
-                "on Cilium no ipBlock matches the API server; a CiliumNetworkPolicy with its entity does"
-                if view.cni == "cilium"
-                else "the API server's address is not known; an --inventory with the Endpoints of default/kubernetes "
-                "tells it"
-            )
-            return Held("kube-apiserver", why, False)
+        if party.place is Place.API_SERVER and not party.address:
+            why = "the API server's address is not known; an --inventory with the Endpoints of default/kubernetes "
+            return Held("kube-apiserver", why + "tells it", False)
         asked = party.place is Place.LINK_LOCAL and (line.port != 53 or party is line.source)
         if asked or (party.place is Place.PROBE and party is line.destination):
             return Held("link-local", "link-local addresses belong to the node")

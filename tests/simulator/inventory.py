@@ -1,4 +1,4 @@
-"""A cluster as `kubectl get namespaces,nodes,deployments,...,pods,services -o yaml` would print it.
+"""A cluster as `kubectl get namespaces,nodes,endpoints,deployments,...,pods,services -o yaml` would print it.
 
 Invariant: plain Kubernetes objects and nothing else; what a reader of inventories needs (owner references, addresses,
 selectors, ports) is there as the API server would fill it in.
@@ -33,11 +33,21 @@ def documents(cluster: Cluster) -> list[Document]:
                 "status": {"addresses": [{"type": "InternalIP", "address": node.address}]},
             }
         )
+    found.append(_api_server(cluster.nodes[0].address))
     for key, workload in sorted(cluster.workloads.items()):
         found += _owner(workload)
         found += [_pod(pod, workload) for pod in cluster.pods[key]]
         found += _services(workload, cluster)
     return _one_service_each(found)
+
+
+def _api_server(address: str) -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default"},
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}],
+    }
 
 
 def _owner(workload: Workload) -> list[Document]:

@@ -202,9 +202,53 @@ def test_the_api_server_is_an_address_where_blocks_reach_it(cni: CNI) -> None:
     assert ("172.18.0.2/32", 6443) in allowed(result, "shop/networkpolicy-web.yaml", "egress")
 
 
-def test_on_cilium_it_is_a_question_since_no_block_reaches_it() -> None:
+def entities(result: Synthesis, name: str) -> dict[str, list[tuple[list[str], list[str]]]]:
+    """What a CiliumNetworkPolicy opens, by direction: entities, and ports."""
+    spec = document(result, f"shop/ciliumnetworkpolicy-{name}.yaml")
+    return {
+        direction: [
+            (rule[ends], [f"{p['protocol']} {p['port']}" for entry in rule["toPorts"] for p in entry["ports"]])
+            for rule in spec.get(direction, ())
+        ]
+        for direction, ends in (("ingress", "fromEntities"), ("egress", "toEntities"))
+    }
+
+
+def test_on_cilium_it_is_an_entity_since_no_block_reaches_it() -> None:
     traffic = pair()
     traffic.talk(traffic.pod("shop/web"), place("kube-apiserver", "172.18.0.2"), 6443)
     result = made(traffic, options=Options(cni="cilium"))
     assert [port for _, port in allowed(result, "shop/networkpolicy-web.yaml", "egress")] == [5432]
-    assert items(result, "kube-apiserver")
+    assert entities(result, "web") == {"ingress": [], "egress": [(["kube-apiserver"], ["TCP 6443"])]}
+    assert not items(result, "kube-apiserver")
+    (index,) = [manifest for manifest in result.manifests if manifest.kind == "Kustomization"]
+    assert "ciliumnetworkpolicy-web.yaml" in index.document["resources"]
+
+
+def test_on_cilium_who_calls_one_node_calls_any_and_the_own_node_needs_no_rule_to_come_in() -> None:
+    traffic = pair()
+    traffic.talk(traffic.pod("shop/web"), place("remote-node", "172.18.0.3"), 9100)
+    traffic.talk(traffic.pod("shop/web"), place("host", "172.18.0.4"), 9100)
+    traffic.talk(place("remote-node", "172.18.0.3"), traffic.pod("shop/web"), 8080)
+    traffic.talk(place("ingress", "10.0.0.9"), traffic.pod("shop/web"), 8080)
+    result = made(traffic, options=Options(cni="cilium"))
+    assert entities(result, "web") == {
+        "ingress": [(["ingress", "remote-node"], ["TCP 8080"])],
+        "egress": [(["host", "remote-node"], ["TCP 9100"])],
+    }
+    assert {item.kind for item in result.review} <= {"default-deny"}
+
+
+def test_on_cilium_a_resolver_in_the_hosts_network_is_asked_in_both_protocols() -> None:
+    traffic = pair()
+    traffic.talk(traffic.pod("shop/web"), place("remote-node", "172.18.0.3"), 53, "UDP")
+    result = made(traffic, options=Options(cni="cilium"))
+    assert entities(result, "web")["egress"] == [(["host", "remote-node"], ["TCP 53", "UDP 53"])]
+
+
+def test_elsewhere_there_is_no_such_policy() -> None:
+    traffic = pair()
+    traffic.talk(traffic.pod("shop/web"), place("kube-apiserver", "172.18.0.2"), 6443)
+    traffic.talk(traffic.pod("shop/web"), place("remote-node", "172.18.0.3"), 9100)
+    kinds = {manifest.kind for manifest in made(traffic).manifests}
+    assert kinds == {"NetworkPolicy", "Kustomization"}

@@ -9,13 +9,22 @@ import jinja2
 import jinja2.meta
 import pytest
 
-from synthesizer.outputs import authorizationpolicy, kustomization, networkpolicy, peerauthentication
+from synthesizer.outputs import (
+    authorizationpolicy,
+    ciliumnetworkpolicy,
+    kustomization,
+    networkpolicy,
+    peerauthentication,
+)
 from synthesizer.package_data import templates_root
 from synthesizer.render import Renderer
 
-# Written bare, since they are our own words: the section of a NetworkPolicy and the name of its ends.
+# Written bare, since they are our own words: the section of a policy and the name of its ends.
 OUR_OWN = {"direction", "ends"}
-USED = {template.TEMPLATE for template in (authorizationpolicy, kustomization, networkpolicy, peerauthentication)}
+USED = {
+    output.TEMPLATE
+    for output in (authorizationpolicy, ciliumnetworkpolicy, kustomization, networkpolicy, peerauthentication)
+}
 
 
 def templates() -> dict[str, str]:

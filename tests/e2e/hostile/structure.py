@@ -46,7 +46,7 @@ CHURNING = (
     "io.cilium.",
     "io.kubernetes.pod.",
 )
-KINDS = {"NetworkPolicy", "AuthorizationPolicy", "PeerAuthentication", "Kustomization"}
+KINDS = {"CiliumNetworkPolicy", "NetworkPolicy", "AuthorizationPolicy", "PeerAuthentication", "Kustomization"}
 
 
 def problems(manifests: Iterable[Manifest], scene: Scene) -> list[str]:
@@ -70,7 +70,7 @@ def problems(manifests: Iterable[Manifest], scene: Scene) -> list[str]:
         if key in names:
             found.append(f"{manifest.path}: {key} exists already")
         names.add(key)
-        checks = {"NetworkPolicy": _network, "AuthorizationPolicy": _authorization}
+        checks = {"NetworkPolicy": _network, "AuthorizationPolicy": _authorization, "CiliumNetworkPolicy": _entities}
         if document["kind"] in checks:
             found += [f"{manifest.path}: {problem}" for problem in checks[document["kind"]](document, scene)]
     return found
@@ -101,6 +101,25 @@ def _network(document: Document, scene: Scene) -> Iterator[str]:
                     yield f"port {port}"
             for peer in rule.get(ends, ()):
                 yield from _peer(peer, inside)
+
+
+def _entities(document: Document, _scene: Scene) -> Iterator[str]:
+    spec = document["spec"]
+    if set(spec) - {"endpointSelector", "ingress", "egress"} or not spec["endpointSelector"].get("matchLabels"):
+        yield f"fields {sorted(spec)}, selector {spec.get('endpointSelector')}"
+    yield from _selector(spec["endpointSelector"])
+    for direction, ends in (("ingress", "fromEntities"), ("egress", "toEntities")):
+        for rule in spec.get(direction, ()):
+            if set(rule) != {ends, "toPorts"} or not set(rule[ends]) <= {
+                "host",
+                "remote-node",
+                "kube-apiserver",
+                "ingress",
+            }:
+                yield f"a rule without entities or ports: {rule}"
+            for port in (port for entry in rule["toPorts"] for port in entry["ports"]):
+                if set(port) != {"port", "protocol"} or not str(port["port"]).isdigit():
+                    yield f"port {port}"
 
 
 def _peer(peer: Document, inside: set[str]) -> Iterator[str]:

@@ -69,16 +69,25 @@ def test_a_call_that_was_seen_is_not_told_twice() -> None:
     assert rules.count([9443]) == 1
 
 
-@pytest.mark.parametrize(
-    ("cni", "objects", "told"),
-    [("generic", [], "address is not known"), ("cilium", [api_server()], "CiliumNetworkPolicy")],
-)
-def test_what_no_rule_can_name_is_a_question(cni: CNI, objects: list[Document], told: str) -> None:
-    result = made(scraped(), *hook(), *objects, options=Options(cni=cni))
+def test_an_address_that_is_not_known_is_a_question() -> None:
+    result = made(scraped(), *hook())
     assert [ports for _, ports in opened(result)] == [[8080]]
     (asked,) = items(result, "kube-apiserver")
-    assert told in asked.why
+    assert "address is not known" in asked.why
     assert "shop/hook" in asked.what
+
+
+@pytest.mark.parametrize("objects", [[], [api_server()]], ids=["unknown", "known"])
+def test_on_cilium_its_name_is_enough_and_a_tunnel_may_bring_the_call_from_a_node(objects: list[Document]) -> None:
+    result = made(scraped(), *hook(), *objects, options=Options(cni="cilium"))
+    assert [ports for _, ports in opened(result)] == [[8080]]
+    assert document(result, "shop/ciliumnetworkpolicy-hook.yaml")["ingress"] == [
+        {
+            "fromEntities": ["kube-apiserver", "remote-node"],
+            "toPorts": [{"ports": [{"port": "9443", "protocol": "TCP"}]}],
+        }
+    ]
+    assert not items(result, "kube-apiserver")
 
 
 def test_a_port_that_the_service_does_not_have_is_no_webhook() -> None:
