@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from leastway.verify.bits import Universe
 from leastway.verify.blocks import AddressRange, sizes, subtracted
+from leastway.verify.entity_difference import entity_changes
 from leastway.verify.judge import Judge
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy_schema import PROTOCOLS
@@ -36,6 +37,7 @@ from leastway.verify.variants import Variants
 
 SPANS = 4  # CIDRs by which a class of addresses is called
 WHOLE = ("", "")  # no request in particular
+Far = TypeVar("Far", AddressRange, str)
 LISTED = 10_000  # changes of each kind that are listed; all are counted
 
 
@@ -86,14 +88,11 @@ class Difference(NamedTuple):
 
 def unmanaged(standing: Iterable[Document], *sets: PolicySet) -> list[Document]:
     """The policies of a world that are in none of the sets: a snapshot of a cluster holds the old set as well."""
-    managed = {
+    managed = {(policy.kind, policy.namespace, policy.name) for found in sets for policy in found.network}
+    managed |= {
         (kind, policy.namespace, policy.name)
         for found in sets
-        for kind, policies in (
-            ("NetworkPolicy", found.network),
-            ("AuthorizationPolicy", found.authorization),
-            ("PeerAuthentication", found.peer),
-        )
+        for kind, policies in (("AuthorizationPolicy", found.authorization), ("PeerAuthentication", found.peer))
         for policy in policies
     }
     return [document for document in standing if identity(document) not in managed]
@@ -165,18 +164,34 @@ def _change(ends: tuple[str, str], run: PortRun, request: tuple[str, str]) -> Ch
 def _outside(
     found: Difference, before: Measure, after: Measure, workload: range, ports: list[PortClass], opened: Opened
 ) -> None:
-    universe = before.universe
-    shown: dict[tuple[bool, AddressRange, PortRun], list[int]] = {}
+    inward = opened is opened_inward
+    addresses: dict[tuple[bool, AddressRange, PortRun], list[int]] = {}
+    entities: dict[tuple[bool, str, PortRun], list[int]] = {}
     for member in workload:
         for change in _outside_changes(before, after, member, ports, opened):
-            shown.setdefault(change, []).append(member)
+            addresses.setdefault(change, []).append(member)
+        for named in entity_changes(before, after, member, ports, inward):
+            entities.setdefault(named, []).append(member)
+    _beside(found, before.universe, workload, addresses, _addresses, inward)
+    _beside(found, before.universe, workload, entities, str, inward)
+
+
+def _beside(
+    found: Difference,
+    universe: Universe,
+    workload: range,
+    shown: dict[tuple[bool, Far, PortRun], list[int]],
+    called: Callable[[Far], str],
+    inward: bool,
+) -> None:
+    """Add changes between a workload's classes and ends that are no workloads."""
     order = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
-    for kind, part, run in sorted(shown, key=lambda key: (order[key[2].protocol], key[2][1:], key[1], key[0])):
-        members = shown[kind, part, run]
+    for kind, far, run in sorted(shown, key=lambda key: (order[key[2].protocol], key[2][1:], key[1], key[0])):
+        members = shown[kind, far, run]
         names = [universe.names[workload.start]]
         if len(members) < len(workload):
             names = [pod for member in members for pod in universe.members[member]]
-        ends = ((_addresses(part), name) if opened is opened_inward else (name, _addresses(part)) for name in names)
+        ends = ((called(far), name) if inward else (name, called(far)) for name in names)
         changes = found.allowed if kind else found.denied
         changes.add(len(names), (_change(pair, run, WHOLE) for pair in ends))
 

@@ -33,6 +33,7 @@ class RuleSet(NamedTuple):
     blocked6: int
     ports: tuple[Ports, ...] | None
     blocks: tuple[Block, ...]
+    entities: tuple[str, ...] = ()
 
     @property
     def blocked(self) -> int:
@@ -75,7 +76,7 @@ class NetworkSets:
                     found = self._rule(
                         rule, policy.namespace, subjects, f"{policy.title} egress rule {i}", policy.existing
                     )
-                    if found.anyone or found.blocks:
+                    if found.anyone or found.blocks or found.entities:
                         for s in indices(subjects):
                             self.outbound[s].append(found)
                     key = (*found[3:9], found.ports, found.existing)
@@ -95,20 +96,21 @@ class NetworkSets:
         wide = narrow = 0
         blocked = {4: 0, 6: 0}
         blocks = []
+        entities: tuple[str, ...] = ()
         for peer in rule.peers:
             if isinstance(peer, Block):
                 blocks.append(peer)
                 if self.cni != "cilium":
                     blocked[peer.network.version] |= universe.block(peer)
             elif isinstance(peer, Entities):
-                continue  # nodes and the like are in no universe
+                entities += peer.names  # nodes and the like are in no universe
             elif peer.pods.empty:
                 wide |= universe.pods(peer, namespace)
             else:
                 narrow |= universe.pods(peer, namespace)
         peers = wide | narrow | blocked[4] | blocked[6]
         named = (wide, narrow, blocked[4], blocked[6])
-        return RuleSet(title, existing, subjects, peers, False, *named, rule.ports, tuple(blocks))
+        return RuleSet(title, existing, subjects, peers, False, *named, rule.ports, tuple(blocks), entities)
 
     def egress(self, destination: int) -> list[RuleSet]:
         """Egress rules that name a destination."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from leastway.verify.cilium_schema import ENTITIES
+from leastway.verify.difference import difference
 from leastway.verify.judge import Question
 from leastway.verify.networkpolicy import Cni
 from leastway.verify.proof import prove
@@ -210,3 +212,36 @@ def test_one_that_is_in_the_cluster_is_in_force_and_one_of_its_name_replaces_it(
     assert ask([DENY, to("ingress")], "a/web", "kube-apiserver", 6443, "cilium", standing) == "deny"
     same_name = policy("a/entities", podSelector={}, policyTypes=["Ingress"])
     assert ask([DENY, same_name], "a/web", "kube-apiserver", 6443, "cilium", standing) == "allow"
+
+
+def changed(old: list[Document], new: list[Document], cni: Cni = "cilium") -> tuple[set[str], set[str]]:
+    """What `diff` says of ends that are entities: newly allowed, newly denied."""
+    found = difference(judge(THINGS, old, cni=cni), judge(THINGS, new, cni=cni))
+    kinds = ([c for c in kind.listed if ENTITIES & {c.source, c.destination}] for kind in (found.allowed, found.denied))
+    one, other = ({f"{c.source} → {c.destination} {c.port}-{c.last}/{c.protocol}" for c in kind} for kind in kinds)
+    return one, other
+
+
+def test_a_difference_in_entities_is_one() -> None:
+    old, new = to("kube-apiserver", ports=at("6443")), to("kube-apiserver", "ingress", ports=at("443"))
+    assert changed([DENY, old], [DENY, new]) == (
+        {"a/web → kube-apiserver 443-443/TCP", "a/web → ingress 443-443/TCP"},
+        {"a/web → kube-apiserver 6443-6443/TCP"},
+    )
+    assert changed([DENY, old], [DENY, old]) == (set(), set())
+    assert changed([DENY, old], [DENY, new], "generic") == (set(), set())
+
+
+def test_isolation_takes_every_entity_away_but_the_own_node_that_calls() -> None:
+    gained, lost = changed([DENY], [])
+    everything = {f"{ends} 1-65535/{protocol}" for ends in EVERY for protocol in ("TCP", "UDP", "SCTP")}
+    assert (gained, lost) == (everything, set())
+
+
+EVERY = {f"a/web → {name}" for name in ENTITIES} | {f"{name} → a/web" for name in ENTITIES - {"host"}}
+
+
+def test_what_comes_in_differs_by_entity_and_port() -> None:
+    old = cilium(ingress=[{"fromEntities": ["remote-node"], "toPorts": at("8080")}])
+    new = cilium(ingress=[{"fromEntities": ["remote-node", "host"], "toPorts": at("8080", "8081")}])
+    assert changed([DENY, old], [DENY, new]) == ({"remote-node → a/web 8081-8081/TCP"}, set())
