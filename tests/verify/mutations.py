@@ -26,6 +26,7 @@ SOUND = "test_soundness.py"
 BEYOND = "test_overpermission.py"
 PODS = "test_pod_by_pod.py"
 PATHS = "test_httppath.py"
+CILIUM = "test_cilium.py"
 
 MUTATIONS = [
     # Label selectors
@@ -459,5 +460,34 @@ MUTATIONS = [
         "of[4] & of[6] & either",
         "(of[4] | of[6]) & either",
         ("test_ends.py::TestAddressFamilies",),
+    ),
+    # Cilium's entities
+    Mutation(
+        "every CNI enforces Cilium's policies",
+        "networkpolicy",
+        'if policy.kind != CILIUM or cni == "cilium"',
+        "if True",
+        (CILIUM,),
+    ),
+    Mutation(
+        "an end is no other entity than its own name says",
+        "entities",
+        "return None if perhaps.intersection(names) else False",
+        "return False",
+        (CILIUM,),
+    ),
+    Mutation(
+        "what is not modelled in a policy is passed over",
+        "cilium_schema",
+        "if not isinstance(value, dict) or not value.keys() <= allowed:",
+        "if not isinstance(value, dict):",
+        (CILIUM,),
+    ),
+    Mutation(
+        "entities make no difference",
+        "entity_difference",
+        "ALL if rule.anyone else sum(1 << NAMES.index(name) for name in set(rule.entities))",
+        "ALL if rule.anyone else 0",
+        (CILIUM,),
     ),
 ]
