@@ -24,6 +24,7 @@ from synthesizer.address_ranges import (
 from synthesizer.kubernetes_fields import address, labels, mapping, text
 from synthesizer.kubernetes_files import Document, objects, read
 from synthesizer.kubernetes_objects import (
+    POLICIES,
     Key,
     Port,
     ServiceObject,
@@ -36,6 +37,8 @@ from synthesizer.kubernetes_objects import (
 )
 from synthesizer.ownership import Found, WorkloadObject, workloads
 from synthesizer.service_index import ServiceIndex
+
+MANAGED_BY = "app.kubernetes.io/managed-by"  # a label that all we write has
 
 __all__ = ["Inventory", "Key", "Port", "ServiceObject", "ServicePort", "WorkloadObject", "load", "parse"]
 
@@ -99,28 +102,17 @@ class Inventory(ServiceIndex):
             return "service"
         return "pod" if known in self._pod_ranges else ""
 
-    def of_kind(self, kind: str, group: str = "") -> tuple[Document, ...]:
-        """The raw objects of a kind, of one API group if it is named."""
-        return tuple(
-            document
+    def policies_of_others(self, namespaces: Iterable[str]) -> list[str]:
+        """Policies that are there already, in these namespaces or for the whole cluster, and were not written by us."""
+        there = {"", *namespaces}
+        return [
+            f"{kind} {'/'.join(filter(None, (namespace, name)))}"
             for document in self.documents
-            if document["kind"] == kind and (not group or text(document.get("apiVersion")).startswith(f"{group}/"))
-        )
-
-    @property
-    def network_policies(self) -> tuple[Document, ...]:
-        """NetworkPolicies that are already there."""
-        return self.of_kind("NetworkPolicy")
-
-    @property
-    def authorization_policies(self) -> tuple[Document, ...]:
-        """AuthorizationPolicies that are already there."""
-        return self.of_kind("AuthorizationPolicy")
-
-    @property
-    def gateways(self) -> tuple[Document, ...]:
-        """Gateway API Gateways (waypoints among them) and Istio Gateways."""
-        return self.of_kind("Gateway")
+            if (kind := text(document["kind"])) in POLICIES
+            and mapping(document, "metadata", "labels").get(MANAGED_BY) != "leastway"
+            for namespace, name in [identity(document, kind)]
+            if namespace in there
+        ]
 
     @cached_property
     def _service_ranges(self) -> Ranges:
