@@ -75,6 +75,16 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     for (service, key), called in sorted(behind.items()):
         if key in members:
             layer.intents += _at_waypoint(service, members[key], called, inventory, options, layer.review)
+    _add_default_denies(layer, members, workloads, options)
+    for namespace in sorted({workload.namespace for workload in members.values()}):
+        _require_mutual_tls(namespace, decided, options, layer)
+    return layer
+
+
+def _add_default_denies(
+    layer: AccessLayer, members: dict[tuple[str, str, str], Workload], workloads: Workloads, options: Options
+) -> None:
+    """An empty policy for each namespace with others, where every workload in the mesh is known."""
     written = {intent.target.namespace for intent in layer.intents}
     for namespace in sorted({workload.namespace for workload in members.values()}):
         unseen = [
@@ -88,8 +98,6 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
             layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
         elif unseen:
             layer.review.append(held_default_deny(namespace, unseen))
-        _require_mutual_tls(namespace, decided, options, layer)
-    return layer
 
 
 def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, layer: AccessLayer) -> None:
