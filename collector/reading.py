@@ -128,10 +128,10 @@ def _remote_files(name: str) -> list[str]:
             raise FileNotFoundError(name)
     except FileNotFoundError:
         raise SourceError("no such file or folder", where=name, hint="check the path") from None
-    except (ImportError, ValueError, OSError) as error:
-        raise SourceError(
-            f"cannot be opened: {error}", where=name, hint="check the URL and its fsspec driver"
-        ) from error
+    except Exception as error:  # drivers of object stores have errors of their own
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        hint = "check the URL, the credentials for it and its fsspec driver"
+        raise SourceError(f"cannot be opened: {why}", where=name, hint=hint) from error
     return [name]
 
 
@@ -216,7 +216,8 @@ def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> 
     elif "://" in name:
         import fsspec
 
-        raw = stack.enter_context(fsspec.open(name, "rb"))
+        with _drivers_errors():
+            raw = stack.enter_context(fsspec.open(name, "rb"))
     else:
         raw = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115  # the stack closes it
     return unpacked(io.BufferedReader(_Counted(raw, name, progress), BUFFER))
@@ -236,6 +237,17 @@ def _lines(stream: IO[bytes], broken: Callable[[Exception], None]) -> Iterator[b
         broken(error)
 
 
+@contextlib.contextmanager
+def _drivers_errors() -> Iterator[None]:
+    """Errors that drivers of object stores have of their own (credentials, connections) count as what they are."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
 class _Counted(io.RawIOBase):
     """Reports how much of a file has been consumed."""
 
@@ -249,7 +261,8 @@ class _Counted(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
-        data = self.raw_stream.read(len(view))
+        with _drivers_errors():
+            data = self.raw_stream.read(len(view))
         view[: len(data)] = data
         if self.progress is not None:
             self.progress(self.file_name, len(data))

@@ -11,15 +11,15 @@ never becomes a rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from enum import StrEnum
 
 import msgspec
 
 from collector.direction import EPHEMERAL, PRIVILEGED
 from collector.endpoints import Endpoint
-from collector.evidence import INFERRED, Evidence, socket_name, socket_port
+from collector.evidence import INFERRED, Evidence, socket_name
 from collector.flow import Signal
+from collector.openings import Declared, Identify, Openings, Totals
 from collector.patterns import Edge, EdgeKey, Patterns
 
 # What access logs say: a proxy knows who called whom, whatever the ports are.
@@ -58,19 +58,13 @@ class Settled(msgspec.Struct):
     mistaken: int
 
 
-Identify = Callable[[Endpoint], Hashable]
-Declared = Callable[[Endpoint, str, int], bool]
-Totals = dict[str, int]  # records per signal
-Listening = dict[tuple[Hashable, str], set[int]]
-
-
 def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settled:
     """All patterns of an aggregate with their standing; the aggregate stays as it is.
 
     `identify` says which endpoints are one party (a workload seen by Hubble and by Envoy); `declared` whether a port is
     declared at an endpoint (container port, Service target port).
     """
-    return _Settlement(patterns, identify, declared).run()
+    return _Settlement(patterns, Openings(patterns, identify, declared)).run()
 
 
 def _arrived(evidence: Evidence) -> bool:
@@ -79,73 +73,21 @@ def _arrived(evidence: Evidence) -> bool:
 
 
 class _Settlement:
-    def __init__(self, patterns: Patterns, identify: Identify, declared: Declared) -> None:
+    def __init__(self, patterns: Patterns, openings: Openings) -> None:
         self.patterns = patterns
-        self.identify = identify
-        self.declared = declared
-        self.talking: set[tuple[Hashable, str]] = set()  # (party, protocol) whose replies this capture shows
-        self.listening: Listening = {}
-        self.ports: dict[EdgeKey, list[tuple[int, Evidence, Totals]]] = {}
+        self.openings = openings
         self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
         self.own: set[tuple[EdgeKey, int]] = set()  # those whose evidence is no longer the aggregate's
         self.mistaken = 0
 
     def run(self) -> Settled:
-        edges = list(self.patterns.sorted_edges())
-        self.ports = {
-            key: [(port, evidence, evidence.totals()) for port, evidence in edge.ports()] for key, edge in edges
-        }
-        for key, _ in edges:
-            self._note_answers(key)
-        for key, _ in edges:
-            self._note_listeners(key)
-        for key, _ in edges:
-            for port, evidence, totals in self.ports[key]:
+        for key, ports in self.openings.ports.items():
+            for port, evidence, totals in ports:
                 self._settle_port(key, port, evidence, totals)
-        for key, edge in edges:
+        for key, edge in self.openings.edges:
             for (sport, dport), evidence in edge.open.items():
                 self._settle_open(key, edge, sport, dport, evidence)
         return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
-
-    def _note_answers(self, key: EdgeKey) -> None:
-        if any(Signal.ANSWERED in totals for _, _, totals in self.ports[key]):
-            self.talking |= {(self.identify(end), key.protocol) for end in (key.source, key.destination)}
-
-    def _note_listeners(self, key: EdgeKey) -> None:
-        """A port listens if a certain opening at it was answered (or answers cannot be seen)."""
-        party = self.identify(key.destination)
-        ports = self.listening.setdefault((party, key.protocol), set())
-        for port, evidence, totals in self.ports[key]:
-            opened = Signal.OPENED in totals
-            alive = Signal.ANSWERED in totals or Signal.CARRIED in totals
-            by_proxy = (alive and evidence.requests) or evidence.mtls
-            if by_proxy or (opened and (alive or (party, key.protocol) not in self.talking)):
-                ports.add(port)
-
-    def _knows(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
-        known = self.listening.get((self.identify(endpoint), protocol), set())
-        return port in known or self.declared(endpoint, protocol, port)
-
-    def _mirrored(self, key: EdgeKey) -> bool:
-        """Whether certain connections run the other way, so that these records may be their replies."""
-        return bool(self._opened_back(key))
-
-    def _opened_back(self, key: EdgeKey) -> set[int]:
-        """The ports at which certain connections run the other way; a reply comes from one of them."""
-        other = self.ports.get(key.back(), ())
-        return {port for port, _, totals in other if Signal.OPENED in totals}
-
-    def _from_listener(self, key: EdgeKey, evidence: Evidence) -> bool:
-        """Whether records came from a port at which the other end opened connections; as replies do."""
-        own = {socket_port(name) for name in (evidence.lowest, evidence.highest)} - {None}
-        opened = self._opened_back(key)
-        return bool(opened & own if own else opened)
-
-    def _from_clients(self, key: EdgeKey, evidence: Evidence) -> bool:
-        """Whether the openers' ports are ephemeral and none at which that end was opened: no replies of the mirror."""
-        own = [socket_port(name) for name in (evidence.lowest, evidence.highest)]
-        opened = self._opened_back(key)
-        return all(port is not None and port >= EPHEMERAL and port not in opened for port in own)
 
     def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence, totals: Totals) -> None:
         opened, spoken = Signal.OPENED in totals, Signal.CARRIED in totals or Signal.ANSWERED in totals
@@ -159,7 +101,7 @@ class _Settlement:
             elif seen_by_proxy or Signal.REFUSED in totals:
                 self._put(key, port, Standing.UNANSWERED, evidence, "refused or never completed")
             return
-        weak = not certain and not seen_by_proxy and not self._knows(key.destination, key.protocol, port)
+        weak = not certain and not seen_by_proxy and not self.openings.listens(key.destination, key.protocol, port)
         if weak and self._looks_like_replies(key, port, evidence, opened or Signal.CARRIED in totals):
             return
         standing, because = self._standing(key, evidence, totals, seen_by_proxy)
@@ -167,16 +109,21 @@ class _Settlement:
 
     def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
         """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
-        if (port >= EPHEMERAL and not claimed) or self._mirrored(key):
-            if port < EPHEMERAL and self._from_clients(key, evidence):
-                return False
-            unknown = [p for p, _, _ in self.ports[key] if not self._knows(key.destination, key.protocol, p)]
-            if (port >= EPHEMERAL or len(unknown) >= SPREAD) and self._from_listener(key, evidence):
-                self.mistaken += 1
-                return True
-            self._put(key, port, Standing.OPEN, evidence, "only one direction was seen, at a port not known to listen")
+        known = self.openings
+        mirrored = bool(known.opened_back(key))
+        unclaimed = port >= EPHEMERAL and not claimed
+        if not (mirrored or unclaimed):
+            return False
+        if port < EPHEMERAL and known.came_from_clients(key, evidence):
+            return False
+        if unclaimed and known.came_from_several_clients(key, evidence):
+            return False
+        unknown = [p for p, _, _ in known.ports[key] if not known.listens(key.destination, key.protocol, p)]
+        if (port >= EPHEMERAL or len(unknown) >= SPREAD) and known.came_from_listener(key, evidence):
+            self.mistaken += 1
             return True
-        return False
+        self._put(key, port, Standing.OPEN, evidence, "only one direction was seen, at a port not known to listen")
+        return True
 
     def _standing(self, key: EdgeKey, evidence: Evidence, totals: Totals, by_proxy: bool) -> tuple[Standing, str]:
         if Signal.AUDITED in totals:
@@ -185,7 +132,7 @@ class _Settlement:
         if opened and not (carried or Signal.ANSWERED in totals):
             if Signal.DENIED in totals and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence)):
                 return Standing.DENIED, "it left the source, and a policy stopped it"
-            if self.talking & {(self.identify(end), key.protocol) for end in (key.source, key.destination)}:
+            if self.openings.shows_answers(key):
                 return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
             return Standing.INITIATED, "opened; this capture shows no replies"
         if opened or by_proxy:
@@ -196,8 +143,8 @@ class _Settlement:
 
     def _settle_open(self, key: EdgeKey, edge: Edge, sport: int, dport: int, evidence: Evidence) -> None:
         """Choose between source→destination:dport and destination→source:sport."""
-        there = self._knows(key.destination, key.protocol, dport)
-        here = bool(sport) and self._knows(key.source, key.protocol, sport)
+        there = self.openings.listens(key.destination, key.protocol, dport)
+        here = bool(sport) and self.openings.listens(key.source, key.protocol, sport)
         says_new = evidence.signals.get("open:new", 0) > 0
         says_reply = evidence.signals.get("open:reply", 0) > 0
         if there != here:
@@ -209,7 +156,7 @@ class _Settlement:
             if forward is not None and ((says_new and not forward) or (says_reply and forward)):
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
-            if (sport in self._opened_back(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(
+            if (sport in self.openings.opened_back(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(
                 key, sport, dport
             ):
                 self.mistaken += 1

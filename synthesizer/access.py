@@ -13,27 +13,28 @@ import msgspec
 from collector.paths import Request, templates
 from collector.settlement import Standing
 from synthesizer.access_review import (
+    default_deny_id,
+    held_default_deny,
     inexpressible_requests,
+    mutual_tls_optional,
     plaintext_caller,
     rejected_requests,
     requests_together,
     template_sibling,
     unselectable_member,
 )
-from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
+from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
 from synthesizer.lines import Line, via_waypoint
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
-from synthesizer.review import ReviewItem, item_id
+from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
-# Ports of the sidecar itself, which the inbound listener does not capture (Istio, "Application Requirements").
-PROXY_PORTS = frozenset({15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090})
 MAX_RULES = 512  # CRD limit of AuthorizationPolicy.spec.rules
 
 
@@ -67,21 +68,56 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
         if not workload.selectable:
             layer.review.append(unselectable_member(workload))
             continue
-        called = [d for d in calls.get(key, ()) if _enforced(d.line, options)]
+        called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
         named = [d for d in called if not _held_plaintext(workload, d, options, decided.view, layer.review)]
         if called:
             layer.intents += _dealt(_target(workload), _accesses(workload, named, options, layer.review))
     for (service, key), called in sorted(behind.items()):
         if key in members:
             layer.intents += _at_waypoint(service, members[key], called, inventory, options, layer.review)
-    _namespaces(layer, members, workloads, decided, options)
+    _add_default_denies(layer, members, workloads, options)
+    for namespace in sorted({workload.namespace for workload in members.values()}):
+        _require_mutual_tls(namespace, decided, options, layer)
     return layer
 
 
-def _enforced(line: Line, options: Options) -> bool:
-    """Whether a proxy judges what comes in: not at its own ports, and in ambient mode probes pass ztunnel by."""
-    probe = options.mesh == "ambient" and isinstance(line.source, Outside) and line.source.place is Place.PROBE
-    return line.protocol == "TCP" and line.port not in PROXY_PORTS and not probe
+def _add_default_denies(
+    layer: AccessLayer, members: dict[tuple[str, str, str], Workload], workloads: Workloads, options: Options
+) -> None:
+    """An empty policy for each namespace with others, where every workload in the mesh is known."""
+    written = {intent.target.namespace for intent in layer.intents}
+    for namespace in sorted({workload.namespace for workload in members.values()}):
+        unseen = [
+            w.name
+            for w in workloads.all
+            if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
+            if in_mesh(w, options)
+        ]
+        name = default_deny_id(namespace)
+        if namespace in written and (not unseen or name in options.accepted):
+            layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
+        elif unseen:
+            layer.review.append(held_default_deny(namespace, unseen))
+
+
+def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, layer: AccessLayer) -> None:
+    """STRICT where every inbound connection was mutual TLS; a question where some were and some were not."""
+    inbound = [
+        d.line
+        for d in decided.decisions
+        # A caller that is held for review counts too: nobody decided yet that it may be cut off.
+        if d.fate in (Fate.POLICY, Fate.HELD)
+        and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
+        and isinstance(d.line.destination, Workload)
+        and d.line.destination.namespace == namespace
+        and enforced(d.line, options)
+        and d.cause is not Cause.DECLARED
+    ]
+    plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
+    if inbound and not plaintext:
+        layer.mutual_tls.append(MutualTLSIntent(namespace))
+    elif any(line.evidence.mtls for line in inbound):
+        layer.review.append(mutual_tls_optional(namespace, plaintext))
 
 
 def _target(workload: Workload) -> Target:
@@ -152,9 +188,18 @@ def _accesses(
         web = [decision for decision in here if reads_http(decision.line, options)]
         for decision in here:
             if not reads_http(decision.line, options):
-                found.append(Access(decision.cause, callers(decision.line, options), (port,)))
+                found.append(_access(decision, options, port))
         found += _http(workload, port, web, options, review)
     return _grouped(found)
+
+
+def _access(
+    decision: Decision, options: Options, port: int, methods: tuple[str, ...] = (), paths: tuple[str, ...] = ()
+) -> Access:
+    """What a decision lets its caller do; who has no principal may have an address."""
+    principals = callers(decision.line, options)
+    blocks = () if principals else caller_blocks(decision.line)
+    return Access(decision.cause, principals, (port,), methods, paths, blocks)
 
 
 def _held_plaintext(
@@ -165,7 +210,8 @@ def _held_plaintext(
     (HTTP in plaintext is let through by method and path, which is narrow enough to spare Prometheus an outage.)
     """
     line = decision.line
-    if reads_http(line, options) or callers(line, options) or _may_be_anyone(line, workload, view):
+    named = callers(line, options) or caller_blocks(line)
+    if named or reads_http(line, options) or _may_be_anyone(line, workload, view):
         return False
     item = plaintext_caller(workload, line)
     if item.id in options.accepted:
@@ -177,7 +223,9 @@ def _held_plaintext(
 
 def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
     """Whether a caller stands for the public: an address outside, or a node that masks such addresses (SNAT)."""
-    if not isinstance(line.source, Outside) or line.source.place in (Place.LINK_LOCAL, Place.PROBE):
+    if not isinstance(line.source, Outside):
+        return False
+    if line.source.place in (Place.LINK_LOCAL, Place.PROBE, Place.API_SERVER):
         return False
     return line.source.place is not Place.NODE or view.published(workload, line.protocol, line.port)
 
@@ -210,22 +258,16 @@ def _http(
     for client, unnamed in refused.items():
         review.append(inexpressible_requests(workload, port, by_client[client], unnamed, usage[client], chosen))
     return [
-        Access(
-            by_client[client].cause,
-            callers(by_client[client].line, options),
-            (port,),
-            (choice.method,),
-            (choice.path,) if choice.path else (),
-        )
+        _access(by_client[client], options, port, (choice.method,), (choice.path,) if choice.path else ())
         for client, choices in sorted(chosen.per_client.items())
         for choice in choices
     ]
 
 
 def _grouped(accesses: Iterable[Access]) -> tuple[Access, ...]:
-    """Join accesses that differ in one field only: paths, then methods, then principals, then ports."""
+    """Join accesses that differ in one field only: paths, then methods, then the callers, then ports."""
     current = sorted(set(accesses))
-    for field in ("paths", "methods", "principals", "ports"):
+    for field in ("paths", "methods", "principals", "blocks", "ports"):
         groups: dict[tuple[object, ...], list[Access]] = {}
         for access in current:
             rest = tuple(getattr(access, name) for name in Access.__struct_fields__ if name != field)
@@ -235,66 +277,4 @@ def _grouped(accesses: Iterable[Access]) -> tuple[Access, ...]:
             msgspec.structs.replace(group[0], **{field: tuple(sorted({v for a in group for v in getattr(a, field)}))})
             for group in groups.values()
         ]
-    return tuple(sorted(current, key=lambda a: (a.ports, a.principals, a.paths, a.methods, a.cause)))
-
-
-# -- whole namespaces -------------------------------------------------------------------------------------------------
-
-
-def _namespaces(
-    layer: AccessLayer,
-    members: dict[tuple[str, str, str], Workload],
-    workloads: Workloads,
-    decided: Decisions,
-    options: Options,
-) -> None:
-    """Default deny where every mesh workload is known; STRICT where every inbound connection was mutual TLS."""
-    written = {(intent.target.namespace, intent.target.name) for intent in layer.intents}
-    for namespace in sorted({workload.namespace for workload in members.values()}):
-        unseen = [
-            w.name
-            for w in workloads.all
-            if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
-            if in_mesh(w, options)
-        ]
-        name = item_id("access-default-deny", namespace)
-        if any(ns == namespace for ns, _ in written) and (not unseen or name in options.accepted):
-            layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
-        elif unseen:
-            layer.review.append(
-                ReviewItem(
-                    name,
-                    "default-deny",
-                    namespace,
-                    f"no AuthorizationPolicy default deny for {namespace}: {', '.join(sorted(unseen)[:8])} unseen",
-                    "a default deny would cut off workloads whose callers are unknown",
-                    True,
-                    {"never_observed": sorted(unseen)},
-                )
-            )
-        inbound = [
-            d.line
-            for d in decided.decisions
-            # A caller that is held for review counts too: nobody decided yet that it may be cut off.
-            if d.fate in (Fate.POLICY, Fate.HELD)
-            and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
-            and isinstance(d.line.destination, Workload)
-            and d.line.destination.namespace == namespace
-            and _enforced(d.line, options)
-            and d.cause is not Cause.DECLARED
-        ]
-        plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
-        if inbound and not plaintext:
-            layer.mutual_tls.append(MutualTLSIntent(namespace))
-        elif inbound and any(line.evidence.mtls for line in inbound):
-            layer.review.append(
-                ReviewItem(
-                    item_id("plaintext", namespace),
-                    "plaintext",
-                    namespace,
-                    f"mutual TLS is not made mandatory in {namespace}: {', '.join(plaintext[:8])}",
-                    "these callers were not seen to use mutual TLS; STRICT would cut them off",
-                    False,
-                    {"callers": plaintext},
-                )
-            )
+    return tuple(sorted(current, key=lambda a: (a.ports, a.principals, a.blocks, a.paths, a.methods, a.cause)))

@@ -9,7 +9,7 @@ from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers
 from synthesizer.decisions import Decision
 from synthesizer.lines import Line
 from synthesizer.party import party_key
-from synthesizer.review import ReviewItem, item_id, summary
+from synthesizer.review import ReviewItem, item_id, listed, summary
 from synthesizer.workload import Workload
 
 
@@ -42,12 +42,11 @@ def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
 
 def rejected_requests(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
     """Requests that were only ever refused."""
-    shown = ", ".join(requests[:5]) + (f" and {len(requests) - 5} more" if len(requests) > 5 else "")
     return ReviewItem(
         item_id("rejected-requests", party_key(line.source), party_key(workload), str(port)),
         "rejected-requests",
         str(workload),
-        f"{line.source} → {workload} at {port}: {shown}",
+        f"{line.source} → {workload} at {port}: {listed(requests, 5)}",
         "these requests were only ever answered with an error, so they are no evidence of intent",
         False,
         summary(line.evidence),
@@ -74,8 +73,7 @@ def requests_together(workload: Workload, port: int, clients: list[str]) -> Revi
         item_id("requests-together", party_key(workload), str(port), *clients),
         "requests-together",
         str(workload),
-        f"{', '.join(clients[:8])}{f' and {len(clients) - 8} more' * (len(clients) > 8)} → {workload} at {port}: "
-        "each may ask for what any of them asked for",
+        f"{listed(clients)} → {workload} at {port}: each may ask for what any of them asked for",
         "the access log names these callers by address only, and their requests are too many to keep apart (or come "
         "from an older pattern store, where they are not); log the caller's certificate (%DOWNSTREAM_PEER_URI_SAN%)",
         False,
@@ -105,16 +103,46 @@ def inexpressible_requests(
     decision.held_requests = dict.fromkeys(refused, name)
     if len(refused) == len(used):
         decision.access_review = name
-    shown = ", ".join(f"{request.method or '(no method)'} {request.path}" for request in refused[:5])
-    more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
+    shown = listed([f"{request.method or '(no method)'} {request.path}" for request in refused], 5)
     return ReviewItem(
         name,
         "inexpressible-path",
         str(workload),
-        f"{line.source} → {workload} at {port}: {shown}{more}",
+        f"{line.source} → {workload} at {port}: {shown}",
         "no rule can name these requests: Istio would read them as patterns, or Envoy refuses or rewrites them",
         False,
         {"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
+    )
+
+
+def default_deny_id(namespace: str) -> str:
+    """The id of `held_default_deny`, by which it is accepted."""
+    return item_id("access-default-deny", namespace)
+
+
+def held_default_deny(namespace: str, unseen: list[str]) -> ReviewItem:
+    """A namespace with workloads in the mesh that nobody was seen to call."""
+    return ReviewItem(
+        default_deny_id(namespace),
+        "default-deny",
+        namespace,
+        f"no AuthorizationPolicy default deny for {namespace}: {listed(sorted(unseen))} unseen",
+        "a default deny would cut off workloads whose callers are unknown",
+        True,
+        {"never_observed": sorted(unseen)},
+    )
+
+
+def mutual_tls_optional(namespace: str, plaintext: list[str]) -> ReviewItem:
+    """A namespace that some enter with mutual TLS and some without."""
+    return ReviewItem(
+        item_id("plaintext", namespace),
+        "plaintext",
+        namespace,
+        f"mutual TLS is not made mandatory in {namespace}: {listed(plaintext)}",
+        "these callers were not seen to use mutual TLS; STRICT would cut them off",
+        False,
+        {"callers": plaintext},
     )
 
 

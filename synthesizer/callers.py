@@ -6,11 +6,17 @@ only if it was answered, or if its answer could not be seen.
 
 from __future__ import annotations
 
+import ipaddress
+
 from collector.evidence import Evidence
 from collector.paths import Request
 from synthesizer.lines import Line, via_waypoint
 from synthesizer.options import Options
+from synthesizer.party import Outside, Place
 from synthesizer.workload import Workload
+
+# Ports of the sidecar itself, which the inbound listener does not capture (Istio, "Application Requirements").
+PROXY_PORTS = frozenset({15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090})
 
 
 def in_mesh(workload: Workload, options: Options) -> bool:
@@ -18,6 +24,12 @@ def in_mesh(workload: Workload, options: Options) -> bool:
     if options.mesh == "none" or workload.observed - {"hubble"}:
         return options.mesh != "none"
     return workload.mesh == options.mesh if workload.mesh else not workload.known
+
+
+def enforced(line: Line, options: Options) -> bool:
+    """Whether a proxy judges what comes in: not at its own ports, and in ambient mode probes pass ztunnel by."""
+    probe = options.mesh == "ambient" and isinstance(line.source, Outside) and line.source.place is Place.PROBE
+    return line.protocol == "TCP" and line.port not in PROXY_PORTS and not probe
 
 
 def is_http(evidence: Evidence) -> bool:
@@ -41,6 +53,14 @@ def callers(line: Line, options: Options) -> tuple[str, ...]:
         and not line.evidence.plaintext
     ):
         return (f"{options.trust_domain}/ns/{line.source.namespace}/sa/{line.source.service_account}",)
+    return ()
+
+
+def caller_blocks(line: Line) -> tuple[str, ...]:
+    """The API server's address, for want of a principal: it is in no mesh, and its address is not the public's."""
+    source = line.source
+    if isinstance(source, Outside) and source.place is Place.API_SERVER and source.address:
+        return (str(ipaddress.ip_network(source.address)),)
     return ()
 
 

@@ -19,7 +19,7 @@ from synthesizer.intent import BlockPeer, Cause
 from synthesizer.lines import Line
 from synthesizer.options import Declared, Options
 from synthesizer.party import Outside, Party, Place
-from synthesizer.review import ReviewItem, item_id, summary
+from synthesizer.review import ReviewItem, item_id, listed, summary
 from synthesizer.rules import control_plane, dns, external
 from synthesizer.rules.entities import entities
 from synthesizer.rules.view import Held, View
@@ -61,56 +61,67 @@ class Decisions(msgspec.Struct):
     view: View
 
 
+_Objections = dict[str, list[tuple[Line, Held]]]  # lines with the objection to them, by the id of their review item
+
+
 def decide(lines: list[Line], workloads: Workloads, options: Options, network: bool = True) -> Decisions:
     """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` if NetworkPolicies are to be written at all; add
     what the user declared and what the API server needs.
     """
     view = View(lines, workloads, options.cni)
-    decisions: list[Decision] = []
-    groups: dict[str, list[tuple[Line, Held]]] = {}
-    for line in lines:
-        if not any(
-            isinstance(end, Workload) and options.wants(end.namespace) for end in (line.source, line.destination)
-        ):
-            decisions.append(Decision(line, Fate.NOT_ASKED))
-            continue
-        if _implied(line):
-            decisions.append(Decision(line, Fate.IMPLIED))
-            continue
-        held = rules.objection(line, view)
-        name = item_id(held.kind, *_subject(line, held.kind)) if held is not None else ""
-        if held is not None and not (held.acceptable and name in options.accepted):
-            decisions.append(Decision(line, Fate.HELD, review=name))
-            groups.setdefault(name, []).append((line, held))
-            continue
-        decisions.append(Decision(line, Fate.POLICY, _cause(line, options.cni) if held is None else Cause.ACCEPTED))
-    declared = [
-        Decision(
-            _declared_line(wanted, number, workloads),
-            Fate.POLICY,
-            Cause.DECLARED,
-        )
-        for number, wanted in enumerate(options.declared)
-    ]
+    held: _Objections = {}
+    decisions = [_decided(line, view, options, held) for line in lines]
+    unseen = _unseen(lines, workloads, options)
+    for decision in (*decisions, *unseen) if network else ():
+        if decision.fate is Fate.POLICY:
+            _put_to_network(decision, view, options, held)
+    review = [_item(name, members) for name, members in held.items()]
+    decisions += [*_internet_at_large(decisions, review, options), *unseen]
+    return Decisions(decisions, sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)), view)
+
+
+def _decided(line: Line, view: View, options: Options, held: _Objections) -> Decision:
+    ends = (line.source, line.destination)
+    if not any(isinstance(end, Workload) and options.wants(end.namespace) for end in ends):
+        return Decision(line, Fate.NOT_ASKED)
+    if _implied(line):
+        return Decision(line, Fate.IMPLIED)
+    objection = rules.objection(line, view)
+    if objection is None:
+        return Decision(line, Fate.POLICY, _cause(line, options.cni))
+    name = item_id(objection.kind, *_subject(line, objection.kind))
+    if objection.acceptable and name in options.accepted:
+        return Decision(line, Fate.POLICY, Cause.ACCEPTED)
+    held.setdefault(name, []).append((line, objection))
+    return Decision(line, Fate.HELD, review=name)
+
+
+def _put_to_network(decision: Decision, view: View, options: Options, held: _Objections) -> None:
+    """Hold back what NetworkPolicy has no word for, from that layer alone."""
+    line = decision.line
+    wordless = rules.objection(line, view, rules.NETWORK_RULES)
+    if wordless is None:
+        return
+    name = item_id(wordless.kind, *_subject(line, wordless.kind))
+    if wordless.acceptable and name in options.accepted:
+        decision.cause = Cause.ACCEPTED
+        return
+    decision.review = name
+    held.setdefault(name, []).append((line, wordless))
+
+
+def _unseen(lines: list[Line], workloads: Workloads, options: Options) -> list[Decision]:
+    """What is allowed without having been observed: declared intents, and webhooks for the API server."""
+    declared = [_declared_line(wanted, number, workloads) for number, wanted in enumerate(options.declared)]
     called = [
-        Decision(line, Fate.POLICY, Cause.CONTROL_PLANE)
+        line
         for line in control_plane.webhook_calls(lines, workloads)
         if isinstance(line.destination, Workload) and options.wants(line.destination.namespace)
     ]
-    unseen = [*declared, *called]
-    for decision in (*decisions, *unseen) if network else ():
-        line = decision.line
-        wordless = rules.objection(line, view, rules.NETWORK_RULES) if decision.fate is Fate.POLICY else None
-        if wordless is not None:
-            name = item_id(wordless.kind, *_subject(line, wordless.kind))
-            if wordless.acceptable and name in options.accepted:
-                decision.cause = Cause.ACCEPTED
-                continue
-            decision.review = name
-            groups.setdefault(decision.review, []).append((line, wordless))
-    review = [_item(name, members) for name, members in groups.items()]
-    decisions += [*_internet_at_large(decisions, review, options), *unseen]
-    return Decisions(decisions, sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)), view)
+    return [
+        *(Decision(line, Fate.POLICY, Cause.DECLARED) for line in declared),
+        *(Decision(line, Fate.POLICY, Cause.CONTROL_PLANE) for line in called),
+    ]
 
 
 def _implied(line: Line) -> bool:
@@ -144,21 +155,15 @@ def _subject(line: Line, kind: str) -> tuple[str, ...]:
 
 def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
     line, held = members[0]
-    ends = sorted({str(member.destination) for member, _ in members})
-    ports = sorted({(member.protocol, member.port) for member, _ in members})
-    shown = ", ".join(f"{protocol} {port}" for protocol, port in ports[:8]) + (
-        f" and {len(ports) - 8} more" if len(ports) > 8 else ""
-    )
-    targets = ", ".join(ends[:5]) + (f" and {len(ends) - 5} more" if len(ends) > 5 else "")
     sources = sorted({str(member.source) for member, _ in members})
-    who = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
+    targets = sorted({str(member.destination) for member, _ in members})
+    ports = [f"{protocol} {port}" for protocol, port in sorted({(m.protocol, m.port) for m, _ in members})]
     evidence = Evidence()
     for joined in {id(member.evidence): member.evidence for member, _ in members}.values():
         evidence.merge(joined)
     subject = str(line.source) if isinstance(line.source, Workload) else str(line.destination)
-    return ReviewItem(
-        name, held.kind, subject, f"{who} → {targets} at {shown}", held.why, held.acceptable, summary(evidence)
-    )
+    what = f"{listed(sources, 3)} → {listed(targets, 5)} at {listed(ports)}"
+    return ReviewItem(name, held.kind, subject, what, held.why, held.acceptable, summary(evidence))
 
 
 def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:

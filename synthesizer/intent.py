@@ -70,7 +70,8 @@ class Rule(msgspec.Struct, frozen=True):
 class Access(msgspec.Struct, frozen=True, order=True):
     """Who may call a mesh workload how: one AuthorizationPolicy rule.
 
-    `principals` empty = any caller (a plaintext one cannot be named). `methods` and `paths` empty = a TCP port.
+    The API server has no principal and is named by `blocks`, its addresses. Both empty = any caller (other plaintext
+    ones cannot be named). `methods` and `paths` empty = a TCP port.
     """
 
     cause: Cause
@@ -78,6 +79,7 @@ class Access(msgspec.Struct, frozen=True, order=True):
     ports: tuple[int, ...]
     methods: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True, order=True):

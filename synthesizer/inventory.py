@@ -6,7 +6,7 @@ object in several versions, a live one beats a manifest, then the last one stand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,7 +24,7 @@ from synthesizer.address_ranges import (
 from synthesizer.kubernetes_fields import address, labels, mapping, text
 from synthesizer.kubernetes_files import Document, objects, read
 from synthesizer.kubernetes_objects import (
-    EndpointsObject,
+    POLICIES,
     Key,
     Port,
     ServiceObject,
@@ -35,14 +35,16 @@ from synthesizer.kubernetes_objects import (
     kind_of,
     service,
 )
-from synthesizer.ownership import WorkloadObject, workloads
-from synthesizer.workload_index import WorkloadIndex
+from synthesizer.ownership import Found, WorkloadObject, workloads
+from synthesizer.service_index import ServiceIndex
+
+MANAGED_BY = "app.kubernetes.io/managed-by"  # a label that all we write has
 
 __all__ = ["Inventory", "Key", "Port", "ServiceObject", "ServicePort", "WorkloadObject", "load", "parse"]
 
 
 @dataclass(frozen=True, eq=False)
-class Inventory(WorkloadIndex):
+class Inventory(ServiceIndex):
     """What the objects of a cluster say, and what follows from it.
 
     `namespaces`: labels of those with a Namespace object. `pod_cidrs`: of the nodes. `service_cidrs`: declared, or the
@@ -50,7 +52,6 @@ class Inventory(WorkloadIndex):
     `documents`: the raw objects that were read, for the judge. `ignored`: how many of each kind were not.
     """
 
-    services: tuple[ServiceObject, ...] = ()
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     node_addresses: frozenset[str] = frozenset()
     pod_cidrs: tuple[Network, ...] = ()
@@ -63,48 +64,6 @@ class Inventory(WorkloadIndex):
     def empty(cls) -> Inventory:
         """What is known without an inventory."""
         return cls()
-
-    # -- Services ---------------------------------------------------------------------------------------------------
-
-    def service(self, namespace: str, name: str) -> ServiceObject | None:
-        """The Service of that name."""
-        return self._services.get((namespace, name))
-
-    def services_of_address(self, ip: str) -> list[ServiceObject]:
-        """The Services with this ClusterIP, external or load balancer address."""
-        return list(self._services_by_address.get(address(ip), ()))
-
-    def backends(self, service: ServiceObject) -> list[WorkloadObject]:
-        """The workloads behind a Service: by its selector, else by its EndpointSlices or Endpoints."""
-        if service.selector:
-            found = self.workloads_by_labels(service.namespace, service.selector)
-            if found:
-                return found
-        keys = {item.key for _, item in self._ends(service)}
-        return [self._by_key[key] for key in sorted(keys)]
-
-    def target_ports(self, service: ServiceObject, protocol: str, port: int) -> list[tuple[WorkloadObject, int]]:
-        """Where a connection to a Service's port arrives: the workloads and their pod ports, sorted.
-
-        A named target port is looked up at each workload, as pods may give one name different numbers.
-        """
-        found: set[tuple[Key, int]] = set()
-        for entry in service.ports:
-            if (entry.protocol, entry.port) == (protocol, port):
-                found |= self._arrivals(service, entry)
-        return [(self._by_key[key], number) for key, number in sorted(found)]
-
-    def service_target_ports(self, workload: WorkloadObject) -> frozenset[tuple[str, int]]:
-        """The (protocol, pod port) pairs of a workload to which any Service leads."""
-        return self._served.get(workload.key, frozenset())
-
-    def published_ports(self, workload: WorkloadObject) -> frozenset[tuple[str, int]]:
-        """The (protocol, pod port) pairs reached from outside the cluster without another pod in between.
-
-        By LoadBalancer, NodePort or externalIPs Services and by host ports. What an Ingress leads to is not among them:
-        that traffic comes from the ingress controller's pods.
-        """
-        return self._published.get(workload.key, frozenset())
 
     def api_servers(self) -> tuple[tuple[str, int], ...]:
         """The API servers' own (address, port) pairs: the endpoints of default/kubernetes."""
@@ -119,8 +78,6 @@ class Inventory(WorkloadIndex):
                 }
             )
         )
-
-    # -- addresses and policies -------------------------------------------------------------------------------------
 
     def is_cluster_address(self, ip: str) -> str:
         """What an address belongs to: "metadata", "pod", "service", "node", "link-local", or "" when not known.
@@ -145,93 +102,17 @@ class Inventory(WorkloadIndex):
             return "service"
         return "pod" if known in self._pod_ranges else ""
 
-    def of_kind(self, kind: str, group: str = "") -> tuple[Document, ...]:
-        """The raw objects of a kind, of one API group if it is named."""
-        return tuple(
-            document
+    def policies_of_others(self, namespaces: Iterable[str]) -> list[str]:
+        """Policies that are there already, in these namespaces or for the whole cluster, and were not written by us."""
+        there = {"", *namespaces}
+        return [
+            f"{kind} {'/'.join(filter(None, (namespace, name)))}"
             for document in self.documents
-            if document["kind"] == kind and (not group or text(document.get("apiVersion")).startswith(f"{group}/"))
-        )
-
-    @property
-    def network_policies(self) -> tuple[Document, ...]:
-        """NetworkPolicies that are already there."""
-        return self.of_kind("NetworkPolicy")
-
-    @property
-    def authorization_policies(self) -> tuple[Document, ...]:
-        """AuthorizationPolicies that are already there."""
-        return self.of_kind("AuthorizationPolicy")
-
-    @property
-    def gateways(self) -> tuple[Document, ...]:
-        """Gateway API Gateways (waypoints among them) and Istio Gateways."""
-        return self.of_kind("Gateway")
-
-    # -- indexes ----------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _services(self) -> dict[tuple[str, str], ServiceObject]:
-        return {(item.namespace, item.name): item for item in self.services}
-
-    @cached_property
-    def _services_by_address(self) -> dict[str, list[ServiceObject]]:
-        found: dict[str, list[ServiceObject]] = {}
-        for item in self.services:
-            for ip in dict.fromkeys((*item.cluster_ips, *item.outer_ips)):
-                found.setdefault(ip, []).append(item)
-        return found
-
-    @cached_property
-    def _endpoints_of(self) -> dict[tuple[str, str], list[EndpointsObject]]:
-        found: dict[tuple[str, str], list[EndpointsObject]] = {}
-        for item in self.endpoints:
-            found.setdefault((item.namespace, item.service), []).append(item)
-        return found
-
-    def _ends(self, service: ServiceObject) -> Iterator[tuple[EndpointsObject, WorkloadObject]]:
-        for ends in self._endpoints_of.get((service.namespace, service.name), ()):
-            for ip, pod in ends.addresses:
-                item = self.workload_of_pod(service.namespace, pod) if pod else self.workload_of_address(ip)
-                if item is not None:
-                    yield ends, item
-
-    def _arrivals(self, service: ServiceObject, entry: ServicePort) -> set[tuple[Key, int]]:
-        selected = self.workloads_by_labels(service.namespace, service.selector) if service.selector else []
-        if not selected:
-            return {
-                (item.key, number)
-                for ends, item in self._ends(service)
-                for name, protocol, number in ends.ports
-                if (name, protocol) == (entry.name, entry.protocol)
-            }
-        if isinstance(entry.target, int):
-            return {(item.key, entry.target) for item in selected}
-        wanted = (entry.target, entry.protocol)
-        return {
-            (item.key, port.number) for item in selected for port in item.ports if (port.name, port.protocol) == wanted
-        }
-
-    @cached_property
-    def _served(self) -> dict[Key, frozenset[tuple[str, int]]]:
-        return self._reached(self.services)
-
-    @cached_property
-    def _published(self) -> dict[Key, frozenset[tuple[str, int]]]:
-        found = self._reached(item for item in self.services if item.published)
-        for item in self.workloads:
-            hosted = {(port.protocol, port.number) for port in item.ports if port.host_port}
-            if hosted:
-                found[item.key] = found.get(item.key, frozenset()) | hosted
-        return found
-
-    def _reached(self, services: Iterable[ServiceObject]) -> dict[Key, frozenset[tuple[str, int]]]:
-        found: dict[Key, set[tuple[str, int]]] = {}
-        for item in services:
-            for entry in item.ports:
-                for key, number in self._arrivals(item, entry):
-                    found.setdefault(key, set()).add((entry.protocol, number))
-        return {key: frozenset(ports) for key, ports in found.items()}
+            if (kind := text(document["kind"])) in POLICIES
+            and mapping(document, "metadata", "labels").get(MANAGED_BY) != "leastway"
+            for namespace, name in [identity(document, kind)]
+            if namespace in there
+        ]
 
     @cached_property
     def _service_ranges(self) -> Ranges:
@@ -266,7 +147,8 @@ def parse(documents: Iterable[object], where: str = "inventory") -> Inventory:
     return _inventory(objects((place, document) for place, document in numbered if document is not None))
 
 
-def _inventory(given: Iterable[tuple[str, Document]]) -> Inventory:
+def _standing(given: Iterable[tuple[str, Document]]) -> tuple[Found, dict[str, int]]:
+    """Of each object the version that stands, sorted; and how many of each kind are not read."""
     found: dict[tuple[str, str, str], tuple[str, Document]] = {}
     ignored: dict[str, int] = {}
     for where, document in given:
@@ -279,7 +161,11 @@ def _inventory(given: Iterable[tuple[str, Document]]) -> Inventory:
         key = (f"{kind}.{group}" if kind == "Gateway" else kind, *identity(document, where))
         if key not in found or is_live(document) or not is_live(found[key][1]):
             found[key] = where, document
-    found = dict(sorted(found.items()))
+    return dict(sorted(found.items())), dict(sorted(ignored.items()))
+
+
+def _inventory(given: Iterable[tuple[str, Document]]) -> Inventory:
+    found, ignored = _standing(given)
     namespaces = {
         name: {"kubernetes.io/metadata.name": name, **labels(mapping(document, "metadata", "labels"), where)}
         for (kind, _, name), (where, document) in found.items()
@@ -306,5 +192,5 @@ def _inventory(given: Iterable[tuple[str, Document]]) -> Inventory:
         service_cidrs=service_networks(raw, services),
         webhooks=webhook_services(raw),
         documents=raw,
-        ignored=dict(sorted(ignored.items())),
+        ignored=ignored,
     )

@@ -60,6 +60,7 @@ KINDS: dict[str, frozenset[str]] = {
     "ServiceCIDR": frozenset({"networking.k8s.io"}),
     "ValidatingWebhookConfiguration": frozenset({"admissionregistration.k8s.io"}),
 }
+POLICIES = frozenset(kind for kind in KINDS if kind.endswith(("NetworkPolicy", "AuthorizationPolicy")))
 CLUSTER_SCOPED = frozenset(
     {
         "APIService",

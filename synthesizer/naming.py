@@ -13,19 +13,27 @@ from collector.patterns import Sighting
 from synthesizer.selectors import preference
 from synthesizer.workload import Workload
 
-# What a controller above them adds to the names of these, anew at every rollout (Argo Rollouts, DeploymentConfig).
-_ROLLOUT = {
-    "ReplicaSet": re.compile(r"(?<=.)-[bcdfghjklmnpqrstvwxz2456789]{6,10}\Z"),
+_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"  # the letters that Kubernetes draws names from
+# What whoever makes these adds to their names, anew at every rollout or run (Argo Rollouts, DeploymentConfig, CronJob,
+# `generateName`, the numbers of pipelines).
+_PASSING = {
+    "ReplicaSet": re.compile(rf"(?<=.)-{_RANDOM}{{6,10}}\Z"),
     "ReplicationController": re.compile(r"(?<=.)-\d{1,5}\Z"),
+    "Job": re.compile(rf"(?<=.)-(?:\d{{4,10}}|{_RANDOM}{{5}})\Z"),
 }
+
+
+def lasting(kind: str, name: str) -> str:
+    """An object's name without what is of one rollout or run."""
+    mark = _PASSING.get(kind)
+    return mark.sub("", name) if mark is not None else name
 
 
 def owner_of(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
     """Kind and name: the owner Hubble names, else what the pods' names say, else the most telling label."""
     if sighting.owners:
         kind, _, name = min(sighting.owners).partition("/")
-        mark = _ROLLOUT.get(kind)
-        return kind, mark.sub("", name) if mark is not None else name
+        return kind, lasting(kind, name)
     names = sorted(
         {workload_of_pod(seen.partition("|")[0]) for seen in sighting.pods} - {""}, key=lambda n: (len(n), n)
     )
@@ -38,12 +46,18 @@ def owner_of(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
 
 
 def make_unique(workloads: list[Workload]) -> None:
-    """Give workloads of one namespace different names, by a hash of their labels where two would share one."""
+    """Give workloads of one namespace different names, by a hash of their labels where two would share one.
+
+    A Job that is called like the workload it belongs to takes nothing from that one.
+    """
     taken: dict[tuple[str, str, str], list[Workload]] = {}
     for workload in workloads:
         taken.setdefault(workload.key, []).append(workload)
     for same in taken.values():
+        owners = [workload for workload in same if workload.kind != "Job"]
         for workload in same if len(same) > 1 else ():
+            if owners == [workload]:
+                continue
             mark = f"{workload.kind}{workload.labels!r}".encode()
             workload.name += "-" + blake2b(mark, digest_size=3).hexdigest()
 
@@ -56,7 +70,7 @@ def name_policies(workloads: list[Workload]) -> None:
     """Policies are called like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
     taken: set[tuple[str, str]] = {("", "")}
     for workload in workloads:
-        name = workload.name[:_LONGEST_NAME].rstrip(".-")
+        name = lasting(workload.kind, workload.name)[:_LONGEST_NAME].rstrip(".-")
         if name in _RESERVED_NAMES or (workload.namespace, name) in taken:
             name = "-".join((name, (workload.kind or workload.cluster or "workload").lower()))
         if (workload.namespace, name) in taken:

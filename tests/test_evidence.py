@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from collector.flow import Signal
 from collector.reading import Reading
 from leastway import evidence
+from leastway.findings import findings
 from leastway.pipeline import REPORT, REVIEW, Run
 from synthesizer import Options, synthesize
 from synthesizer.inventory import Inventory
-from synthesizer.options import CNI
 from tests.goldens import STORIES, run
-from tests.synthesizer.traffic import Traffic, at, place
+from tests.synthesizer.traffic import Traffic, at
 
 made = cache(run)
 TEXT = st.text(max_size=40) | st.sampled_from(
@@ -156,7 +156,7 @@ def test_everything_that_was_held_is_on_the_page_with_the_way_to_accept_it(name:
     for item in run_made.synthesis.review:
         assert f"**{item.id}**" in page
         assert (f"Accept with `--accept {item.id}`." in page) == item.acceptable
-    for sentence in evidence.findings(run_made):
+    for sentence in findings(run_made):
         assert sentence[:20] in page.replace("\\", "")
 
 
@@ -224,57 +224,3 @@ def test_nothing_observed_and_nothing_held_are_said() -> None:
             {},
         )
     )
-
-
-# -- findings -------------------------------------------------------------------------------------------------------
-
-
-def found(traffic: Traffic, options: Options | None = None) -> str:
-    """The findings as one text."""
-    options = options or Options()
-    result = synthesize(traffic.patterns, Inventory.empty(), options)
-    return "\n".join(evidence.findings(Run(Reading(traffic.patterns), Inventory.empty(), options, result, {}, {}, {})))
-
-
-def test_a_short_window_lost_events_and_masked_fields_are_findings() -> None:
-    traffic = Traffic()
-    traffic.talk(traffic.pod("shop/web"), traffic.pod("shop/db"), 5432)
-    traffic.patterns.quality.lost.add("node-1 ring buffer", 7)
-    traffic.patterns.quality.masked.add("labels", 5)
-    traffic.patterns.quality.bad.add("no JSON", 2)
-    told = found(traffic)
-    for words in (
-        "window is short",
-        "At least 7 events were lost",
-        "labels missing in 5",
-        "2 records could not be read",
-    ):
-        assert words in told
-    assert "No inventory was given" in told
-
-
-def test_a_long_window_without_losses_has_no_such_finding() -> None:
-    traffic = Traffic()
-    web, db = traffic.pod("shop/web"), traffic.pod("shop/db")
-    for day in ("01", "09"):
-        traffic.talk(web, db, 5432, time=f"2026-03-{day}T00:00:00Z")
-    assert "short" not in found(traffic)
-    assert "lost" not in found(traffic)
-
-
-def test_access_logs_alone_explain_why_there_is_no_network_policy() -> None:
-    traffic = Traffic()
-    traffic.call(traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 80, "GET /")
-    assert "No NetworkPolicy was written" in found(traffic)
-    traffic.talk(place("host"), traffic.pod("shop/api"), 80)
-    assert "No NetworkPolicy was written" not in found(traffic)
-
-
-@pytest.mark.parametrize(("cni", "told"), [("generic", True), ("cilium", False), ("calico", False)])
-def test_that_addresses_are_no_names_on_cilium_is_a_finding_where_it_may_enforce(cni: CNI, told: bool) -> None:
-    traffic = Traffic()
-    traffic.talk(traffic.pod("shop/web"), place("kube-apiserver", "172.18.0.2"), 6443)
-    assert ("--cni cilium" in found(traffic, Options(cni=cni))) is told
-    quiet = Traffic()
-    quiet.talk(quiet.pod("shop/web"), quiet.pod("shop/db"), 5432)
-    assert "--cni cilium" not in found(quiet, Options(cni=cni))

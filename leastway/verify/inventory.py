@@ -124,7 +124,7 @@ def _settle(
             members["Pod", pod.namespace, pod.name].append(pod)
     refs: dict[str, str] = {}
     for top in sorted({*templates, *members}):
-        if owners.get(top) in templates or top[0] == "Pod":
+        if owners.get(top) in templates or owners.get(top) in members or top[0] == "Pod":
             continue  # a ReplicaSet or Job is counted as its Deployment or CronJob
         merged = _workload(top, templates.get(top), members.get(top, []))
         if merged.ref in refs:  # two kinds of one name: the second stays addressable by its kind

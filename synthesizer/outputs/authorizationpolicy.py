@@ -48,4 +48,6 @@ def _rule(access: Access) -> dict[str, Any]:
     rule: dict[str, Any] = {"to": [{"operation": operation}]}
     if access.principals:
         rule["from"] = [{"source": {"principals": list(access.principals)}}]
+    elif access.blocks:
+        rule["from"] = [{"source": {"ipBlocks": list(access.blocks)}}]
     return rule

@@ -49,7 +49,10 @@ def nodes(line: Line, view: View) -> Held | None:
     if isinstance(source, Outside) and source.place is Place.NODE and isinstance(destination, Workload):
         if view.published(destination, line.protocol, line.port):
             return None
-        return Held("node", "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes", False)
+        why = "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes"
+        if line.protocol == "TCP" and not view.workloads.inventory.webhooks:
+            why += "; if it is the API server that calls a webhook, its configuration in --inventory settles it"
+        return Held("node", why, False)
     if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):
         if dns.resolver_of(line) is not None:
             return None

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 import zstandard
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -295,7 +296,7 @@ def test_a_file_of_unknown_format_is_one_bad_line_for_the_whole(data: bytes, tmp
     [
         ("/nowhere/flows.jsonl", "no such file or folder — /nowhere/flows.jsonl — check the path"),
         ("memory://nowhere/flows.jsonl", "no such file or folder — memory://nowhere/flows.jsonl — check the path"),
-        ("nonsense://flows", "check the URL and its fsspec driver"),
+        ("nonsense://flows", "check the URL, the credentials for it and its fsspec driver"),
         ("a\x00b", "no such file or folder"),
     ],
 )
@@ -303,6 +304,58 @@ def test_an_input_that_is_not_there(name: str, says: str) -> None:
     with pytest.raises(SourceError) as failed:
         read([name])
     assert says in str(failed.value)
+
+
+class _Refused(Exception):
+    """An error of a driver's own, as botocore's NoCredentialsError."""
+
+
+class _Far(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store whose driver fails in one way: "look", "open" or "read"."""
+
+    protocol = "far"
+    fails = ""
+
+    def _step(self, name: str) -> None:
+        if self.fails == name:
+            raise _Refused("Unable to locate\ncredentials")
+
+    def isdir(self, *_: object) -> bool:
+        self._step("look")
+        return False
+
+    def exists(self, path: str, **_: object) -> bool:
+        return path.endswith(".jsonl")
+
+    def open(self, *_: object, **__: object) -> io.RawIOBase:
+        self._step("open")
+        driver, text = self, io.BytesIO(PLAIN)
+
+        class File(io.RawIOBase):
+            def read(self, size: int = -1, /) -> bytes:
+                if not (data := text.read(size)):
+                    driver._step("read")
+                return data
+
+        return File()
+
+
+@pytest.mark.parametrize(
+    ("fails", "says", "kept"), [("look", "cannot be opened", 0), ("open", "", 0), ("read", "", len(RECORDS))]
+)
+def test_a_drivers_own_errors_are_told_like_any_others(
+    fails: str, says: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("far", _Far, clobber=True)
+    monkeypatch.setattr(_Far, "fails", fails)
+    if says:
+        with pytest.raises(SourceError, match=f"{says}: Unable to locate credentials — far://store/a.jsonl"):
+            read(["far://store/a.jsonl"])
+        return
+    found = read(["far://store/a.jsonl"])
+    why = "file broken off or corrupt: Unable to locate credentials"
+    assert found.bad == [BadLine("far://store/a.jsonl", 0, why)]
+    assert found.patterns.quality.total == kept
 
 
 def test_a_folder_without_captures(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_kinds_of_other_groups_are_counted_and_not_taken_for_kubernetes_own() ->
     inventory = parse([knative, calico, secret, secret])
     assert inventory.services == ()
     assert inventory.documents == ()
-    assert inventory.network_policies == ()
+    assert inventory.policies_of_others(["shop"]) == []
     assert inventory.ignored == {
         "NetworkPolicy.projectcalico.org": 1,
         "Secret": 2,
@@ -114,6 +114,6 @@ def test_existing_policies_and_gateways_are_kept_as_they_are() -> None:
         for group in ("gateway.networking.k8s.io", "networking.istio.io")
     ]
     inventory = parse([network, istio, *gateways])
-    assert inventory.network_policies == (network,)
-    assert inventory.authorization_policies == (istio,)
-    assert inventory.gateways == tuple(gateways)
+    assert inventory.documents == (istio, *gateways, network)
+    assert inventory.policies_of_others(["shop"]) == ["AuthorizationPolicy shop/a", "NetworkPolicy shop/n"]
+    assert inventory.policies_of_others(["bank"]) == []

@@ -248,6 +248,27 @@ def test_policy_names_are_unique_and_never_those_of_the_namespaces_own_policies(
     assert max(map(len, names)) < 240
 
 
+@pytest.mark.parametrize("run", ["report-29170000", "report-zq8wv", "report-756811"])
+@pytest.mark.parametrize("inventory", [False, True])
+def test_a_jobs_policies_are_not_called_by_one_run(run: str, inventory: bool) -> None:
+    traffic = Traffic()
+    job = traffic.pod(f"shop/{run}", {"app": "report"}, owner=f"Job/{run}", pod=f"{run}-x7k2p")
+    traffic.talk(job, traffic.pod("shop/db"), 5432)
+    objects = [deployment(run, {"app": "report"}, kind="Job")] if inventory else []
+    assert {w.policy_name for w in workloads(traffic, *objects).values()} == {"db", "report"}
+
+
+def test_a_job_takes_no_name_from_the_workload_that_it_is_called_after() -> None:
+    traffic = Traffic()
+    db = traffic.pod("shop/db")
+    traffic.talk(traffic.pod("shop/api", owner="Deployment/api"), db, 5432)
+    run = {"app": "api-migration"}
+    traffic.talk(traffic.pod("shop/api-29170000", run, owner="Job/api-29170000", pod="api-29170000-x7k2p"), db, 5432)
+    names = {w.labels: (w.name, w.policy_name) for w in workloads(traffic).values()}
+    assert names[("app", "api"),] == ("api", "api")
+    assert len({name for name, _ in names.values()}) == 3
+
+
 def test_names_do_not_depend_on_what_else_is_there() -> None:
     traffic = Traffic()
     traffic.talk(traffic.pod("shop/web"), traffic.pod("shop/db"), 5432)

@@ -49,6 +49,19 @@ def test_pods_belong_to_the_deployment_behind_their_replica_set() -> None:
     assert world.at("10.0.0.2") is world.find("a/web-5d4-y")
 
 
+def test_a_replica_set_is_counted_as_the_deployment_that_only_its_pods_tell_of() -> None:
+    """`kubectl get pods,replicasets`: the Deployment itself is not among the objects, and old revisions are."""
+    hashed = {"app": "web", "pod-template-hash": "5d4"}
+    world = World.from_manifests(
+        [
+            replica("web-5d4-x", ("ReplicaSet", "web-5d4"), "10.0.0.1", **hashed),
+            workload("ReplicaSet", "web-5d4", ("Deployment", "web"), **hashed),
+            workload("ReplicaSet", "web-77c", ("Deployment", "web"), **{"app": "web", "pod-template-hash": "77c"}),
+        ]
+    )
+    assert [(subject.ref, subject.kind) for subject in world.universe()] == [("a/web", "Deployment")]
+
+
 def test_pods_alone_are_grouped_by_the_owner_that_they_name() -> None:
     hashed = {"app": "web", "pod-template-hash": "5d4"}
     world = World.from_manifests(

@@ -137,19 +137,50 @@ def test_grpc_mid_stream_only(tmp_path: Path, inventory: bool) -> None:
 
 
 @BOTH
-def test_grpc_mid_stream_against_another_connection(tmp_path: Path, inventory: bool) -> None:
+@pytest.mark.parametrize("flags", ["SYN ACK", "ACK PSH", ""])
+def test_only_replies_of_a_server_at_an_ephemeral_port_to_several_clients(
+    tmp_path: Path, inventory: bool, flags: str
+) -> None:
+    """The clients' node alone was captured, and what came in there: several client ports meet at one port."""
+    s = Scene()
+    cart, catalog = s.pod("shop/cart"), s.pod("shop/catalog", ports=((50_051, "TCP"),))
+    ports = (39_777, 41_234, 58_001)
+    for port in ports:
+        s.packet(catalog, cart, 50_051, port, flags=flags, reply=True, reason="REPLY", node=cart.node)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/catalog", "shop/cart", port) for port in (*ports, 50_051)]
+    assert out.wrong([("shop/cart", "shop/catalog", 50_051)], denied) == []
+
+
+@BOTH
+def test_requests_marked_as_replies_do_not_open_their_clients_ports(tmp_path: Path, inventory: bool) -> None:
+    """Seen from the wrong end, one port meets several at the other side, and never several at one."""
+    s = Scene()
+    cart, catalog = s.pod("shop/cart"), s.pod("shop/catalog", ports=((50_051, "TCP"),))
+    ports = (39_777, 41_234, 58_001)
+    for port in ports:
+        s.packet(cart, catalog, port, 50_051, flags="ACK FIN", reply=True, reason="REPLY")
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/catalog", "shop/cart", port) for port in ports]
+    assert out.wrong([], denied, closed=False) == []
+
+
+@BOTH
+@pytest.mark.parametrize("ports", [(39_777,), (39_777, 41_234)], ids=["one-connection", "two"])
+def test_grpc_mid_stream_against_another_connection(tmp_path: Path, inventory: bool, ports: tuple[int, ...]) -> None:
     """The server calls its client back at another port: the client's own calls are no replies to that."""
     s = Scene()
     cart, catalog = (s.pod("shop/cart", ports=((9000, "TCP"),)), s.pod("shop/catalog", ports=((50_051, "TCP"),)))
     s.talk(catalog, cart, 9000)
-    for port in (39_777, 41_234):
+    for port in ports:
         s.packet(cart, catalog, port, 50_051, flags="ACK PSH", reply=False, reason="ESTABLISHED")
         s.packet(catalog, cart, 50_051, port, flags="ACK PSH", reply=True, reason="REPLY", node=cart.node)
     out = s.run(tmp_path, inventory=inventory)
-    legitimate = [("shop/catalog", "shop/cart", 9000)] + [("shop/cart", "shop/catalog", 50_051)] * inventory
-    assert out.wrong(legitimate, [("shop/catalog", "shop/cart", 39_777)], closed=inventory) == []
-    assert inventory or any("shop/cart → shop/catalog" in item and "50051" in item for item in out.review("direction"))
-    assert inventory or "in which the port is declared" in out.result.files["REVIEW.md"]
+    settled = inventory or len(ports) > 1
+    legitimate = [("shop/catalog", "shop/cart", 9000)] + [("shop/cart", "shop/catalog", 50_051)] * settled
+    assert out.wrong(legitimate, [("shop/catalog", "shop/cart", 39_777)], closed=settled) == []
+    assert settled or any("shop/cart → shop/catalog" in item and "50051" in item for item in out.review("direction"))
+    assert settled or "in which the port is declared" in out.result.files["REVIEW.md"]
 
 
 @BOTH

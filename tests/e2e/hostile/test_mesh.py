@@ -433,3 +433,19 @@ def test_unspecified_method_does_not_stop_the_run(tmp_path: Path) -> None:
     out = _run(s, tmp_path, [(web, api, 8080, "GET", "/items")] * 4 + [(web, api, 8080, "PROPFIND", "/dav")] * 4, "als")
     assert out.wrong([], closed=False) == []
     assert _asks(out, "shop/web", "GET /items", "DELETE /dav") == {"GET /items": "allow", "DELETE /dav": "deny"}
+
+
+@pytest.mark.parametrize("address", ["172.18.0.2", "fd00:18::2"])
+def test_the_api_server_calls_a_meshed_webhook_and_nobody_else_does(tmp_path: Path, address: str) -> None:
+    """It has no certificate of the mesh; a rule without a source would open the webhook to everyone."""
+    s, web, admin, api = _shop()
+    server = s.place(address, "kube-apiserver", "world", identity=16_777_217)
+    s.talk(server, api, 9443)
+    out = _run(s, tmp_path, [(web, api, 8080, "GET", "/items")] * 5, inventory=True, mesh="sidecar")
+    assert out.wrong([], closed=False) == []
+    assert {"source": {"ipBlocks": [f"{address}/{128 if ':' in address else 32}"]}} in [
+        source for rule in _rules(out) for source in rule.get("from", ())
+    ]
+    asked = [out.ask(source, "shop/api", 9443, http=False) for source in (address, admin.ref, "203.0.113.9")]
+    assert asked[0] == "allow"
+    assert "allow" not in asked[1:]

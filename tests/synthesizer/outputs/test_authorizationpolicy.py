@@ -36,8 +36,15 @@ def spec(target: Target, *accesses: Access) -> dict[str, Any]:
             Access(Cause.INTERNET, (), (8080,), ("GET",)),
             {"to": [{"operation": {"ports": ["8080"], "methods": ["GET"]}}]},
         ),
+        (
+            Access(Cause.CONTROL_PLANE, (), (9443,), blocks=("172.18.0.2/32", "fd00::2/128")),
+            {
+                "from": [{"source": {"ipBlocks": ["172.18.0.2/32", "fd00::2/128"]}}],
+                "to": [{"operation": {"ports": ["9443"]}}],
+            },
+        ),
     ],
-    ids=["http", "tcp", "anyone"],
+    ids=["http", "tcp", "anyone", "an address"],
 )
 def test_a_rule_says_who_where_and_how(access: Access, rule: dict[str, Any]) -> None:
     assert spec(API, access) == {

@@ -102,13 +102,27 @@ def test_a_workload_that_was_never_seen_gets_no_policy_that_would_close_the_rest
     assert items(result, "default-deny")
 
 
-def test_in_a_mesh_the_api_server_has_no_identity_and_keeps_mutual_tls_optional() -> None:
+def meshed(*objects: Document) -> Synthesis:
+    """The webhook has a sidecar, and web calls it besides."""
     traffic = Traffic()
     caller = traffic.proxied("shop/web", "web", address="10.1.0.7")
     hooked = traffic.proxied("shop/hook", "hook", address="10.1.0.8")
     traffic.call(caller, hooked, 8080, "GET /", principal="cluster.local/ns/shop/sa/web")
     injected = namespace("shop", {"istio-injection": "enabled"})
-    result = made(traffic, *hook(), api_server(), injected, options=Options(mesh="sidecar"))
+    return made(traffic, *hook(), *objects, injected, options=Options(mesh="sidecar"))
+
+
+def test_in_a_mesh_the_api_server_has_an_address_for_a_name_and_keeps_mutual_tls_optional() -> None:
+    result = meshed(api_server())
     rules = document(result, "shop/authorizationpolicy-hook.yaml")["rules"]
-    assert {"to": [{"operation": {"ports": ["9443"]}}]} in rules
+    source = {"source": {"ipBlocks": [f"{API_SERVER}/32"]}}
+    assert {"from": [source], "to": [{"operation": {"ports": ["9443"]}}]} in rules
     assert not [m for m in result.manifests if m.kind == "PeerAuthentication"]
+
+
+def test_in_a_mesh_an_api_server_whose_address_is_not_known_opens_no_port_to_everyone() -> None:
+    result = meshed()
+    rules = document(result, "shop/authorizationpolicy-hook.yaml")["rules"]
+    assert [rule["to"][0]["operation"]["ports"] for rule in rules] == [["8080"]]
+    (asked,) = items(result, "plaintext-caller")
+    assert "kube-apiserver → shop/hook at TCP 9443" in asked.what

@@ -11,6 +11,13 @@ from synthesizer.rules.view import Held
 from tests.synthesizer.objects import deployment, node, service
 from tests.synthesizer.traffic import End, Traffic, at, drawn, place, view
 
+WEBHOOK = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingWebhookConfiguration",
+    "metadata": {"name": "hook"},
+    "webhooks": [{"clientConfig": {"service": {"namespace": "shop", "name": "hook"}}}],
+}
+
 
 def word(source: End | str, destination: End | str, port: int = 8080, *objects: Any, cni: str = "generic") -> str:
     """The kind of the network's objection to a line; "" when it passes. Text names a pod `namespace/name`."""
@@ -53,6 +60,23 @@ def test_only_cilium_policies_reach_into_another_cluster(cni: str, expected: str
     (line,) = drawn(traffic)
     held = objection(line, view(traffic, cni=cni), NETWORK_RULES)
     assert (held.kind if held else "") == expected
+
+
+@pytest.mark.parametrize(
+    ("cni", "objects", "says"),
+    [
+        ("generic", [], "the API server that calls a webhook, its configuration in --inventory settles it"),
+        ("calico", [WEBHOOK], "NetworkPolicy cannot name nodes"),
+    ],
+)
+def test_a_node_that_comes_in_may_be_the_api_server(cni: str, objects: list[Any], says: str) -> None:
+    """On nodes that hold the control plane Hubble may show its calls as the node's."""
+    traffic = Traffic()
+    traffic.talk(place("remote-node", "172.18.0.3"), traffic.pod("shop/hook"), 9443)
+    (line,) = drawn(traffic, *objects)
+    held = objection(line, view(traffic, *objects, cni=cni), NETWORK_RULES)
+    assert held is not None
+    assert held.why.endswith(says)
 
 
 def test_nodes_have_no_word_in_network_policy() -> None:
