@@ -47,6 +47,17 @@ _KEY_FORMS = re.compile(
     re.ASCII,
 )
 ACTIONS = ("ALLOW", "DENY", "CUSTOM", "AUDIT")
+# Who the source is: what Istio refuses beside action CUSTOM, and all keys that begin with `request.auth.`.
+_NOT_CUSTOM = frozenset(
+    {
+        "principals",
+        "requestPrincipals",
+        "namespaces",
+        "serviceAccounts",
+        "source.namespace",
+        "source.principal",
+    }
+)
 MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
 
 
@@ -130,6 +141,8 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
         provider = mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
         if not text(provider.get("name", ""), f"{where} spec.provider.name"):
             raise PolicyError("action CUSTOM needs a provider's name", f"{where} spec.provider", "Istio rejects it")
+        if not existing:
+            _check_custom(rules, f"{where} spec.rules")
     elif "provider" in spec:
         raise PolicyError("provider belongs to action CUSTOM", f"{where} spec.provider")
     selector = _selector(spec.get("selector"), f"{where} spec.selector")
@@ -140,6 +153,16 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     # Go's strconv.ParseBool; what it does not parse is enforced.
     dry = notes.get("istio.io/dry-run") in ("1", "t", "T", "true", "TRUE", "True")
     return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing)
+
+
+def _check_custom(rules: tuple[AuthorizationRule, ...], where: str) -> None:
+    """Refuse what Istio's webhook refuses of action CUSTOM. Its proxies enforce it where it got past the webhook."""
+    for i, rule in enumerate(rules):
+        for entry in [*(rule.sources or ()), rule.conditions]:
+            for field in entry:
+                if field.name in _NOT_CUSTOM or field.name.startswith("request.auth."):
+                    hint = "Istio rejects it; one that is in force all the same is read from the inventory"
+                    raise PolicyError(f"{field.name} is not supported with action CUSTOM", f"{where}[{i}]", hint)
 
 
 def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
