@@ -105,7 +105,7 @@ class Judge:
         self._lone: dict[Subject, Subject] = {}
         self._replicas: dict[Subject, tuple[Subject, Subject]] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
-        self.variants = Variants(world, self.policies)
+        self.variants = Variants(world, self.policies, meshes=[self.mesh])
 
     @property
     def cni(self) -> Cni:
