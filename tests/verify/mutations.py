@@ -466,7 +466,7 @@ MUTATIONS = [
         "variants",
         "(mesh.meshed(subject), mesh.waypoint(subject)) for mesh in self._meshes",
         "() for mesh in self._meshes",
-        (f"{PODS}::test_over_permission_is_what_asking_about_everything_finds",),
+        (f"{PODS}::test_pods_in_the_mesh_and_outside_it_are_told_apart",),
     ),
     Mutation(
         "a caller outside the mesh has no address",

@@ -76,7 +76,7 @@ class SmallWorld:
             self.pods[ref].append(own)
             found = {"app": draw.choice("xy") if i == 0 else str(self.things[-1]["metadata"]["labels"]["app"])}
             found |= {"pod": own.partition("/")[2]} | ({"track": draw.choice("st")} if draw.random() < 0.7 else {})
-            if self.mesh != "none" and draw.random() < 0.15:
+            if self.mesh != "none" and draw.random() < 0.3:
                 found |= draw.choice(MEMBERSHIP)
             ports: list[Document] = []
             if draw.random() < 0.8:
