@@ -104,12 +104,17 @@ def _result(found: Difference, broken: list[dict[str, Any]] | None) -> dict[str,
         kind: {"total": changes.total, "connections": [change.entry() for change in changes.listed]}
         for kind, changes in (("allowed", found.allowed), ("denied", found.denied))
     }
+    if found.incomplete:
+        result["incomplete"] = found.incomplete
     return result if broken is None else {**result, "observed": broken}
 
 
 def _tell(found: Difference, broken: list[dict[str, Any]], observed: bool) -> None:
     if found.empty and not broken:
-        tell("no difference: both let the same connections through")
+        tell(
+            "no difference: both let the same connections through"
+            + (" (as far as compared)" if found.incomplete else "")
+        )
     else:
         tell(f"{counted(found.allowed.total, 'connection')} newly allowed, {found.denied.total} newly denied")
     if observed:
@@ -117,6 +122,11 @@ def _tell(found: Difference, broken: list[dict[str, Any]], observed: bool) -> No
     for entry in broken[:SHOWN]:
         request = f" {entry['method']} {entry['path']}".rstrip()
         tell(f"! {entry['from']} → {entry['to']} {entry['port']}/{entry['protocol']}{request}: {entry['because']}", 2)
+    if found.incomplete:
+        tell(
+            f"more requests than can be tried, so that some changes may be missing: {', '.join(found.incomplete[:5])}",
+            2,
+        )
     for sign, changes in (("+", found.allowed), ("-", found.denied)):
         _tell_changes(sign, changes)
 

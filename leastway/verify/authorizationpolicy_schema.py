@@ -1,4 +1,4 @@
-"""AuthorizationPolicy and PeerAuthentication documents → immutable policies.
+"""AuthorizationPolicy documents → immutable policies.
 
 Invariant: every field that Istio's API has is read, every other is an error that names it; an empty spec (matches
 nothing) and an empty rule (matches everything) never become each other.
@@ -47,7 +47,17 @@ _KEY_FORMS = re.compile(
     re.ASCII,
 )
 ACTIONS = ("ALLOW", "DENY", "CUSTOM", "AUDIT")
-MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
+# Who the source is: what Istio refuses beside action CUSTOM, and all keys that begin with `request.auth.`.
+_NOT_CUSTOM = frozenset(
+    {
+        "principals",
+        "requestPrincipals",
+        "namespaces",
+        "serviceAccounts",
+        "source.namespace",
+        "source.principal",
+    }
+)
 
 
 class Field(NamedTuple):
@@ -87,23 +97,6 @@ class AuthorizationPolicy(NamedTuple):
         return f"AuthorizationPolicy {self.namespace}/{self.name}"
 
 
-class PeerAuthentication(NamedTuple):
-    """Which ports of which workloads insist on mutual TLS."""
-
-    namespace: str
-    name: str
-    selector: tuple[tuple[str, str], ...]
-    mode: str
-    ports: tuple[tuple[int, str], ...]
-    created: str = ""
-    existing: bool = False
-
-    @property
-    def title(self) -> str:
-        """How messages call it."""
-        return f"PeerAuthentication {self.namespace}/{self.name}"
-
-
 def is_istio(document: Document, kind: str) -> bool:
     """True for an object of Istio's security group with this kind."""
     version = document.get("apiVersion", GROUP)
@@ -130,9 +123,11 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
         provider = mapping(spec.get("provider"), f"{where} spec.provider", ("name",))
         if not text(provider.get("name", ""), f"{where} spec.provider.name"):
             raise PolicyError("action CUSTOM needs a provider's name", f"{where} spec.provider", "Istio rejects it")
+        if not existing:
+            _check_custom(rules, f"{where} spec.rules")
     elif "provider" in spec:
         raise PolicyError("provider belongs to action CUSTOM", f"{where} spec.provider")
-    selector = _selector(spec.get("selector"), f"{where} spec.selector")
+    selector = match_labels(spec.get("selector"), f"{where} spec.selector")
     targets = _targets(spec, where)
     if targets and "selector" in spec:
         raise PolicyError("selector and targetRefs exclude each other", where)
@@ -140,6 +135,16 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     # Go's strconv.ParseBool; what it does not parse is enforced.
     dry = notes.get("istio.io/dry-run") in ("1", "t", "T", "true", "TRUE", "True")
     return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing)
+
+
+def _check_custom(rules: tuple[AuthorizationRule, ...], where: str) -> None:
+    """Refuse what Istio's webhook refuses of action CUSTOM. Its proxies enforce it where it got past the webhook."""
+    for i, rule in enumerate(rules):
+        for entry in [*(rule.sources or ()), rule.conditions]:
+            for field in entry:
+                if field.name in _NOT_CUSTOM or field.name.startswith("request.auth."):
+                    hint = "Istio rejects it; one that is in force all the same is read from the inventory"
+                    raise PolicyError(f"{field.name} is not supported with action CUSTOM", f"{where}[{i}]", hint)
 
 
 def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
@@ -159,7 +164,8 @@ def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
     return tuple(targets)
 
 
-def _selector(value: object, where: str) -> tuple[tuple[str, str], ...]:
+def match_labels(value: object, where: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of an Istio selector, sorted."""
     found = labels(optional(value, where, ("matchLabels",)).get("matchLabels"), f"{where}.matchLabels")
     for key, item in found.items():
         if not key or "*" in key + item:
@@ -254,41 +260,3 @@ def _check(name: str, value: str, where: str) -> None:
             httppath.template(value)
         except PolicyError as error:
             raise PolicyError(error.message, where) from None
-
-
-def read_peer_authentication(document: Document, existing: bool = False) -> PeerAuthentication:
-    """Parse one PeerAuthentication; raises `PolicyError`."""
-    kind, namespace, name = identity(document)
-    where = f"{kind} {namespace}/{name}"
-    mapping(document, where, ("apiVersion", "kind", "metadata", "spec", "status"))
-    spec = optional(document.get("spec"), f"{where} spec", ("selector", "mtls", "portLevelMtls"))
-    selector = _selector(spec.get("selector"), f"{where} spec.selector")
-    ports = []
-    for key, item in optional_ports(spec.get("portLevelMtls"), f"{where} spec.portLevelMtls"):
-        ports.append((key, _mode(item, f"{where} spec.portLevelMtls[{key}]")))
-    if ports and not selector:
-        raise PolicyError("portLevelMtls needs a selector", where)
-    created = mapping(document.get("metadata"), where).get("creationTimestamp")
-    mode = _mode(spec.get("mtls"), f"{where} spec.mtls")
-    return PeerAuthentication(namespace, name, selector, mode, tuple(sorted(ports)), str(created or ""), existing)
-
-
-def optional_ports(value: object, where: str) -> list[tuple[int, object]]:
-    """A mapping keyed by port number; YAML may have made numbers or text of the keys."""
-    if value is None:
-        return []
-    if not isinstance(value, dict):
-        raise PolicyError("expected a mapping", where)
-    found = []
-    for key, item in value.items():
-        if isinstance(key, bool) or not str(key).isascii() or not str(key).isdigit() or int(str(key)[:9]) > 65535:
-            raise PolicyError(f"{str(key)[:40]!r} is not a port number", where)
-        found.append((int(key), item))
-    return found
-
-
-def _mode(value: object, where: str) -> str:
-    mode = text(optional(value, where, ("mode",)).get("mode", "UNSET"), f"{where}.mode")
-    if mode not in MODES:
-        raise PolicyError(f"mode {mode[:40]!r} is not one of {', '.join(MODES)}", f"{where}.mode")
-    return mode

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from leastway.verify.networkpolicy_schema import Block, Network, Pods
 from leastway.verify.selectors import Selector
@@ -66,7 +66,7 @@ class Universe:
         found = []
         for step in (1 << power for power in range((longest - 1).bit_length())):
             parts = ((1 << len(one)) - (1 << step) << one.start for one in self.workloads if len(one) > step)
-            found.append((step, _union(parts)))
+            found.append((step, union(parts)))
         return found
 
     def folded(self, bits: int) -> int:
@@ -89,7 +89,7 @@ class Universe:
         self._keys: dict[str, int] = defaultdict(int)
         self._selected: dict[Selector, int] = {}
         self._regions: dict[Selector, int] = {}
-        self._blocks: dict[tuple[Network, tuple[Network, ...]], int] = {}
+        self._blocks: dict[tuple[Network, tuple[Network, ...]], tuple[int, int]] = {}
         addresses: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         self._several: dict[int, Counter[int]] = {4: Counter(), 6: Counter()}
         self.addressless = 0
@@ -164,16 +164,39 @@ class Universe:
 
     def block(self, block: Block) -> int:
         """Subjects all of whose known addresses of the block's family are in it."""
+        return self._covered(block)[0]
+
+    def touched(self, network: Network) -> int:
+        """Subjects of whose known addresses one is in a block."""
+        return self._covered(Block(network, ()))[1]
+
+    def _covered(self, block: Block) -> tuple[int, int]:
         key = (block.network, block.excepts)
         known = self._blocks.get(key)
         if known is None:
             inside = set(self._within(block.network))
             for inner in block.excepts:
                 inside.difference_update(self._within(inner))
-            several = self._several[block.network.version]
-            known = _union(1 << i for i, count in Counter(i for _, i in inside).items() if count == several[i])
-            self._blocks[key] = known
+            several, counted = self._several[block.network.version], Counter(i for _, i in inside)
+            known = self._blocks[key] = (
+                union(1 << i for i, count in counted.items() if count == several[i]),
+                union(1 << i for i in counted),
+            )
         return known
+
+    def over_every_family(self, destination: int, over: Callable[[int], int]) -> int:
+        """Sources that reach a destination whichever address family they take, by what holds `over` one (0: whichever
+        there is)."""
+        if not self.dual:
+            return over(0)
+        four, six = over(4), over(6)
+        bit = 1 << destination
+        if self.only[4] & bit:
+            return four & ~self.only[6] | six & self.only[6]
+        if self.only[6] & bit:
+            return six & ~self.only[4] | four & self.only[4]
+        either = self.all & ~self.only[4] & ~self.only[6]
+        return four & self.only[4] | six & self.only[6] | four & six & either
 
     def _within(self, network: Network) -> list[tuple[int, int]]:
         ordered = self._addresses[network.version]
@@ -181,7 +204,8 @@ class Universe:
         return ordered[low : bisect_right(ordered, (int(network.broadcast_address), len(self.subjects)))]
 
 
-def _union(parts: Iterable[int]) -> int:
+def union(parts: Iterable[int]) -> int:
+    """The members of all of some sets."""
     bits = 0
     for part in parts:
         bits |= part

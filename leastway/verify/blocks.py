@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
-from leastway.verify.networkpolicy_schema import Block
+from leastway.verify.networkpolicy_schema import Block, Network
 
 Span = tuple[int, int]  # first and last address
 
@@ -43,6 +44,25 @@ def ranges(blocks: frozenset[Block]) -> Ranges:
         parts = [span for block in blocks if block.network.version == version for span in spans(block)]
         found += _joined(version, sorted(parts))
     return tuple(found)
+
+
+def joined(parts: Iterable[AddressRange]) -> Ranges:
+    """The addresses that are in one of some ranges."""
+    ordered = sorted(parts)
+    return tuple(found for v in (4, 6) for found in _joined(v, [part[1:] for part in ordered if part.version == v]))
+
+
+def split(networks: Iterable[Network]) -> list[AddressRange]:
+    """All addresses, cut at the ends of some networks."""
+    found = []
+    cuts = list(networks)
+    for whole in EVERYWHERE:
+        inner = {
+            n for net in cuts if net.version == whole.version for n in (int(net[0]), int(net.broadcast_address) + 1)
+        }
+        ends = sorted({whole.first, whole.last + 1} | inner)
+        found += [AddressRange(whole.version, first, after - 1) for first, after in pairwise(ends)]
+    return found
 
 
 def _joined(version: int, parts: Iterable[Span]) -> list[AddressRange]:
@@ -87,6 +107,11 @@ def subtracted(parts: Ranges, less: Ranges) -> Ranges:
     return tuple(found)
 
 
+def common(parts: Ranges, others: Ranges) -> Ranges:
+    """What is in both."""
+    return parts if others == EVERYWHERE else subtracted(parts, subtracted(parts, others))
+
+
 def _special(before: AddressRange, behind: AddressRange) -> bool:
     """Is all between two ranges special?"""
     gap = AddressRange(before.version, before.last + 1, behind.first - 1)
@@ -113,6 +138,8 @@ def sizes(count: Iterable[int]) -> str:
     return str(total) if total < 1 << 20 else f"2^{total.bit_length() - 1}"
 
 
+ANYWHERE = (Block(ipaddress.ip_network("0.0.0.0/0"), ()), Block(ipaddress.ip_network("::/0"), ()))
+EVERYWHERE = ranges(frozenset(ANYWHERE))
 _SPECIAL = """0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 224.0.0.0/3
 ::/127 fc00::/7 fe80::/10 ff00::/8"""
 SPECIAL = ranges(frozenset(Block(ipaddress.ip_network(text), ()) for text in _SPECIAL.split()))

@@ -75,10 +75,12 @@ class Changes:
 
 
 class Difference(NamedTuple):
-    """What `new` allows that `old` does not, and the other way round, sorted by destination."""
+    """What `new` allows that `old` does not, and the other way round, sorted by destination. `incomplete` are
+    destinations whose policies tell more requests apart than are tried."""
 
     allowed: Changes
     denied: Changes
+    incomplete: list[str]
 
     @property
     def empty(self) -> bool:
@@ -100,14 +102,16 @@ def unmanaged(standing: Iterable[Document], *sets: PolicySet) -> list[Document]:
 
 def difference(old: Judge, new: Judge) -> Difference:
     """Compare two judges of the same world. Raises nothing."""
-    universe = Universe(old.world, Variants(old.world, old.policies, new.policies))
+    universe = Universe(old.world, Variants(old.world, old.policies, new.policies, meshes=[old.mesh, new.mesh]))
     before, after = Measure(old, (), universe), Measure(new, (), universe)
-    found = Difference(Changes(), Changes())
+    found = Difference(Changes(), Changes(), [])
     for workload in universe.workloads:
         ports = before.ports(workload, (), after)
         _pods(found, before, after, workload, ports)
         _outside(found, before, after, workload, ports, opened_inward)
         _outside(found, before, after, workload, outbound_ports([before, after], workload, ()), opened_outward)
+        if any(mesh.unfinished.intersection(workload) for mesh in (before.mesh, after.mesh) if mesh is not None):
+            found.incomplete.append(universe.names[workload.start])
     return found
 
 
@@ -138,8 +142,8 @@ def _changed(
     was, now = before.allowed(d, port, rules[0]), after.allowed(d, port, rules[1])
     yield WHOLE, now & ~was, was & ~now
     if was & now and port.protocol == "TCP":
-        for change in request_changes(before, after, d, port.number, was & now):
-            yield (change.method, change.path), change.allowed, change.denied
+        changes = request_changes(before, after, d, port.number, was & now)
+        yield from (((change.method, change.path), change.allowed, change.denied) for change in changes)
 
 
 def _add(

@@ -6,9 +6,10 @@ that they can open.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
-from leastway.verify.verdict import End
+from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Subject, address
 
 
@@ -20,6 +21,20 @@ def families(one: End, other: End) -> list[tuple[End, End]]:
         return [(one, other)]
     common = first & second if first and second else first | second
     return [(_narrowed(one, version), _narrowed(other, version)) for version in sorted(common)] or [(one, other)]
+
+
+def in_every_family(source: End, destination: End, decide: Callable[[End, End], Verdict]) -> Verdict:
+    """What is decided whichever family a connection takes; undefined where that matters."""
+    ends = families(source, destination)
+    found = [decide(one, other) for one, other in ends]
+    if len({verdict.outcome for verdict in found}) == 1:
+        return found[0]
+    denied = next((verdict for verdict in found if verdict.outcome == "deny"), found[0])
+    shown = (
+        f"IPv{one.family or other.family}: {v.outcome} ({v.because})"
+        for (one, other), v in zip(ends, found, strict=True)
+    )
+    return denied._replace(outcome="undefined", because=f"it depends on the address family: {'; '.join(shown)}")
 
 
 def _narrowed(end: End, version: int) -> End:

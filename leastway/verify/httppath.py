@@ -74,6 +74,11 @@ def is_template(value: str) -> bool:
     return "{*}" in value or "{**}" in value
 
 
+def is_pattern(value: str) -> bool:
+    """True if a value may match more than one text."""
+    return value.startswith("*") or value.endswith("*") or is_template(value)
+
+
 @lru_cache(maxsize=1 << 14)
 def template(value: str) -> re.Pattern[str]:
     """A URI template as a regular expression for the whole path; raises `PolicyError` for one that Istio rejects."""

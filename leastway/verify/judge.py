@@ -15,16 +15,14 @@ import msgspec
 
 from leastway.verify.authorizationpolicy import AuthorizationPolicies
 from leastway.verify.errors import PolicyError
+from leastway.verify.families import in_every_family
 from leastway.verify.httppath import Normalization, normalise
 from leastway.verify.identity import Request
 from leastway.verify.mesh import HBONE, MESHES, Mesh, Mode
-from leastway.verify.networkpolicy import (
-    CNIS,
-    Cni,
-    NetworkPolicies,
-)
+from leastway.verify.networkpolicy import CNIS, Cni, NetworkPolicies
 from leastway.verify.policies import PolicySet, load_policies, united
 from leastway.verify.reading import Document
+from leastway.verify.rule_index import known_addresses
 from leastway.verify.services import through
 from leastway.verify.variants import Variants
 from leastway.verify.verdict import End, Verdict
@@ -105,7 +103,7 @@ class Judge:
         self._lone: dict[Subject, Subject] = {}
         self._replicas: dict[Subject, tuple[Subject, Subject]] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
-        self.variants = Variants(world, self.policies)
+        self.variants = Variants(world, self.policies, meshes=[self.mesh])
 
     @property
     def cni(self) -> Cni:
@@ -200,7 +198,10 @@ class Judge:
             return network  # the tunnel itself; ztunnel judges the connections inside it
         if source.entity == "host" or (self.mesh.mode == "ambient" and str(source.address) in AMBIENT_PROBES):
             return network  # kubelet's probes bypass the proxy or are rewritten to its own port
-        mesh = self._mesh_verdict(question, source, destination, destination.subject)
+        subject = destination.subject
+        mesh = in_every_family(
+            source, destination, lambda one, other: self._mesh_verdict(question, one, other, subject)
+        )
         if mesh.outcome == "deny" or network.outcome != "undefined":
             if mesh.outcome == "allow":
                 return Verdict("allow", f"{network.because}; {mesh.because}", mesh.layer or network.layer)
@@ -238,12 +239,12 @@ class Judge:
         return Request(
             principal=principal,
             namespace=namespace,
-            address=source.address or _only(source.subject),
+            address=source.address or _only(source),
             port=question.port,
             method=question.method or None,
             path=normalise(question.path, self.mesh.normalization) if question.path else None,
             host=question.host or None,
-            destination=destination.address or _only(subject),
+            destination=destination.address or _only(destination),
             trust_domains=self.mesh.trust_domains,
         )
 
@@ -291,5 +292,7 @@ def _replicas(one: End, other: End, whole: End) -> bool:
     return one.subject is other.subject is not whole.subject and (one.address is None or other.address is None)
 
 
-def _only(subject: Subject | None) -> Address | None:
-    return address(subject.ips[0]) if subject is not None and len(subject.ips) == 1 else None
+def _only(end: End) -> Address | None:
+    """The one address that an end can have, if there is only one."""
+    found = known_addresses(end)
+    return found[0] if len(found) == 1 else None

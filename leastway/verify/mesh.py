@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from leastway.verify.authorizationpolicy_schema import PeerAuthentication
 from leastway.verify.httppath import Normalization
+from leastway.verify.peerauthentication_schema import PeerAuthentication
 from leastway.verify.world import Subject, World
 
 Mode = Literal["none", "sidecar", "ambient"]

@@ -143,21 +143,13 @@ class NetworkSets:
 
     def allowed(self, destination: int, port: PortClass, rules: list[RuleSet]) -> int:
         """Sources that both sides allow; a single pod's own bit is left out, a workload's replicas count."""
-        if self.universe.dual:
-            bits = self._over_every_family(destination, port, rules)
-        else:
-            bits = self.admitted(destination, port) & self.released(destination, port, rules)
+        bits = self.universe.over_every_family(
+            destination, lambda version: self._over(destination, port, rules, version)
+        )
         return bits & ~(1 << destination) if self.universe.subjects[destination].single else bits
 
-    def _over_every_family(self, destination: int, port: PortClass, rules: list[RuleSet]) -> int:
-        """`allowed` where some subjects have addresses of two families: every one that both ends have must do."""
+    def _over(self, destination: int, port: PortClass, rules: list[RuleSet], version: int) -> int:
+        """`allowed` over the addresses of sources of one family, and of the destination if it has some of both."""
         only = self.universe.only
-        four, six = only[4], only[6]
-        either = self.universe.all & ~four & ~six
-        of = {v: self.released(destination, port, rules, v) for v in (4, 6)}
-        by = {v: self.admitted(destination, port, v) for v in (4, 6)}
-        for version, other in ((4, 6), (6, 4)):
-            if only[version] >> destination & 1:
-                return of[version] & (by[version] & ~only[other] | by[other] & only[other])
-        out = of[4] & four | of[6] & six | of[4] & of[6] & either
-        return out & (by[4] & four | by[6] & six | by[4] & by[6] & either)
+        outer = next((own for own in only if version and only[own] >> destination & 1), version)
+        return self.admitted(destination, port, version) & self.released(destination, port, rules, outer)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from leastway.verify.cilium_schema import CILIUM
 from leastway.verify.entities import is_entity
-from leastway.verify.families import families
+from leastway.verify.families import in_every_family
 from leastway.verify.networkpolicy_schema import (
     PROTOCOLS,
     Block,
@@ -81,16 +81,7 @@ class NetworkPolicies:
 
     def verdict(self, source: End, destination: End, protocol: str, port: int) -> Verdict:
         """May `source` open a connection to `port` (the pod port) of `destination`, whatever family it takes?"""
-        ends = families(source, destination)
-        found = [self._in_family(one, other, protocol, port) for one, other in ends]
-        if len({verdict.outcome for verdict in found}) == 1:
-            return found[0]
-        denied = next((verdict for verdict in found if verdict.outcome == "deny"), found[0])
-        shown = (
-            f"IPv{one.family or other.family}: {v.outcome} ({v.because})"
-            for (one, other), v in zip(ends, found, strict=True)
-        )
-        return denied._replace(outcome="undefined", because=f"it depends on the address family: {'; '.join(shown)}")
+        return in_every_family(source, destination, lambda one, other: self._in_family(one, other, protocol, port))
 
     def _in_family(self, source: End, destination: End, protocol: str, port: int) -> Verdict:
         hosts = [e for e in (source, destination) if e.subject is not None and e.subject.host_network]

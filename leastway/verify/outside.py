@@ -10,49 +10,48 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from leastway.verify.blocks import AddressRange, Ranges, near, ranges, sizes
+from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, common, joined, near, ranges, sizes
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy import block_contains
-from leastway.verify.networkpolicy_schema import Block
 from leastway.verify.ports import PortClass, PortRun, admits, classes, stretches
 from leastway.verify.world import NamedPort
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
 
-ANYWHERE = (Block(ipaddress.ip_network("0.0.0.0/0"), ()), Block(ipaddress.ip_network("::/0"), ()))
 Seen = set[tuple[int, int]]
-Opened = Callable[["Measure", int, PortClass], "tuple[Block, ...]"]
+Opened = Callable[["Measure", int, PortClass], Ranges]
 
 
-def opened_inward(measure: Measure, d: int, port: PortClass) -> tuple[Block, ...]:
+def opened_inward(measure: Measure, d: int, port: PortClass) -> Ranges:
     """The outside that may open a port class of a destination."""
     isolated, ports = measure.network.isolated_in >> d & 1, measure.universe.subjects[d].ports
-    found = _blocks(measure.network.ingress.get(d, []), port, ports) if isolated else ANYWHERE
+    found = _ranges(measure.network.ingress.get(d, []), port, ports) if isolated else EVERYWHERE
     mesh = measure.mesh
-    return () if mesh is not None and found and port.protocol == "TCP" and not mesh.outside(d, port.number) else found
+    return found if mesh is None or not found or port.protocol != "TCP" else common(found, mesh.outside(d, port.number))
 
 
-def opened_outward(measure: Measure, s: int, port: PortClass) -> tuple[Block, ...]:
+def opened_outward(measure: Measure, s: int, port: PortClass) -> Ranges:
     """The outside that a subject may call on a port class; names of ports mean nothing there."""
     if not measure.network.isolated_out >> s & 1:
-        return ANYWHERE
-    return _blocks(measure.network.outbound.get(s, []), port, ())
+        return EVERYWHERE
+    return _ranges(measure.network.outbound.get(s, []), port, ())
 
 
-def _blocks(rules: list[RuleSet], port: PortClass, declared: tuple[NamedPort, ...]) -> tuple[Block, ...]:
+def _ranges(rules: list[RuleSet], port: PortClass, declared: tuple[NamedPort, ...]) -> Ranges:
     opened = [rule for rule in rules if admits(rule.ports, port, declared)]
     if any(rule.anyone for rule in opened):
-        return ANYWHERE
-    return tuple({block: None for rule in opened for block in rule.blocks})
+        return EVERYWHERE
+    return ranges(frozenset(block for rule in opened for block in rule.blocks))
 
 
-def open_ranges(measure: Measure, members: Iterable[int], ports: Sequence[PortClass], opened: Opened) -> list[Ranges]:
+def open_ranges(measure: Measure, members: Sequence[int], ports: Sequence[PortClass], opened: Opened) -> list[Ranges]:
     """For each class of ports what is open to some of `members`."""
     known: dict[tuple[str, bool, int], Ranges] = {}
     for port in ports:
         if port.key not in known:
-            known[port.key] = ranges(frozenset(b for member in members for b in opened(measure, member, port)))
+            each = {opened(measure, member, port) for member in members}
+            known[port.key] = each.pop() if len(each) == 1 else joined(part for parts in each for part in parts)
     return [known[port.key] for port in ports]
 
 

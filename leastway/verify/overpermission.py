@@ -31,7 +31,7 @@ class OverPermission(msgspec.Struct, frozen=True):
     """`total` connections allowed beyond what was seen. `by_cause` has the causes that occur, `by_workload` the
     destinations (for the outside, the workload at the near end). `addresses` is how many external addresses are open
     beyond those seen, summed over runs of ports. `examples` are the first few of each cause, `left_out` workloads on
-    the host network."""
+    the host network, `incomplete` those whose policies tell more requests apart than are tried."""
 
     total: int
     by_cause: dict[str, int]
@@ -39,6 +39,7 @@ class OverPermission(msgspec.Struct, frozen=True):
     addresses: int
     examples: dict[str, list[str]]
     left_out: list[str]
+    incomplete: list[str] = []
 
 
 class Measure:
@@ -78,6 +79,7 @@ class Measure:
             addresses=self.addresses,
             examples={cause: self.examples[cause] for cause in sorted(self.examples, key=lambda c: order[c])},
             left_out=self.universe.left_out,
+            incomplete=sorted(self.universe.names[d] for d in self.mesh.unfinished) if self.mesh else [],
         )
 
     def count(self, cause: str, subject: int, number: int, examples: Iterator[str]) -> None:

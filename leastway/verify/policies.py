@@ -12,15 +12,14 @@ import msgspec
 
 from leastway.verify.authorizationpolicy_schema import (
     AuthorizationPolicy,
-    PeerAuthentication,
     is_istio,
     read_authorization_policy,
-    read_peer_authentication,
 )
 from leastway.verify.cilium_schema import is_cilium, read_cilium_policy
 from leastway.verify.errors import PolicyError
 from leastway.verify.inventory import POLICY_KINDS
 from leastway.verify.networkpolicy_schema import NetworkPolicy, is_network_policy, read_network_policy
+from leastway.verify.peerauthentication_schema import PeerAuthentication, read_peer_authentication
 from leastway.verify.reading import Document, documents, identity, read_path
 
 

@@ -45,9 +45,9 @@ def prove(
     """Replay, measure and (unless told not to) look for rule parts that nothing needs.
 
     Keys: `sound`, `observed`, `allowed`, `held`, `denied`, `over_permission` (`total`, `by_cause`, `by_workload`,
-    `addresses`, `examples`, `left_out`), `redundant`, `unjudged` (policies that the judge does not model or
-    the CNI does not enforce), `cni`, `mesh`; with `profiles` also `profiles`: per other CNI its `sound`, `allowed` and
-    `denied` connections.
+    `addresses`, `examples`, `left_out`, and `incomplete` if anything is), `redundant`, `unjudged` (policies that the
+    judge does not model or the CNI does not enforce), `cni`, `mesh`; with `profiles` also `profiles`: per other CNI its
+    `sound`, `allowed` and `denied` connections.
     `beside` may spread the measures over processors; it is handed in, for the judge shares no code with anyone.
     """
     return begin(judge, observed, minimality=minimality, profiles=profiles, beside=beside)()
@@ -89,6 +89,7 @@ def _proof(judge: Judge, result: Replay, beyond: OverPermission, redundant: list
             "addresses": beyond.addresses,
             "examples": beyond.examples,
             "left_out": beyond.left_out,
+            **({"incomplete": beyond.incomplete} if beyond.incomplete else {}),
         },
         "redundant": redundant,
         "unjudged": sorted({*judge.policies.unjudged, *judge.network.unenforced}),
@@ -138,6 +139,8 @@ def render(proof: Proof, width: int = 100) -> str:
         text.add(f"Parts that no observed traffic needs: {len(proof['redundant'])}")
         for part in proof["redundant"][:SHOWN]:
             text.add(f"{part['policy']}: {part['part']}", 2)
+    if beyond.get("incomplete"):
+        text.add(f"More requests than can be tried, so that less is counted: {', '.join(beyond['incomplete'][:5])}")
     if proof["unjudged"]:
         text.add(f"Not judged, and not counted on: {', '.join(proof['unjudged'][:5])}")
     return "\n".join(text.lines) + "\n"

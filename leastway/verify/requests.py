@@ -11,15 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from leastway.verify import httppath, witnesses
-from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, Fields
+from leastway.verify import httppath
+from leastway.verify.authorizationpolicy_schema import Fields
 from leastway.verify.bits import indices
 from leastway.verify.causes import CAUSES
-from leastway.verify.judge import Question
+from leastway.verify.httppath import Normalization, is_pattern
+from leastway.verify.languages import Kind, contains
 from leastway.verify.mesh_sets import MeshSets, entry_opens
 from leastway.verify.ports import single
-from leastway.verify.verdict import End
-from leastway.verify.world import Subject
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
@@ -47,8 +46,7 @@ def beyond_requests(measure: Measure, mesh: MeshSets, workload: range) -> None:
 
 def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tuple[tuple[str, str], str, int]]:
     """Requests that a destination admits to sources that were seen talking to it, but not so, by cause."""
-    subject = measure.universe.subjects[d]
-    if not mesh.governed(d, "TCP") or (mesh.place(subject, port) != "http" and not mesh.mesh.waypoint(subject)):
+    if not mesh.governed(d, "TCP") or not mesh.sees_requests(d, port):
         return
     owner = measure.universe.owner[d]
     admitted, by_anyone = _admitted(mesh, d, port, measure.seen.sources[owner].get(("TCP", port), 0))
@@ -56,12 +54,10 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
         return
     open_ = measure.allowed(d, single("TCP", port), measure.network.egress(d))
     sent = measure.seen.requests.get((owner, port), {})
-    policies = (*mesh.policies.applying(subject), *mesh.policies.applying(subject, waypoint=True))
-    denying = [policy for policy in policies if policy.action == "DENY"]
     for request, bits in admitted.items():
-        over = bits & open_ & ~sent.get(request, 0) & ~_contained(request, admitted)
-        over &= ~_refused(mesh, denying, (subject, port), request, over)
-        if _is_path_pattern(request[1]):
+        over = bits & open_ & ~sent.get(request, 0) & ~_contained(request, admitted, mesh.mesh.normalization)
+        over &= mesh.matching(d, port, request) if over else 0
+        if is_pattern(request[1]):
             yield request, "path template", over
             continue
         anyone = by_anyone.get(request, 0)
@@ -71,33 +67,10 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
         yield request, "other", over & ~shared & ~anyone
     for request, bits in _swallowed(admitted, sent).items():
         over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
-        yield request, "path template", over & ~_refused(mesh, denying, (subject, port), request, over)
+        yield request, "path template", over & (mesh.matching(d, port, request) if over else 0)
 
 
-def _refused(
-    mesh: MeshSets,
-    denying: list[AuthorizationPolicy],
-    where: tuple[Subject, int],
-    request: tuple[str, str],
-    sources: int,
-) -> int:
-    """Sources to which one of some DENY policies forbids a request that another one admits."""
-    if not sources or not denying:
-        return 0
-    groups: dict[str | None, int] = defaultdict(int)
-    for s in indices(sources):
-        groups[mesh.mesh.principal(mesh.universe.subjects[s])] |= 1 << s
-    (subject, port), method, refused = where, witnesses.method(request[0]), 0
-    tried = witnesses.paths(request[1], witnesses.named(denying, "paths"))
-    for bits in groups.values():
-        source = mesh.universe.subjects[next(indices(bits))]
-        asked = [Question(source.ref, subject.ref, "TCP", port, method, path) for path in tried]
-        if all(mesh.judge.decide(one, End(source), End(subject)).outcome == "deny" for one in asked):
-            refused |= bits
-    return refused
-
-
-def _contained(request: tuple[str, str], admitted: Requests) -> int:
+def _contained(request: tuple[str, str], admitted: Requests, option: Normalization) -> int:
     """Sources to which something wider is open as well, so that a request opens nothing more to them."""
     bits = 0
     if len(admitted) == 1:
@@ -106,22 +79,20 @@ def _contained(request: tuple[str, str], admitted: Requests) -> int:
     for wider, sources in admitted.items():
         if wider[0] != method and ANY not in wider[0]:
             continue
-        if wider != request and _contains(wider[1], path, True) and _contains(wider[0], method, False):
-            bits |= sources
+        if wider != request and _contains(wider[1], path, "paths", option):
+            bits |= sources if _contains(wider[0], method, "methods", option) else 0
     return bits
 
 
-def _contains(wider: str, value: str, is_path: bool) -> bool:
-    """Does one value match all that the other matches? (A template in a template is left aside.)"""
+def _contains(wider: str, value: str, kind: Kind, option: Normalization) -> bool:
+    """Does one value match all that the other matches?"""
     if wider in (value, ANY):
         return True
-    if wider.endswith(ANY) and not value.startswith(ANY):
-        return value.startswith(wider[:-1])
-    if value.endswith(ANY) or (is_path and httppath.is_template(value)):
+    if not is_pattern(wider):
         return False
-    if wider.startswith(ANY):
-        return value.endswith(wider[1:])
-    return is_path and not value.startswith(ANY) and httppath.path_matches(wider, value)
+    if not is_pattern(value):
+        return httppath.path_matches(wider, value) if kind == "paths" else httppath.string_matches(wider, value)
+    return contains(wider, value, kind, option)
 
 
 def _accounts(mesh: MeshSets, sources: int) -> int:
@@ -166,23 +137,15 @@ def _swallowed(admitted: Requests, sent: Requests) -> Requests:
     """Requests that someone was seen to send and that a pattern admits, by the sources that it is open to."""
     found: Requests = defaultdict(int)
     for (method, path), bits in admitted.items():
-        if not _is_pattern(method) and not _is_path_pattern(path):
+        if not is_pattern(method) and not is_pattern(path):
             continue
         for other_method, other_path in sent:
             if httppath.path_matches(path, other_path):
                 if httppath.string_matches(method, other_method):
                     found[other_method, other_path] |= bits
-                if not _is_pattern(method):
+                if not is_pattern(method):
                     found[method, other_path] |= bits
     return found
-
-
-def _is_pattern(value: str) -> bool:
-    return value.startswith("*") or value.endswith("*")
-
-
-def _is_path_pattern(value: str) -> bool:
-    return _is_pattern(value) or httppath.is_template(value)
 
 
 def _count(

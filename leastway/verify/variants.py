@@ -1,17 +1,19 @@
 """The pods of one workload that policies tell apart: a StatefulSet's pods by their names, two versions in a rollout.
 
 Invariant: what holds for every pod given here holds for every pod of the workload, and pods of one class are alike to
-every policy, whatever it asks of them: labels, the account they run as, ports by name, addresses.
+every policy, whatever it asks of them: labels, the account they run as, ports by name, addresses, whether they are in
+the mesh.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from leastway.verify.mesh import Mesh
 from leastway.verify.networkpolicy_schema import Block, Network, Pods
 from leastway.verify.policies import PolicySet
 from leastway.verify.reading import network
@@ -20,19 +22,23 @@ from leastway.verify.verdict import End
 from leastway.verify.world import NamedPort, Subject, World, address
 
 POD_NAME, POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
-# The labels that selectors ask about (None: some other value), the account, named ports, and where the addresses are
-# among the ends of ipBlocks.
-Sort = tuple[tuple[tuple[str, str | None], ...], str, tuple[NamedPort, ...], frozenset[tuple[int, int]]]
+ADDRESSES = frozenset({"ipBlocks", "source.ip", "destination.ip"})
+# The labels that selectors ask about (None: some other value), the account, named ports, where the addresses are among
+# the ends of ipBlocks, and the place in the mesh: member or not, its waypoint, the Services in front.
+Sort = tuple[
+    tuple[tuple[str, str | None], ...], str, tuple[NamedPort, ...], frozenset[tuple[int, int]], tuple[object, ...]
+]
 
 
 class Variants:
     """The pods of workloads, as the policies of all given sets tell them apart. The labels of a world are read once."""
 
-    def __init__(self, world: World, *sets: PolicySet) -> None:
+    def __init__(self, world: World, *sets: PolicySet, meshes: Iterable[Mesh] = ()) -> None:
         self._world = world
+        self._meshes = [mesh for mesh in meshes if mesh.mode != "none"]
         self._values: dict[str, set[str]] = defaultdict(set)
         self._by_account = any(policies.authorization for policies in sets)
-        self._by_ports = False
+        self._by_ports = bool(self._meshes)
         blocks: set[Network] = set()
         for policies in sets:
             self._read(policies, blocks)
@@ -116,7 +122,13 @@ class Variants:
         ports = tuple(port for port in subject.ports if port.name) if self._by_ports else ()
         places = [ip for text in subject.ips if (ip := address(text)) is not None]
         among = frozenset((ip.version, bisect_right(self._ends[ip.version], int(ip))) for ip in places)
-        return asked, subject.service_account if self._by_account else "", ports, among
+        return asked, subject.service_account if self._by_account else "", ports, among, self._in_mesh(subject)
+
+    def _in_mesh(self, subject: Subject) -> tuple[object, ...]:
+        if not self._meshes:
+            return ()
+        services = tuple(service.name for service in self._world.services_of(subject))
+        return (services, *((mesh.meshed(subject), mesh.waypoint(subject)) for mesh in self._meshes))
 
     def _read(self, policies: PolicySet, blocks: set[Network]) -> None:
         for policy in policies.network:
@@ -132,7 +144,7 @@ class Variants:
             self._learn(Selector(access.selector))
             for allowed in access.rules:
                 fields = [field for entry in (*(allowed.sources or ()), allowed.conditions) for field in entry]
-                blocks.update(network(v) for f in fields if f.name in ("ipBlocks", "source.ip") for v in f.values)
+                blocks.update(network(v) for f in fields if f.name in ADDRESSES for v in f.values)
         for authentication in policies.peer:
             self._learn(Selector(authentication.selector))
 

@@ -1,87 +1,147 @@
-"""Requests that stand for the values of authorization rules: for each method, path and host that rules name, some that
-match it and as few others as possible.
+"""Requests that stand for all others: one for each way in which the operations of rules can match together.
 
-Invariant: a value that admits less or more than another, at its ends or one segment further down, has a witness that
-shows it.
+Invariant: two sets of policies that answer the requests given here alike answer every request alike, as far as
+methods, paths and hosts go; where it would be too many, `complete` is False.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
+from typing import NamedTuple
 
-from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy
-from leastway.verify.httppath import is_template
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, Fields
+from leastway.verify.httppath import Normalization, is_pattern, path_matches
+from leastway.verify.identity import Request, field_matches
+from leastway.verify.languages import Class, Kind, classes
 
-NOBODY = "leastway-witness"  # a path segment and method that no rule is likely to name
 ANY = "*"
-PRODUCT = 4096  # pairs of values beyond which only those that rules name together are tried
-CROSSED = 64  # prefixes or suffixes that are crossed with each other
-HOSTS = 16
+KINDS: tuple[Kind, ...] = ("methods", "paths", "hosts")
+PRODUCT = 1 << 20  # classes of methods, paths and hosts, each with each, beyond which only some are tried
+Asked = tuple[str, str, str]  # method, path and host
 
 
-def named(policies: Iterable[AuthorizationPolicy], field: str) -> list[str]:
-    """All values of one field of operations, and `*`."""
-    values = {
+def named(policies: Iterable[AuthorizationPolicy], kind: Kind) -> frozenset[str]:
+    """All values of one field of operations."""
+    return frozenset(
         value
         for policy in policies
         for rule in policy.rules
         for entry in rule.operations or ()
         for found in entry
-        if found.name == field
+        if found.name == kind
         for value in found.values
-    }
-    return sorted(values | {ANY})
+    )
 
 
-def requests(policies: Iterable[AuthorizationPolicy]) -> list[tuple[str, str]]:
-    """Every (method value, path value) that rules may decide about, the widest first."""
-    given = list(policies)
-    methods, paths = named(given, "methods"), named(given, "paths")
-    found = set(product(methods, paths)) if len(methods) * len(paths) <= PRODUCT else _together(given)
-    return sorted(found, key=lambda pair: (pair.count(ANY) * -1, pair))
+class _Kind(NamedTuple):
+    """The classes of one field by the operations whose part of it they match, as bits."""
+
+    groups: dict[int, list[Class]]
+    names: dict[frozenset[str], str]  # by the values that a class matches
 
 
-def _together(policies: Iterable[AuthorizationPolicy]) -> set[tuple[str, str]]:
-    found = {(ANY, ANY)}
-    for policy in policies:
-        for rule in policy.rules:
-            for entry in rule.operations or ():
-                values = {
-                    name: {v for f in entry if f.name == name for v in f.values} or {ANY}
-                    for name in ("methods", "paths")
-                }
-                found |= set(product(values["methods"], values["paths"]))
-    return found
+class Requests:
+    """All requests as some policies tell them apart."""
+
+    def __init__(self, policies: Iterable[AuthorizationPolicy], option: Normalization) -> None:
+        given = list(policies)
+        operations = list({entry: None for p in given for rule in p.rules for entry in rule.operations or ()})
+        self.complete = True
+        self._kinds = []
+        for kind in KINDS:
+            found = classes(named(given, kind), kind, option)
+            self.complete = self.complete and found.complete
+            self._kinds.append(_Kind(_grouped(found.found, operations, kind), _names(found.found)))
+        methods, paths, hosts = (kind.groups for kind in self._kinds)
+        most = max(1, PRODUCT // (len(methods) * len(hosts)))
+        self.complete = self.complete and len(paths) <= most
+        self._paths = dict(list(paths.items())[:most])
+        self._methods, self._hosts = methods, hosts
+        self._telling: list[Asked] | None = None
+
+    def telling(self) -> list[Asked]:
+        """One request for each set of operations that a request can match."""
+        if self._telling is None:
+            self._telling = self.matching(ANY, ANY)
+        return self._telling
+
+    def matching(self, method: str, path: str) -> list[Asked]:
+        """`telling`, of the requests that a method value and a path value match: values of the policies or others."""
+        found: dict[int, Asked] = {}
+        hosts = _first(self._hosts, ANY)
+        methods, paths = _first(self._methods, method), _first(self._paths, path)
+        for (path_bits, other), (method_bits, one), (host_bits, host) in product(paths, methods, hosts):
+            found.setdefault(path_bits & method_bits & host_bits, (one, other, host))
+        return list(found.values())
+
+    def changed(self, change: Callable[[Asked], tuple[int, int]]) -> dict[tuple[str, str], tuple[int, int]]:
+        """(method, path) → what `change` says of requests that are called so, for those of which it says something.
+
+        A class is called by the narrowest values that it matches, `*` if it matches none.
+        """
+        known: dict[int, tuple[int, int]] = {}
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for matched, (methods, paths, hosts) in self._combined():
+            if matched not in known:
+                known[matched] = change((methods[0].witness, paths[0].witness, hosts[0].witness))
+            gained, lost = known[matched]
+            if not gained and not lost:
+                continue
+            for method in methods:
+                for path in paths:
+                    key = self._kinds[0].names[method.values], self._kinds[1].names[path.values]
+                    before = found.get(key, (0, 0))
+                    found[key] = before[0] | gained, before[1] | lost
+        return found
+
+    def _combined(self) -> Iterator[tuple[int, tuple[list[Class], list[Class], list[Class]]]]:
+        for path_bits, paths in self._paths.items():
+            for method_bits, methods in self._methods.items():
+                both = path_bits & method_bits
+                for host_bits, hosts in self._hosts.items():
+                    yield both & host_bits, (methods, paths, hosts)
 
 
-def hosts(policies: Iterable[AuthorizationPolicy]) -> list[str]:
-    """Hosts to ask with; one that is not known ("") where no rule names any."""
-    values = named(policies, "hosts")
-    return [value.replace(ANY, NOBODY) for value in values[:HOSTS]] if len(values) > 1 else [""]
+def _first(groups: dict[int, list[Class]], value: str) -> list[tuple[int, str]]:
+    """For each group one text that a value matches; a value that is no pattern is the only one."""
+    if not is_pattern(value):
+        return [(-1, value)]
+    found = (
+        (bits, next((c.witness for c in known if path_matches(value, c.witness)), "")) for bits, known in groups.items()
+    )
+    return [pair for pair in found if pair[1]]
 
 
-def method(value: str) -> str:
-    """A method that a value matches."""
-    return value.replace(ANY, NOBODY.upper())
+def _grouped(found: Sequence[Class], operations: Sequence[Fields], kind: Kind) -> dict[int, list[Class]]:
+    groups: dict[int, list[Class]] = {}
+    for one in found:
+        text = one.witness
+        request = Request(
+            method=text if kind == "methods" else None,
+            path=text if kind == "paths" else None,
+            host=text if kind == "hosts" else None,
+        )
+        matched = 0
+        for i, entry in enumerate(operations):
+            if all(field_matches(field, request, "") for field in entry if field.name == kind):
+                matched |= 1 << i
+        groups.setdefault(matched, []).append(one)
+    return groups
 
 
-def paths(value: str, others: Sequence[str]) -> list[str]:
-    """Paths that a value matches, in view of the `others` that are named."""
-    if value == ANY:
-        return [f"/{NOBODY}"]
-    if is_template(value):
-        inner = (f"{NOBODY}/{NOBODY}", NOBODY, "") if "{**}" in value else ("",)
-        return [value.replace("{**}", part).replace("{*}", NOBODY) for part in inner]
-    if value.endswith(ANY):
-        stem = value[:-1]
-        ends = [other[1:] for other in others if other.startswith(ANY) and other != ANY][:CROSSED]
-        return [_rooted(stem + end) for end in ("", NOBODY, f"{NOBODY}/{NOBODY}", *(NOBODY + end for end in ends))]
-    if value.startswith(ANY):
-        stems = [other[:-1] for other in others if other.endswith(ANY) and other != ANY][:CROSSED]
-        return [_rooted(begin + value[1:]) for begin in (f"/{NOBODY}", "", *(stem + NOBODY for stem in stems))]
-    return [_rooted(value)]
+def _names(found: Sequence[Class]) -> dict[frozenset[str], str]:
+    """What classes are called: the narrowest values that they match."""
+    members: dict[str, int] = {}
+    for i, one in enumerate(found):
+        for value in one.values:
+            members[value] = members.get(value, 0) | 1 << i
+    return {one.values: " & ".join(_narrowest(one.values, members)) or ANY for one in found}
 
 
-def _rooted(path: str) -> str:
-    return path if path.startswith("/") else f"/{path}"
+def _narrowest(values: frozenset[str], members: dict[str, int]) -> list[str]:
+    kept: list[str] = []
+    for value in sorted(values, key=lambda v: (members[v].bit_count(), v)):
+        if not any(members[other] & ~members[value] == 0 for other in kept):
+            kept.append(value)
+    return sorted(kept)

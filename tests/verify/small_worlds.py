@@ -25,19 +25,23 @@ BLOCKS = ("198.51.100.8/29", "2001:db8::8/125")
 _EDGES = [[str(n[0] - 1), *map(str, n), str(n[-1] + 1)] for n in map(ipaddress.ip_network, BLOCKS)]
 # Ascending; those that are not in a block stand for all between the blocks that policies may name. No pod has any.
 OUTSIDE = [
-    ["9.0.0.0", "10.0.0.200", "10.0.1.200", "10.0.2.200", *_EDGES[0]],
-    [*_EDGES[1], "fd00::ffff", "fd00:1::", "fe00::"],
+    ["9.0.0.0", *(f"10.0.{number}.{i}" for number in range(4) for i in (0, 2, 200)), *_EDGES[0]],
+    [*_EDGES[1], *(f"fd00::{number}:{i}" for number in range(4) for i in ("0", "2", "ffff")), "fd00:1::", "fe00::"],
 ]
 SPACES = ("a", "b")
 IN_MESH = {"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"}
 ACCOUNTS = ("one", "two", "default")
-MODES = ("STRICT", "PERMISSIVE")
+MEMBERSHIP: tuple[Document, ...] = (
+    {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"},
+    {"sidecar.istio.io/inject": "true", "istio.io/dataplane-mode": "ambient"},
+)
+MODES = ("STRICT", "PERMISSIVE", "DISABLE")
 Connection = tuple[str, str, str, int]
 
 
 class SmallWorld:
     """Workloads of one to three pods that have labels, ports and address families of their own, and policies; in a
-    `mesh` also accounts and policies about connections."""
+    `mesh` also accounts, pods that are left out of it, and policies about connections."""
 
     def __init__(self, seed: int, mesh: Mode = "none") -> None:
         self._draw = random.Random(seed)
@@ -72,6 +76,8 @@ class SmallWorld:
             self.pods[ref].append(own)
             found = {"app": draw.choice("xy") if i == 0 else str(self.things[-1]["metadata"]["labels"]["app"])}
             found |= {"pod": own.partition("/")[2]} | ({"track": draw.choice("st")} if draw.random() < 0.7 else {})
+            if self.mesh != "none" and draw.random() < 0.3:
+                found |= draw.choice(MEMBERSHIP)
             ports: list[Document] = []
             if draw.random() < 0.8:
                 port = draw.choice((2, 2, 5))
@@ -95,7 +101,7 @@ class SmallWorld:
 
     def _ips(self, families: str, number: int, i: int) -> list[str]:
         chosen = self._draw.choice(("4", "46")) if families == "mixed" else families
-        both = {"4": f"10.0.{number}.{i + 1}", "6": f"fd00::{number}:{i + 1}"}
+        both = {"4": f"10.0.{number}.{2 * i + 1}", "6": f"fd00::{number}:{2 * i + 1}"}
         return [both[family] for family in chosen]
 
     def selector(self) -> Document:
@@ -166,14 +172,13 @@ class SmallWorld:
         for _ in range(draw.randint(0, 2)):
             rule: Document = {}
             if draw.random() < 0.8:
-                principal = f"cluster.local/ns/{draw.choice(SPACES)}/sa/{draw.choice(ACCOUNTS)}"
-                by_space = draw.random() < 0.5
-                fields = ("namespaces", "notNamespaces") if by_space else ("principals", "notPrincipals")
-                value = draw.choice(SPACES) if by_space else principal
-                rule["from"] = [{"source": {fields[draw.random() < 0.3]: [value]}}]
+                rule["from"] = [{"source": self.source()} for _ in range(draw.choice((1, 1, 2)))]
             if draw.random() < 0.6:
                 key = draw.choice(("ports", "ports", "notPorts"))
                 rule["to"] = [{"operation": {key: [str(draw.randint(1, TOP))]}}]
+            if draw.random() < 0.2:
+                key, side = draw.choice(("source.ip", "destination.ip")), draw.choice(("values", "notValues"))
+                rule["when"] = [{"key": key, side: [self.block()]}]
             rules.append(rule)
         spec: Document = {"action": draw.choice(("ALLOW", "ALLOW", "DENY")) if rules else "ALLOW", "rules": rules}
         if draw.random() < 0.6:
@@ -181,6 +186,23 @@ class SmallWorld:
             pair = draw.choice((("app", draw.choice("xy")), ("pod", draw.choice(names))))
             spec["selector"] = {"matchLabels": dict([pair])}
         return access(f"{self._place()}/{name}", **spec)
+
+    def source(self) -> Document:
+        """Who may be meant by one source of a rule."""
+        draw = self._draw
+        principal = f"cluster.local/ns/{draw.choice(SPACES)}/sa/{draw.choice(ACCOUNTS)}"
+        values = {"Principals": principal, "Namespaces": draw.choice(SPACES), "IpBlocks": self.block()}
+        found: Document = {}
+        for name in draw.sample(sorted(values), draw.choice((1, 1, 2))):
+            found[f"not{name}" if draw.random() < 0.3 else name[0].lower() + name[1:]] = [values[name]]
+        return found
+
+    def block(self) -> str:
+        """Addresses of a pod, of a workload, or of some outside."""
+        draw = self._draw
+        number, cidr = draw.randrange(4), draw.choice(BLOCKS)
+        inside = [f"10.0.{number}.0/{n}" for n in (30, 31)] + [f"fd00::{number}:0/{n}" for n in (126, 127)]
+        return draw.choice((*inside, "fd00::/64", str(draw.choice(list(ipaddress.ip_network(cidr).subnets(1))))))
 
     def observed(self) -> list[Observed]:
         draw = self._draw

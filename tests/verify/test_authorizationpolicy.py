@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from leastway.verify.authorizationpolicy_schema import read_authorization_policy, read_peer_authentication
+from leastway.verify.authorizationpolicy_schema import read_authorization_policy
 from leastway.verify.errors import PolicyError
 from leastway.verify.judge import Judge
+from leastway.verify.peerauthentication_schema import read_peer_authentication
 from leastway.verify.reading import Document
 from tests.verify.kit import access, judge, labels, namespace, outcome, peers, pod
 

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leastway.verify import difference as module
+from leastway.verify import request_difference, witnesses
 from leastway.verify.difference import Difference, difference, unmanaged
 from leastway.verify.judge import Judge, Question
 from leastway.verify.policies import load_policies
 from leastway.verify.world import World
+from tests.verify.kit import access, labels, peers
 
 Document = dict[str, Any]
 PORTS = (80, 85, 443, 8080)
@@ -181,7 +183,7 @@ ITEMS = _operations({"ports": ["8080"], "methods": ["GET"], "paths": ["/items/{*
                 _operations({"paths": ["*.php"]}, action="DENY"),
             ],
             set(),
-            {("*", "*.php"), ("*", "/static/*")},
+            {("*", "*.php & /static/*")},
         ),
         # Hosts
         (
@@ -201,6 +203,25 @@ def test_requests_that_only_several_values_together_decide_are_compared(
     for changes, expected in ((found.allowed, gained), (found.denied, lost)):
         assert {(c.method, c.path) for c in changes.listed if (c.source, c.port) == ("a/web", 8080)} == expected
         assert {c.source for c in changes.listed} <= {"a/web", "a/api", "b/web", "b/db"}
+
+
+def test_where_more_requests_differ_than_are_tried_the_destination_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [{"ports": ["8080"], "methods": [f"M{i}"], "paths": [f"/{i}/{{*}}"]} for i in range(8)]
+    sets = [_operations(*many)], [_operations(*many), _operations({"paths": ["/7/x"]}, action="DENY")]
+    found = compare(*sets, "sidecar")
+    assert ({(c.method, c.path) for c in found.denied.listed}, found.incomplete) == ({("M7", "/7/x")}, [])
+    monkeypatch.setattr(witnesses, "PRODUCT", 12)
+    request_difference._requests.cache_clear()
+    assert compare(*sets, "sidecar").incomplete == ["a/api"]
+
+
+def test_mutual_tls_changes_requests_where_no_rule_does() -> None:
+    known = {"from": [{"source": {"principals": ["*"]}}], "to": [{"operation": {"paths": ["/in/*"]}}]}
+    grant = access("a/p", selector=labels(app="api"), rules=[known, {"to": [{"operation": {"paths": ["/out/*"]}}]}])
+    off, on = (peers("a/tls", mtls={"mode": mode}) for mode in ("DISABLE", "PERMISSIVE"))
+    found = compare([grant, off], [grant, on], "sidecar")
+    assert {(c.path, c.method) for c in found.allowed.listed} == {("/in/*", "*")}
+    assert not found.denied.total
 
 
 def test_a_port_that_only_istio_names_is_compared() -> None:

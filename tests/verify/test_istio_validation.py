@@ -48,6 +48,7 @@ VALID: dict[str, Spec] = {
     "dry-run-valid-deny": {"action": "DENY", "rules": [{}], "annotations": {"istio.io/dry-run": "false"}},
     "selector-empty-value": {"selector": labels(app="", version="v1")},
 }
+CUSTOM: Spec = {"action": "CUSTOM", "provider": EXT}
 INVALID: dict[str, Spec] = {
     "custom-empty-provider": {"action": "CUSTOM", "provider": {"name": ""}, "rules": [{}]},
     "custom-nil-provider": {"action": "CUSTOM", "rules": [{}]},
@@ -95,6 +96,30 @@ INVALID: dict[str, Spec] = {
     "condition-notValue-invalid": when(key="source.ip", notValues=["a.b.c.d"]),
     "condition-unknown": when(key="key1", values=["v1"]),
 }
+
+
+NOT_CUSTOM: dict[str, Spec] = {
+    **{f"From.{name}": {**CUSTOM, **source(**{name: ["a"]})} for name in (
+        "principals", "notPrincipals", "requestPrincipals", "notRequestPrincipals",
+        "namespaces", "notNamespaces", "serviceAccounts", "notServiceAccounts",
+    )},
+    **{key: {**CUSTOM, **when(key=key, values=["a"])} for key in (
+        "source.namespace", "source.principal", "request.auth.audiences", "request.auth.claims[iss]",
+    )},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", NOT_CUSTOM.values(), ids=NOT_CUSTOM)
+def test_custom_by_identity_is_refused_and_read_where_it_is_in_force(spec: Spec) -> None:
+    with pytest.raises(PolicyError, match="not supported with action CUSTOM"):
+        read_authorization_policy(access("a/p", **spec))
+    assert read_authorization_policy(access("a/p", **spec), existing=True).action == "CUSTOM"
+
+
+def test_custom_by_address_host_and_key_is_read() -> None:
+    for part in (source(ipBlocks=["10.0.0.0/8"]), source(remoteIpBlocks=["10.0.0.0/8"]), operation(hosts=["a"])):
+        assert read_authorization_policy(access("a/p", **CUSTOM, **part)).action == "CUSTOM"
+    assert read_authorization_policy(access("a/p", **CUSTOM, **when(key="source.ip", values=["10.0.0.1"]))).rules
 
 
 @pytest.mark.parametrize("spec", VALID.values(), ids=VALID)

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leastway.verify.difference import Change, Changes, difference
-from leastway.verify.judge import Question
+from leastway.verify.judge import Judge, Question
 from leastway.verify.mesh import Mode
 from leastway.verify.overpermission import over_permission
 from leastway.verify.reading import Document
-from tests.verify.small_worlds import PORTS, Asked, SmallWorld, total
+from leastway.verify.world import World
+from tests.verify.kit import access, labels, namespace, pod
+from tests.verify.small_worlds import IN_MESH, PORTS, Asked, SmallWorld, total
 
 WORLDS = 60
 
@@ -25,8 +27,8 @@ WORLDS = 60
     [
         ("generic", "none", range(20)),
         ("cilium", "none", range(20, 30)),
-        ("generic", "sidecar", range(10)),
-        ("generic", "ambient", range(10)),
+        ("generic", "sidecar", range(20)),
+        ("generic", "ambient", range(20)),
     ],
 )
 def test_over_permission_is_what_asking_about_everything_finds(cni: str, mesh: Mode, seeds: range) -> None:
@@ -55,6 +57,25 @@ def test_a_workload_has_the_answer_that_all_of_its_pods_have() -> None:
                 assert found.outcome == (min(expected) if len(expected) == 1 else "undefined"), (seed, asked, found)
                 apart += len(expected) > 1
     assert apart > 100
+
+
+def test_pods_in_the_mesh_and_outside_it_are_told_apart() -> None:
+    left_out = {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"}
+    things: list[Document] = [
+        namespace("a", **IN_MESH),
+        *(pod(f"a/web-{i}", {"app": "web", **more}, f"10.0.0.{i}") for i, more in enumerate((left_out, {}))),
+        pod("a/db", {"app": "db"}, "10.0.0.9"),
+    ]
+    for thing in things[1:3]:
+        thing["metadata"]["ownerReferences"] = [{"kind": "StatefulSet", "name": "web", "controller": True}]
+    closed = [access("a/nobody", selector=labels(app="web"))]
+    for mesh in ("sidecar", "ambient"):
+        judges = [Judge(World.from_manifests(things), policies, mesh=mesh) for policies in ([], closed)]
+        lost = {(c.source, c.destination) for c in difference(*judges).denied.listed if c.source.startswith("a/")}
+        assert lost == {("a/db", "a/web-1"), ("a/web-0", "a/web")}  # of itself a pod is no caller
+        one_pod, both = (over_permission(judge, []).by_workload["a/web"] for judge in judges)
+        assert one_pod == both  # a connection is from workload to workload, if some pod may open it to some pod
+        assert judges[1].ask(Question("a/db", "a/web", port=80)).outcome == "undefined"
 
 
 def expanded(drawn: SmallWorld, changes: Changes) -> list[tuple[str, str, str, int]]:

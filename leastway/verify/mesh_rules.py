@@ -1,0 +1,151 @@
+"""Authorization rules over sets of sources: all that are admitted to one port of one destination, at once.
+
+Invariant: an ALLOW rule counts where it matches for certain, a DENY or CUSTOM rule where it may match; so a source in
+the answer is admitted for certain. `authorizationpolicy` decides the same one by one, and tests hold the two against
+each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from leastway.verify.authorizationpolicy import Place, compiled
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Field, Fields
+from leastway.verify.identity import Request, value_matches
+from leastway.verify.networkpolicy_schema import Network
+from leastway.verify.reading import network
+from leastway.verify.world import Address
+
+IDENTITY = frozenset(
+    [
+        "principals",
+        "namespaces",
+        "serviceAccounts",
+        "trustDomains",
+        "source.principal",
+        "source.namespace",
+        "source.serviceAccount",
+        "source.trustDomain",
+    ]
+)
+ADDRESS = frozenset({"ipBlocks", "source.ip"})
+PORT = frozenset({"ports", "destination.port"})
+ASKED = frozenset({"methods", "paths", "hosts"})  # what a request says
+
+
+class Sources(Protocol):
+    """Who may call, as bits of a set: everyone, those in the mesh, and those that present a principal."""
+
+    all: int
+    meshed: int
+    by_principal: dict[str, int]
+
+    def identified(self, name: str, value: str, namespace: str, ztunnel: bool, lenient: bool) -> int:
+        """Those whose identity a value of a policy in `namespace` matches; `lenient`: may match."""
+
+    def within(self, block: Network, version: int, lenient: bool) -> int:
+        """Those whose address of one family (0: whichever they have) is in a block; `lenient`: may be in it."""
+
+
+class At(NamedTuple):
+    """One port of a destination, at the proxy in `place`, over addresses of the family `version` (0: there is only one
+    to each end). `plaintext` if nobody has an identity there.
+
+    `request` is (method, path, host), None for a connection. With `best`, what is not known of it (headers, tokens) is
+    what suits the client; without, it is unknown.
+    """
+
+    port: int
+    place: Place
+    destination: tuple[Address, ...] = ()
+    version: int = 0
+    plaintext: bool = False
+    request: tuple[str, str, str] | None = None
+    best: bool = True
+
+
+class RuleSets:
+    """Rules over given sources. What it has found out once it remembers."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def admitted(self, policies: Iterable[AuthorizationPolicy], at: At) -> int:
+        """Sources that the policies of a destination admit."""
+        refused = granted = 0
+        restricted = False
+        for policy in policies:
+            if policy.action == "ALLOW":
+                restricted = True
+                for rule in policy.rules:
+                    granted |= self.matching(policy, rule, at, lenient=False)
+            elif policy.action == "DENY" or at.place != "ztunnel":  # ztunnel knows no CUSTOM
+                for rule in policy.rules:
+                    refused |= self.matching(policy, rule, at, lenient=True)
+        return (granted if restricted else self.sources.all) & ~refused
+
+    def matching(self, policy: AuthorizationPolicy, rule: AuthorizationRule, at: At, lenient: bool) -> int:
+        """Sources that a rule matches for certain, or `lenient`ly."""
+        effective = compiled(rule, policy.action, at.place)
+        if effective is None:
+            return 0
+        bits = self.sources.all
+        if effective.operations is not None:
+            bits = self._any(effective.operations, policy.namespace, at, lenient)
+        if bits and effective.conditions:
+            bits &= self._every(effective.conditions, policy.namespace, at, lenient)
+        if bits and effective.sources is not None:
+            key = (effective.sources, policy.namespace, at.place == "ztunnel", *at[3:5], at.best, lenient)
+            known = self._known.get(key)
+            if known is None:
+                known = self._known[key] = self._any(effective.sources, policy.namespace, at, lenient)
+            bits &= known
+        return bits
+
+    def _any(self, entries: Sequence[Fields], namespace: str, at: At, lenient: bool) -> int:
+        bits = 0
+        for entry in entries:
+            bits |= self._every(entry, namespace, at, lenient)
+        return bits
+
+    def _every(self, fields: Fields, namespace: str, at: At, lenient: bool) -> int:
+        bits = self.sources.all
+        for field in fields:
+            bits &= self._field(field, namespace, at, lenient)
+            if not bits:
+                break
+        return bits
+
+    def _field(self, field: Field, namespace: str, at: At, lenient: bool) -> int:
+        name, everyone = field.name, self.sources.all
+        inner = lenient != field.negated
+        bits = 0
+        if name in IDENTITY:
+            if not at.plaintext:
+                ztunnel = at.place == "ztunnel"
+                for value in field.values:
+                    bits |= self.sources.identified(name, value, namespace, ztunnel, inner)
+        elif name in ADDRESS:
+            for value in field.values:
+                bits |= self.sources.within(network(value), at.version, inner)
+        else:
+            held = self._held(field, at, inner)
+            if held is None:
+                return everyone if lenient != at.best else 0
+            bits = everyone if held else 0
+        return everyone & ~bits if field.negated else bits
+
+    @staticmethod
+    def _held(field: Field, at: At, lenient: bool) -> bool | None:
+        """Whether one of the values matches, whoever asks; None if that is for the client to choose."""
+        if field.name == "destination.ip":
+            found = {any(ip in network(value) for value in field.values) for ip in at.destination}
+            return lenient if len(found) != 1 else found.pop()
+        if field.name in PORT:
+            return str(at.port) in {str(int(value)) for value in field.values}
+        if field.name not in ASKED or at.request is None:
+            return None
+        request = Request(method=at.request[0], path=at.request[1], host=at.request[2])
+        return any(value_matches(field.name, value, request, "") for value in field.values)

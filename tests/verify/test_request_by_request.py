@@ -1,0 +1,166 @@
+"""What is said of requests against the judge asked request by request: differences, and who may send any at all."""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+
+import pytest
+
+from leastway.verify import witnesses
+from leastway.verify.difference import Changes, difference
+from leastway.verify.httppath import path_matches, string_matches
+from leastway.verify.judge import Judge, Question
+from leastway.verify.languages import classes
+from leastway.verify.mesh import Mode
+from leastway.verify.overpermission import Measure, over_permission
+from leastway.verify.ports import single
+from leastway.verify.reading import Document
+from leastway.verify.soundness import Observed
+from leastway.verify.world import World
+from tests.verify.kit import access, labels, pod
+
+CLIENTS = ("one", "two", "three")
+METHODS = ("GET", "POST", "PUT", "DELETE")
+HOSTS = ("db", "db.a", "other")
+VALUES = {
+    "methods": ("GET", "POST", "P*", "*T", "*"),
+    "paths": ("/a", "/a/b", "/a/*", "*/b", "/a/{*}", "/{*}/b", "/a/{**}", "/{*}/b/{*}", "*.php", "/b*", "*"),
+    "hosts": ("db", "db.*", "*.a", "other"),
+}
+SEGMENTS = ("a", "b", "c", "b.php", "a[")
+PATHS = ["/" + "/".join(parts) for length in (1, 2) for parts in product(SEGMENTS, repeat=length)]
+Asked = tuple[str, str, str]
+THINGS: list[Document] = [
+    *(pod(f"a/{name}", {"app": name}, f"10.0.0.{i + 1}", serviceAccountName=name) for i, name in enumerate(CLIENTS)),
+    pod("a/db", {"app": "db", "istio.io/use-waypoint": "way"}, "10.0.0.9"),
+]
+
+
+def drawn(draw: random.Random, name: str) -> Document:
+    """A policy about requests to db, which a waypoint enforces in ambient mode."""
+
+    def fields(names: list[str]) -> Document:
+        found: Document = {}
+        for kind in draw.sample(names, draw.randint(1, 2)):
+            key = f"not{kind.capitalize()}" if draw.random() < 0.25 else kind
+            found[key] = draw.sample(VALUES[kind], draw.randint(1, 2))
+        return found
+
+    rules = []
+    for _ in range(draw.randint(1, 2)):
+        rule: Document = {"to": [{"operation": fields(sorted(VALUES))} for _ in range(draw.randint(1, 2))]}
+        if draw.random() < 0.5:
+            rule["from"] = [{"source": {"principals": [f"cluster.local/ns/a/sa/{draw.choice(CLIENTS)}"]}}]
+        if draw.random() < 0.1:
+            rule["when"] = [{"key": "request.headers[x]", "values": ["y"]}]
+        rules.append(rule)
+    action = draw.choice(("ALLOW", "ALLOW", "DENY"))
+    return access(f"a/{name}", action=action, rules=rules)
+
+
+def targeted(policies: list[Document], mesh: str) -> list[Document]:
+    target = {"targetRefs": [{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "way"}]}
+    chosen: Document = target if mesh == "ambient" else {"selector": labels(app="db")}
+    return [{**policy, "spec": {**policy["spec"], **chosen}} for policy in policies]
+
+
+def sent(*judges: Judge) -> list[Asked]:
+    """Some of all kinds that any of the policies tells apart, and many others."""
+    policies = [policy for judge in judges for policy in judge.policies.authorization]
+    kinds = [classes(witnesses.named(policies, kind), kind).found for kind in witnesses.KINDS]
+    found = {(one.witness, other.witness, last.witness) for one, other, last in product(*kinds)}
+    return sorted(found | set(product(METHODS, PATHS, HOSTS)))
+
+
+def allowed(judge: Judge, source: str, request: Asked) -> bool:
+    method, path, host = request
+    return judge.ask(Question(f"a/{source}", "a/db", "TCP", 80, method, path, host=host)).allowed
+
+
+def called(method: str, path: str, request: Asked) -> bool:
+    """Do the values that a change is called by match a request?"""
+    return all(string_matches(value, request[0]) for value in method.split(" & ")) and all(
+        path_matches(value, request[1]) for value in path.split(" & ")
+    )
+
+
+@pytest.mark.parametrize("mesh", ["sidecar", "ambient"])
+def test_every_request_that_changes_is_in_a_change_and_every_change_has_one(mesh: Mode) -> None:
+    gained = lost = 0
+    for seed in range(25):
+        draw = random.Random(seed)
+        sets = [targeted([drawn(draw, f"p{i}") for i in range(draw.randint(1, 2))], mesh) for _ in range(2)]
+        world = World.from_manifests(THINGS)
+        judges = [Judge(world, policies, mesh=mesh) for policies in sets]
+        found = difference(judges[0], judges[1])
+        assert not found.incomplete
+        requests = sent(*judges)
+        for source in CLIENTS:
+            answers = {request: tuple(allowed(judge, source, request) for judge in judges) for request in requests}
+            gained += _held(found.allowed, source, [r for r, a in answers.items() if a == (False, True)], seed)
+            lost += _held(found.denied, source, [r for r, a in answers.items() if a == (True, False)], seed)
+    assert min(gained, lost) > 100
+
+
+def _held(changes: Changes, source: str, changed: list[Asked], seed: int) -> int:
+    listed = [c for c in changes.listed if (c.source, c.destination) == (f"a/{source}", "a/db") and c.protocol == "TCP"]
+    whole = any(not c.method for c in listed)
+    named = [(c.method, c.path) for c in listed if c.method]
+    for request in changed if not whole else ():
+        assert any(called(*names, request) for names in named), (seed, source, request, named)
+    for names in named:
+        assert any(called(*names, request) for request in changed), (seed, source, names)
+    return len(changed)
+
+
+@pytest.mark.parametrize("mesh", ["sidecar", "ambient"])
+def test_whoever_may_send_some_request_may_connect_and_nobody_else(mesh: Mode) -> None:
+    refused = 0
+    for seed in range(120):
+        draw = random.Random(seed)
+        policies = targeted([drawn(draw, f"p{i}") for i in range(draw.randint(1, 3))], mesh)
+        for policy in policies:  # whose headers would suit whom is not asked here
+            for rule in policy["spec"]["rules"]:
+                rule.pop("when", None)
+        judge = Judge(World.from_manifests(THINGS), policies, mesh=mesh)
+        measure = Measure(judge, ())
+        d = measure.universe.position["a/db"]
+        found = measure.allowed(d, single("TCP", 80), measure.network.egress(d))
+        requests = sent(judge)
+        for source in CLIENTS:
+            expected = any(allowed(judge, source, request) for request in requests)
+            assert bool(found >> measure.universe.position[f"a/{source}"] & 1) == expected, (seed, source)
+            refused += not expected
+    assert refused > 20
+
+
+@pytest.mark.parametrize("mesh", ["sidecar", "ambient"])
+def test_a_pattern_counts_if_it_admits_something_that_nobody_sent(mesh: Mode) -> None:
+    counted = 0
+    for seed in range(60):
+        draw = random.Random(seed)
+        policies = targeted([drawn(draw, f"p{i}") for i in range(draw.randint(1, 3))], mesh)
+        judge = Judge(World.from_manifests(THINGS), policies, mesh=mesh)
+        seen = [Observed(f"a/{source}", "a/db", "TCP", 80) for source in CLIENTS]
+        found = over_permission(judge, seen)
+        shown = [text for examples in found.examples.values() for text in examples if " → a/db:80 " in text]
+        requests = sent(judge)
+        for text in shown:
+            source, _, _, method, path = text.split(" ")
+            assert any(
+                _matches(method, path, request) and _may(judge, source.removeprefix("a/"), request)
+                for request in requests
+            ), (seed, text)
+            counted += 1
+    assert counted > 25
+
+
+def _matches(method: str, path: str, request: Asked) -> bool:
+    return string_matches(method, request[0]) and path_matches(path, request[1])
+
+
+def _may(judge: Judge, source: str, request: Asked) -> bool:
+    method, path, host = request
+    asked = Question(f"a/{source}", "a/db", "TCP", 80, method, path, host=host)
+    return judge.ask(asked).outcome != "deny"
