@@ -47,7 +47,7 @@ stubs: ## collector/wire/*_pb2.py(i) anew from the .proto files; the compiler st
 	.stubs/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. collector/wire/*.proto
 	rm -rf .stubs
 
-bench: venv ## the speed ratios, measured side by side on this machine, and how the judge grows
+bench: venv ## speed side by side on this machine, how the judge grows, memory over 10 million flows; ten minutes
 	$(RUN)python -m tests.bench
 	$(RUN)python -m tests.bench_judge
 	$(RUN)python -m tests.bench_als
