@@ -15,8 +15,13 @@ from synthesizer.options import Options
 from synthesizer.party import Outside, Place
 from synthesizer.workload import Workload
 
-# Ports of the sidecar itself, which the inbound listener does not capture (Istio, "Application Requirements").
-PROXY_PORTS = frozenset({15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090})
+HBONE = 15008  # the tunnel between proxies; what is inside it is judged by the ports inside
+# What no policy governs: a sidecar's iptables rules leave these alone (Istio, ISTIO_INBOUND); ztunnel judges them.
+_UNGOVERNED = {
+    "none": frozenset[int](),
+    "sidecar": frozenset({HBONE, 15020, 15021, 15090}),
+    "ambient": frozenset({HBONE}),
+}
 
 
 def in_mesh(workload: Workload, options: Options) -> bool:
@@ -27,9 +32,9 @@ def in_mesh(workload: Workload, options: Options) -> bool:
 
 
 def enforced(line: Line, options: Options) -> bool:
-    """Whether a proxy judges what comes in: not at its own ports, and in ambient mode probes pass ztunnel by."""
+    """Whether a proxy judges what comes in: not at ports of its own, and in ambient mode probes pass ztunnel by."""
     probe = options.mesh == "ambient" and isinstance(line.source, Outside) and line.source.place is Place.PROBE
-    return line.protocol == "TCP" and line.port not in PROXY_PORTS and not probe
+    return line.protocol == "TCP" and line.port not in _UNGOVERNED[options.mesh] and not probe
 
 
 def is_http(evidence: Evidence) -> bool:

@@ -116,6 +116,9 @@ class ServiceObject(msgspec.Struct, frozen=True):
     published: bool = False
     waypoint: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
 
 class EndpointsObject(msgspec.Struct, frozen=True):
     """Where a Service's traffic really goes: (address, pod name or "") and (port name, protocol, pod port)."""

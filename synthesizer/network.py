@@ -10,7 +10,7 @@ from itertools import product
 
 import msgspec
 
-from synthesizer.callers import in_mesh
+from synthesizer.callers import HBONE, in_mesh
 from synthesizer.decisions import Decision, Decisions, Fate, blocks_of
 from synthesizer.intent import (
     BlockPeer,
@@ -40,7 +40,6 @@ _BOTH: tuple[Direction, ...] = ("ingress", "egress")
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
 # The address that istio-cni gives to kubelet probes of ambient pods (istio, cni/README.md).
 _AMBIENT_PROBES = BlockPeer("169.254.7.127/32")
-HBONE = 15008
 
 Key = tuple[str, str, str]  # of a workload
 Pairs = dict[tuple[Peer, Port], Cause]

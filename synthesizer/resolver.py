@@ -16,7 +16,7 @@ from collector.evidence import Evidence
 from collector.patterns import Sighting
 from collector.settlement import Pattern
 from synthesizer.address_ranges import AMBIENT_PROBES, METADATA, Address, parsed
-from synthesizer.inventory import Inventory
+from synthesizer.inventory import Inventory, ServiceObject
 from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
@@ -44,6 +44,14 @@ class End(NamedTuple):
     party: Party
     records: int
     names: tuple[str, ...] = ()
+
+
+class Arrival(NamedTuple):
+    """Who answers a connection, at which port, and by which Service it came ("" by none)."""
+
+    party: Party
+    port: int
+    via: str = ""
 
 
 class Resolver:
@@ -153,32 +161,38 @@ class Resolver:
             return Outside(Place.UNRESOLVED, address, "inside a usual Service range; an inventory would tell")
         return Outside(Place.EXTERNAL, address)
 
-    def behind(self, party: Party, pattern: Pattern) -> list[tuple[Party, int, str]]:
+    def behind(self, party: Party, pattern: Pattern) -> list[Arrival]:
         """What is behind a Service: its workloads and their pod ports; anything else is itself."""
         if isinstance(party, Workload):
-            return [(party, pattern.port, "")]
-        found: list[tuple[Party, int, str]] = []
-        services = self.inventory.services_of_address(party.address) if party.address else []
-        endpoint = pattern.destination
-        if not services:
-            names = self.services.get(party.address, set())
-            if endpoint.kind == "service":
-                names = {(endpoint.namespace, endpoint.workload)}
-            known = [self.inventory.service(*name) for name in sorted(names)]
-            services = [service for service in known if service is not None]
-        for service in services:
-            for item, number in self.inventory.target_ports(service, pattern.protocol, pattern.port):
-                found.append((self.workloads.of_object(item), number, f"{service.namespace}/{service.name}"))
-            if (
-                endpoint.kind == "service" and not found
-            ):  # an upstream address is a pod's: the port is the pod's already
-                for item in self.inventory.backends(service):
-                    found.append((self.workloads.of_object(item), pattern.port, f"{service.namespace}/{service.name}"))
-        if not found and endpoint.kind == "service":
-            workload = self.workloads.named(endpoint.namespace, endpoint.workload)
-            if workload is not None:
-                return [(workload, pattern.port, f"{endpoint.namespace}/{endpoint.workload}")]
-        return found or [(party, pattern.port, "")]
+            return [Arrival(party, pattern.port)]
+        endpoint, port = pattern.destination, pattern.port
+        services = self._services_at(party.address, endpoint)
+        found = [
+            Arrival(self.workloads.of_object(item), number, str(service))
+            for service in services
+            for item, number in self.inventory.target_ports(service, pattern.protocol, port)
+        ]
+        if endpoint.kind == "service" and not found:  # an upstream address is a pod's: the port is the pod's already
+            found = [
+                Arrival(self.workloads.of_object(item), port, str(service))
+                for service in services
+                for item in self.inventory.backends(service)
+            ]
+            namesake = self.workloads.named(endpoint.namespace, endpoint.workload)
+            if not found and namesake is not None:
+                return [Arrival(namesake, port, f"{endpoint.namespace}/{endpoint.workload}")]
+        return found or [Arrival(party, port)]
+
+    def _services_at(self, address: str, endpoint: Endpoint) -> list[ServiceObject]:
+        """The Services with an address, by the inventory or by what the flows tell; or the one that a proxy names."""
+        services = self.inventory.services_of_address(address) if address else []
+        if services:
+            return services
+        names = self.services.get(address, set())
+        if endpoint.kind == "service":
+            names = {(endpoint.namespace, endpoint.workload)}
+        known = (self.inventory.service(*name) for name in sorted(names))
+        return [service for service in known if service is not None]
 
 
 def _services(sightings: Mapping[Endpoint, Sighting]) -> dict[str, set[tuple[str, str]]]:

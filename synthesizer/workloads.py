@@ -13,6 +13,7 @@ from collector.endpoints import Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
 from synthesizer.inventory import Inventory, WorkloadObject
 from synthesizer.naming import make_unique, name_policies, owner_of
+from synthesizer.roster import Roster
 from synthesizer.selectors import choose_selectors
 from synthesizer.workload import Workload
 
@@ -96,8 +97,9 @@ class Workloads:
             self._make(endpoints, sightings)
         make_unique(self.all)
         # Those that name a pod or workload first: they tell whose the accounts of the others are.
+        roster = Roster(self.all)
         for endpoint in sorted(unnamed, key=_is_account):
-            self._join_unlabelled(endpoint, sightings[endpoint])
+            self._join_unlabelled(endpoint, sightings[endpoint], roster)
 
     def _see_as_one(self, workload: Workload, *others: Workload) -> None:
         """Flows do not tell these apart: Jobs of one template, or labels that Cilium leaves out of identities."""
@@ -186,31 +188,33 @@ class Workloads:
         for endpoint in endpoints:
             self._join(endpoint, sightings[endpoint], workload)
 
-    def _join_unlabelled(self, endpoint: Endpoint, sighting: Sighting) -> None:
+    def _join_unlabelled(self, endpoint: Endpoint, sighting: Sighting, roster: Roster) -> None:
         """Find the workload of a record without labels: by its pods, its name, its account."""
         namespace = endpoint.namespace
-        here = [w for w in self.all if w.namespace == namespace]
         pods = {seen.partition("|")[0] for seen in sighting.pods} - {""}
-        found = [w for w in here if pods & set(w.pods)]
+        found = roster.of_pods(namespace, pods)
         if not found and endpoint.workload:
-            found = [w for w in here if w.name == endpoint.workload]
-            found = found or [w for w in here if endpoint.workload in {workload_of_pod(pod) for pod in w.pods}]
+            name = endpoint.workload
+            found = roster.named(namespace, name) or roster.of_pods_named(namespace, name)
         if _is_account(endpoint):
-            found = [w for w in here if w.service_account == endpoint.service_account]
+            account = endpoint.service_account
+            found = roster.of_account(namespace, account)
             if len(found) > 1:  # each address may tell which of them it was
-                self.accounts[endpoint] = Workload(
-                    namespace, endpoint.service_account, kind=ACCOUNT, service_account=endpoint.service_account
-                )
+                self.accounts[endpoint] = Workload(namespace, account, kind=ACCOUNT, service_account=account)
                 return
-        if len(found) == 1:
-            self._join(endpoint, sighting, found[0])
-            return
-        name = endpoint.workload or endpoint.service_account or "unnamed"
-        workload = next((w for w in here if not w.labels and not w.known and w.name == name), None)
-        if workload is None:
-            workload = Workload(namespace, name, cluster=endpoint.cluster, service_account=endpoint.service_account)
-            self.all.append(workload)
+        workload = found[0] if len(found) == 1 else self._without_labels(endpoint, roster)
         self._join(endpoint, sighting, workload)
+        roster.enter(workload)
+
+    def _without_labels(self, endpoint: Endpoint, roster: Roster) -> Workload:
+        """The workload that is known by this name and by nothing else; made if there is none."""
+        name = endpoint.workload or endpoint.service_account or "unnamed"
+        for workload in roster.named(endpoint.namespace, name):
+            if not workload.labels and not workload.known:
+                return workload
+        made = Workload(endpoint.namespace, name, cluster=endpoint.cluster, service_account=endpoint.service_account)
+        self.all.append(made)
+        return made
 
     def _join(self, endpoint: Endpoint, sighting: Sighting, workload: Workload) -> None:
         self.of[endpoint] = workload

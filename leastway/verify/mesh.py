@@ -15,8 +15,8 @@ from leastway.verify.world import Subject, World
 Mode = Literal["none", "sidecar", "ambient"]
 MESHES: tuple[Mode, ...] = ("none", "sidecar", "ambient")
 HBONE = 15008
-# The sidecar's own ports, which its inbound listener does not capture.
-PROXY_PORTS = frozenset({15020, 15021, 15090})
+# The sidecar's own ports, which its iptables rules leave alone (Istio, chain ISTIO_INBOUND).
+PROXY_PORTS = frozenset({HBONE, 15020, 15021, 15090})
 
 
 class Mesh:

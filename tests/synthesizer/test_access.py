@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from synthesizer import Options, Synthesis
 from synthesizer.access import _grouped
 from synthesizer.intent import Access, Cause
+from synthesizer.options import Mesh
 from tests.synthesizer.objects import deployment
 from tests.synthesizer.traffic import Traffic, at, document, items, made, paths, place
 
@@ -84,10 +85,18 @@ def test_a_hostile_path_never_stops_the_run(path: str) -> None:
     assert path in written or any(path in item.what for item in result.review)
 
 
-def test_the_proxys_own_ports_are_nobodys_policy() -> None:
-    traffic = called("GET /items")
-    traffic.call(traffic.proxied("shop/web", "web"), traffic.pod("shop/api"), 15020, "GET /stats", principal=WEB)
-    assert {port for rule in rules(made(traffic, options=SIDECAR)) for port in rule["ports"]} == {"8080"}
+@pytest.mark.parametrize(
+    ("mesh", "own"), [("sidecar", {15008, 15020, 15021, 15090}), ("ambient", {15008})], ids=["sidecar", "ambient"]
+)
+def test_the_proxys_own_ports_are_nobodys_policy(mesh: Mesh, own: set[int]) -> None:
+    """What a sidecar's iptables rules leave alone; ztunnel judges the same ports like any others."""
+    traffic = Traffic()
+    web, api = traffic.pod("shop/web", service_account="web"), traffic.pod("shop/api", service_account="api")
+    ports = {8080, 15004, 15008, 15020, 15021, 15090}
+    for port in ports:
+        traffic.talk(web, api, port)
+    named = {int(port) for rule in rules(made(traffic, options=Options(mesh=mesh))) for port in rule["ports"]}
+    assert named == ports - own
 
 
 def test_in_another_trust_domain_the_callers_are_named_by_it() -> None:

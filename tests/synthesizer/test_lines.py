@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from collector.endpoints import Endpoint
 from collector.flow import Signal
 from collector.settlement import Standing
 from synthesizer.workload import Workload
@@ -28,6 +29,19 @@ def test_a_cluster_ip_is_the_pods_behind_it_at_their_own_ports() -> None:
         service("api", {"app": "api"}, {"port": 80, "targetPort": "http"}, clusterIP="10.96.0.9"),
     ]
     assert to(at("10.96.0.9"), 80, *objects) == [("shop/web", "shop/one", 8080), ("shop/web", "shop/two", 9090)]
+
+
+def test_of_two_services_at_one_address_the_port_tells_which_was_asked() -> None:
+    """A load balancer's address may be shared; an access log names a Service and the address that was called."""
+    shared = {"type": "LoadBalancer", "externalIPs": ["203.0.113.5"]}
+    objects = [
+        deployment("one", {"app": "one"}),
+        deployment("two", {"app": "two"}),
+        service("one", {"app": "one"}, {"port": 443, "targetPort": 8443}, **shared),
+        service("two", {"app": "two"}, {"port": 80, "targetPort": 8080}, **shared),
+    ]
+    named = End(Endpoint("service", namespace="shop", workload="two"), "", "203.0.113.5")
+    assert to(named, 80, *objects) == [("shop/web", "shop/two", 8080)]
 
 
 def test_a_service_is_remembered_on_the_line_that_went_through_it() -> None:

@@ -259,7 +259,7 @@ class TestTcp:
         assert outcome(mesh(allow(self.HTTP), things=[*THINGS, service("tcp-x")]), "a/db", "a/web") == "deny"
         assert outcome(mesh(allow(self.HTTP), things=[*THINGS, service("http-x")]), "a/db", "a/web") == "undefined"
 
-    @pytest.mark.parametrize("port", [15020, 15021, 15090])
+    @pytest.mark.parametrize("port", [15008, 15020, 15021, 15090])
     def test_the_sidecars_own_ports_are_not_governed(self, port: int) -> None:
         assert outcome(mesh(access("a/p")), "plain/old", "a/web", port=port) == "allow"
 
