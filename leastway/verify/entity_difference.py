@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from leastway.verify.blocks import EVERYWHERE
 from leastway.verify.cilium_schema import ENTITIES
 from leastway.verify.overpermission import Measure
 from leastway.verify.ports import PortClass, PortRun, admits, runs
@@ -43,6 +44,7 @@ def _opened(measure: Measure, member: int, port: PortClass, inward: bool) -> int
     if not inward:
         return found
     mesh = measure.mesh
-    if mesh is not None and port.protocol == "TCP" and not mesh.outside(member, port.number):
-        found = 0  # they have no identity that a proxy knows
+    if mesh is not None and found and port.protocol == "TCP":
+        anywhere = mesh.outside(member, port.number)  # entities have no identity that a proxy knows, and any address
+        found = found if all(whole in anywhere for whole in EVERYWHERE) else 0
     return found & ~_OWN_NODE  # which is let in whatever the policies are

@@ -1,0 +1,68 @@
+"""More small ways in which a judge can be wrong: about Cilium's entities, and in what it counts in a mesh."""
+
+from __future__ import annotations
+
+from tests.verify.mutations import PODS, Mutation
+
+CILIUM = "test_cilium.py"
+REQUESTS = "test_request_by_request.py"
+
+MORE = [
+    # Cilium's entities
+    Mutation(
+        "every CNI enforces Cilium's policies",
+        "networkpolicy",
+        'if policy.kind != CILIUM or cni == "cilium"',
+        "if True",
+        (CILIUM,),
+    ),
+    Mutation(
+        "an end is no other entity than its own name says",
+        "entities",
+        "return None if perhaps.intersection(names) else False",
+        "return False",
+        (CILIUM,),
+    ),
+    Mutation(
+        "what is not modelled in a policy is passed over",
+        "cilium_schema",
+        "if not isinstance(value, dict) or not value.keys() <= allowed:",
+        "if not isinstance(value, dict):",
+        (CILIUM,),
+    ),
+    Mutation(
+        "entities make no difference",
+        "entity_difference",
+        "ALL if rule.anyone else sum(1 << NAMES.index(name) for name in set(rule.entities))",
+        "ALL if rule.anyone else 0",
+        (CILIUM,),
+    ),
+    Mutation(
+        "pods that are not in the mesh are as those that are",
+        "variants",
+        "(mesh.meshed(subject), mesh.waypoint(subject)) for mesh in self._meshes",
+        "() for mesh in self._meshes",
+        (f"{PODS}::test_pods_in_the_mesh_and_outside_it_are_told_apart",),
+    ),
+    Mutation(
+        "a caller outside the mesh has no address",
+        "mesh_callers",
+        "p.version == block.version and first <= p.first and p.last <= last",
+        "first > p.first > last",
+        (f"{PODS}::test_over_permission_is_what_asking_about_everything_finds",),
+    ),
+    Mutation(
+        "a DENY rule counts where it matches for certain",
+        "mesh_rules",
+        "refused |= self.matching(policy, rule, at, lenient=True)",
+        "refused |= self.matching(policy, rule, at, lenient=False)",
+        (REQUESTS,),
+    ),
+    Mutation(
+        "a request has one segment in a template's place, or several",
+        "languages",
+        "found += [_Step(_SEGMENT, False), _Step(_SEGMENT, True)]",
+        'found += [_Step(_SEGMENT, False), _Step(_SEGMENT | {"/"}, True)]',
+        ("test_languages.py",),
+    ),
+]
