@@ -41,13 +41,19 @@ def world(inventory: Inventory, workloads: Workloads, decisions: Decisions, opti
     for address, owner in workloads.by_address.items():
         if owner is not None:
             addresses.setdefault(owner, []).append(address)
+    pods: dict[str, list[Subject]] = {}
+    for subject in found.subjects.values():
+        if subject.member_of:
+            pods.setdefault(subject.member_of, []).append(subject)
     for workload in workloads.all:
         found.add_namespace(workload.namespace)
         known = found.subjects.get(str(workload))
         if known is None or not workload.known:  # two kinds of one name: the inventory's world knows one of them
             found.add_subject(_subject(workload, addresses.get(workload, ()), options))
         elif known.meshed is None and options.mesh != "none" and in_mesh(workload, options):
-            found.add_subject(msgspec.structs.replace(known, meshed=True))
+            for subject in (known, *pods.get(known.ref, ())):  # what one pod's proxy logs, the others' would
+                if subject.meshed is None:
+                    found.add_subject(msgspec.structs.replace(subject, meshed=True))
     for account in {str(party): party for party in _accounts(decisions)}.values():
         if str(account) not in found.subjects:
             found.add_subject(_subject(account, addresses.get(account, ()), options))

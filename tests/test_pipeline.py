@@ -21,7 +21,7 @@ from synthesizer import synthesize
 from synthesizer.inventory import parse
 from synthesizer.options import Declared, Options
 from tests.goldens import SAMPLES
-from tests.synthesizer.objects import deployment
+from tests.synthesizer.objects import deployment, pod
 from tests.synthesizer.traffic import Traffic
 
 CAPTURE = str(SAMPLES / "bookinfo" / "access-log.jsonl")
@@ -184,3 +184,19 @@ def test_two_kinds_of_one_name_are_two_workloads_to_author_and_judge_alike() -> 
     )
     assert proof["denied"] == []
     assert proof["allowed"] == 2
+
+
+def test_pods_of_a_workload_that_a_proxy_was_heard_of_are_in_the_mesh_like_it() -> None:
+    traffic = Traffic()
+    gateway = traffic.proxied("edge/gateway", "gateway", pod="gateway-0", address="10.1.0.7")
+    api = traffic.proxied("shop/api", "api", address="10.1.0.8")
+    traffic.call(gateway, api, 8080, "GET /", principal="cluster.local/ns/edge/sa/gateway")
+    traffic.call(api, gateway, 8443, "GET /", principal="cluster.local/ns/shop/sa/api")
+    running = pod("gateway-0", {"app": "gateway"}, owner=("StatefulSet", "gateway"), ip="10.1.0.7")
+    running["metadata"]["namespace"] = "edge"
+    owner = deployment("gateway", {"app": "gateway"}, namespace="edge", kind="StatefulSet")
+    inventory, options = parse([owner, running]), Options(mesh="sidecar")
+    result = synthesize(traffic.patterns, inventory, options)
+    world = observation.world(inventory, result.workloads, result.decisions, options)
+    known = {ref: subject.meshed for ref, subject in world.subjects.items() if subject.namespace == "edge"}
+    assert known == {"edge/gateway": True, "edge/gateway-0": True}
