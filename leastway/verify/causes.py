@@ -25,6 +25,7 @@ CAUSES = (
     "pre-existing policy",
     "DNS",
     "endPort span",
+    "entity",
     "namespace-wide rule",
     "CIDR widening",
     "any caller",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from leastway.verify.bits import Universe
 from leastway.verify.blocks import AddressRange, sizes, subtracted
-from leastway.verify.entity_difference import entity_changes
+from leastway.verify.entity_sets import entity_changes
 from leastway.verify.judge import Judge
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy_schema import PROTOCOLS

@@ -6,11 +6,13 @@ Source: Cilium, "Layer 3 Policies", "Entities based".
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
+from leastway.verify.cilium_schema import ENTITIES
 from leastway.verify.verdict import End, Tri
 from leastway.verify.world import Address
 
+NAMES = tuple(sorted(ENTITIES))
 _NODES = frozenset({"host", "remote-node"})
 # Besides itself, what an end may also be: the API server runs on a node or at an address outside.
 _PERHAPS = {
@@ -22,6 +24,11 @@ _PERHAPS = {
     "": frozenset({"kube-apiserver"}),
     "unknown": _NODES | {"kube-apiserver", "ingress"},
 }
+
+
+def bits_of(names: Iterable[str]) -> int:
+    """Entities as bits in the order of `NAMES`; other names are none."""
+    return sum(1 << NAMES.index(name) for name in {*names} & ENTITIES)
 
 
 def is_entity(names: tuple[str, ...], peer: End, api_servers: Collection[Address]) -> Tri:

@@ -124,10 +124,10 @@ def _cause(measure: Measure, workload: range, port: PortClass, run: PortRun, fou
                 existing = existing and (rule.existing or not named)
                 if named and not rule.existing:
                     causes.add("namespace-wide rule" if rule.anyone else "CIDR widening")
-    return "pre-existing policy" if existing else _at_port(run) or max(causes)
+    return "pre-existing policy" if existing else cause_at_port(run) or max(causes)
 
 
-def _at_port(run: PortRun) -> str:
+def cause_at_port(run: PortRun) -> str:
     """A cause that the port itself gives away."""
     if run.kind == "range":
         return "endPort span"

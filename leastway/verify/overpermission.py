@@ -61,6 +61,7 @@ class Measure:
 
     def run(self) -> OverPermission:
         """Measure everything."""
+        from leastway.verify.entity_sets import beyond_entities
         from leastway.verify.outside import inbound, outbound
         from leastway.verify.requests import beyond_requests
 
@@ -71,6 +72,7 @@ class Measure:
             if self.mesh is not None:
                 beyond_requests(self, self.mesh, workload)
             outbound(self, workload)
+            beyond_entities(self, workload, ports)
         order = {cause: i for i, cause in enumerate(CAUSES)}
         return OverPermission(
             total=sum(self.by_cause.values()),
@@ -95,10 +97,8 @@ class Measure:
 
     def _observed(self, workload: range) -> set[tuple[str, int]]:
         first = workload.start
-        return {*self.seen.sources[first], *self.declared.sources[first]} | {
-            *self.seen.inbound[first],
-            *self.declared.inbound[first],
-        }
+        seen = (of for by in (self.seen, self.declared) for of in (by.sources, by.inbound, by.called_by))
+        return {port for of in seen for port in of[first]}
 
     def entries(self, workload: range) -> set[Ports]:
         """Every port entry of rules that is about a destination; ports that Istio policies name are among them."""

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from leastway.verify.bits import Universe
+from leastway.verify.entities import bits_of
 from leastway.verify.httppath import Normalization, normalise
 from leastway.verify.judge import ENTITIES
 from leastway.verify.soundness import Observed
@@ -20,19 +21,25 @@ PortKey = tuple[str, int]
 
 class Sightings:
     """By index of the destination's workload: `sources` per port and `partners` on any, all classes of a workload; by
-    workload index: external addresses per port, seen `inbound` and `outbound`, as (version, number); `requests` per
-    (destination, port) and (method, path)."""
+    workload index: external addresses per port, seen `inbound` and `outbound`, as (version, number), and entities of
+    Cilium's that it was `called_by` and `called`, as bits; `requests` per (destination, port) and (method, path)."""
 
     def __init__(self, universe: Universe, observed: Iterable[Observed], normalization: Normalization = "BASE") -> None:
         self.sources: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
         self.partners: dict[int, int] = defaultdict(int)
         self.inbound: dict[int, dict[PortKey, set[tuple[int, int]]]] = defaultdict(lambda: defaultdict(set))
         self.outbound: dict[int, dict[PortKey, set[tuple[int, int]]]] = defaultdict(lambda: defaultdict(set))
+        self.called_by: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
+        self.called: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
         self.requests: dict[tuple[int, int], dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
         for item in observed:
             source, outer_source = _place(universe, item.source, item.source_address)
             destination, outer_destination = _place(universe, item.destination, item.destination_address)
             port = (item.protocol.upper(), item.port)
+            if destination is not None and item.source in ENTITIES:
+                self.called_by[destination][port] |= bits_of([item.source])
+            if source is not None and item.destination in ENTITIES:
+                self.called[source][port] |= bits_of([item.destination])
             if source is not None and destination is not None:
                 bits = universe.spread(1 << source)
                 self.sources[destination][port] |= bits

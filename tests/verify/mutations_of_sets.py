@@ -32,9 +32,9 @@ MORE = [
     ),
     Mutation(
         "entities make no difference",
-        "entity_difference",
-        "ALL if rule.anyone else sum(1 << NAMES.index(name) for name in set(rule.entities))",
-        "ALL if rule.anyone else 0",
+        "entity_sets",
+        "return bits_of([name for rule in rules for name in rule.entities])",
+        "return 0",
         (CILIUM,),
     ),
     Mutation(

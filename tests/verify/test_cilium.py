@@ -11,10 +11,11 @@ from leastway.verify.cilium_schema import ENTITIES
 from leastway.verify.difference import difference
 from leastway.verify.judge import Question
 from leastway.verify.networkpolicy import Cni
+from leastway.verify.overpermission import over_permission
 from leastway.verify.proof import prove
 from leastway.verify.reading import Document
 from leastway.verify.soundness import Observed
-from tests.verify.kit import judge, labels, namespace, pod, policy
+from tests.verify.kit import access, judge, labels, namespace, pod, policy
 
 API, NODE = "172.18.0.2", "172.18.0.3"
 DENY = policy("a/deny", podSelector={}, policyTypes=["Ingress", "Egress"])
@@ -245,3 +246,47 @@ def test_what_comes_in_differs_by_entity_and_port() -> None:
     old = cilium(ingress=[{"fromEntities": ["remote-node"], "toPorts": at("8080")}])
     new = cilium(ingress=[{"fromEntities": ["remote-node", "host"], "toPorts": at("8080", "8081")}])
     assert changed([DENY, old], [DENY, new]) == ({"remote-node → a/web 8081-8081/TCP"}, set())
+
+
+def beyond(policies: list[Document], *seen: Observed, cni: Cni = "cilium") -> dict[str, list[str]]:
+    """What of entities is open beyond what was seen, by cause."""
+    measured = over_permission(judge(THINGS, policies, cni=cni), seen)
+    named = {
+        cause: [text for text in texts if ENTITIES & set(text.split())] for cause, texts in measured.examples.items()
+    }
+    return {cause: texts for cause, texts in named.items() if texts}
+
+
+def test_entities_that_rules_name_and_nobody_saw_are_counted_by_entity_and_port() -> None:
+    out = to(*BOTH, ports=at("9100", "53"))
+    seen = Observed("a/web", "remote-node", "TCP", 9100)
+    assert beyond([DENY, out], seen) == {
+        "entity": ["a/web → host 9100/TCP"],
+        "DNS": ["a/web → host 53/TCP", "a/web → remote-node 53/TCP"],
+    }
+    into = cilium(ingress=[{"fromEntities": ["remote-node", "host"], "toPorts": at("8080")}])
+    assert beyond([DENY, into]) == {"entity": ["remote-node → a/web 8080/TCP"]}
+    assert beyond([DENY, into], Observed("remote-node", "a/web", "TCP", 8080)) == {}
+    assert beyond([DENY, out], seen, cni="generic") == {}
+
+
+def test_a_run_of_ports_counts_once_and_what_was_declared_or_is_in_force_has_that_cause() -> None:
+    span = [{"ports": [{"port": "100", "endPort": 200, "protocol": "TCP"}]}]
+    assert beyond([DENY, to("ingress", ports=span)]) == {"endPort span": ["a/web → ingress 100-200/TCP"]}
+    out = to("ingress", ports=at("80"))
+    assert beyond([DENY, out], Observed("a/web", "ingress", "TCP", 80, declared=True)) == {
+        "declared intent": ["a/web → ingress 80/TCP"]
+    }
+    standing = judge([*THINGS, out], [DENY], cni="cilium")
+    assert over_permission(standing, []).by_cause["pre-existing policy"] == 1
+
+
+def test_in_a_mesh_who_has_no_identity_comes_in_only_where_anyone_may() -> None:
+    into = cilium(ingress=[{"fromEntities": ["remote-node"], "toPorts": at("8080")}])
+    injected = namespace("a", **{"istio-injection": "enabled"})
+    named = access("a/web", rules=[{"from": [{"source": {"principals": ["cluster.local/ns/a/sa/x"]}}]}])
+    anyone = access("a/web", rules=[{"to": [{"operation": {"ports": ["8080"]}}]}])
+    things = [injected, *THINGS[1:]]
+    for authorization, count in ((named, 0), (anyone, 1)):
+        measured = over_permission(judge(things, [DENY, into, authorization], cni="cilium", mesh="sidecar"), [])
+        assert measured.by_cause.get("entity", 0) == count
