@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from leastway.verify.networkpolicy_schema import Block, Network, Pods
 from leastway.verify.selectors import Selector
-from leastway.verify.variants import Variants, together
+from leastway.verify.variants import Variants
 from leastway.verify.world import Subject, World, address
 
 
@@ -44,7 +44,7 @@ class Universe:
         self.workloads: list[range] = []
         for subject in world.universe():
             if not subject.host_network:
-                self._count(subject, variants.classes(subject) if variants is not None else ())
+                self._count(subject, variants)
         self.extent = {found.start: found for found in self.workloads}
         self.position = {self.names[found.start]: found.start for found in self.workloads}
         self.all = (1 << len(self.subjects)) - 1
@@ -52,9 +52,10 @@ class Universe:
         self._within_workload = self._offsets()
         self._index()
 
-    def _count(self, subject: Subject, classes: tuple[tuple[Subject, ...], ...]) -> None:
+    def _count(self, subject: Subject, variants: Variants | None) -> None:
         first = len(self.subjects)
-        self.subjects += [together(subject, pods) for pods in classes] or [subject]
+        classes = variants.classes(subject) if variants is not None else ()
+        self.subjects += (variants.subjects(subject) if variants is not None else []) or [subject]
         self.members += [tuple(pod.ref for pod in pods) for pods in classes] or [()]
         self.names += [subject.ref] * (len(self.subjects) - first)
         self.owner += [first] * (len(self.subjects) - first)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -46,7 +45,6 @@ ENTITIES = frozenset(
 # The address that kubelet's probes of ambient pods seem to come from, by family; ztunnel lets them pass.
 AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
 ENDS = 1 << 16  # resolved ends that are remembered
-PAIRS = 256  # of two workloads' addresses that are asked about one by one
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -101,7 +99,6 @@ class Judge:
         self._settings = (aliases, root_namespace, normalization)
         self._http: dict[tuple[Subject, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
-        self._replicas: dict[Subject, tuple[Subject, Subject]] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
         self.variants = Variants(world, self.policies, meshes=[self.mesh])
 
@@ -144,60 +141,35 @@ class Judge:
         because = f"a pod of {own.ref} reaches itself, but whether it reaches another replica: {verdict.outcome}"
         return verdict._replace(outcome="undefined", because=f"{because} ({verdict.because})")
 
-    def replicas(self, subject: Subject) -> tuple[Subject, Subject]:
-        """A pod twice, neither being the other."""
-        known = self._replicas.get(subject)
-        if known is None:
-            one, other = (msgspec.structs.replace(subject, single=False) for _ in range(2))
-            known = self._replicas[subject] = one, other
-        return known
-
     def decide(self, question: Question, source: End, destination: End) -> Verdict:
         """`ask` with both ends resolved already. A workload whose pods policies tell apart has an answer for certain
         only if all of them have it."""
-        sources, destinations = self.variants.of(source), self.variants.of(destination)
-        if sources[0].subject is source.subject and destinations[0].subject is destination.subject:
+        pairs = self.variants.pairs(source, destination)
+        if not pairs:
             whole = self._decide(question, source, destination)
             return whole if whole.outcome != "undefined" else self._pod_by_pod(question, source, destination, whole)
         found: list[tuple[str, Verdict]] = []
-        for one, other in product(sources, destinations):
-            shown = f"{one.shown} → {other.shown}"
-            if one.subject is not None and _replicas(one, other, source):
-                if self.variants.alone(one.subject):
-                    continue  # of replicas, none is the other
-                copies = self.replicas(one.subject)
-                one, other = one._replace(subject=copies[0]), other._replace(subject=copies[1])
+        for shown, one, other in pairs:
             found.append((shown, self._decide(question, one, other)))
             if found[-1][1].outcome != found[0][1].outcome:
-                pairs = sorted((found[-1], found[0]), key=lambda pair: pair[1].outcome == "allow")
-                because = "; ".join(f"{shown}: {verdict.outcome} ({verdict.because})" for shown, verdict in pairs)
-                return pairs[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
-        return found[0][1] if found else self._decide(question, source, destination)
+                both = sorted((found[-1], found[0]), key=lambda pair: pair[1].outcome == "allow")
+                because = "; ".join(f"{shown}: {verdict.outcome} ({verdict.because})" for shown, verdict in both)
+                return both[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
+        return found[0][1]
 
     def _pod_by_pod(self, question: Question, source: End, destination: End, whole: Verdict) -> Verdict:
         """Blocks may tell pods apart that are alike by their labels: what all of a workload's answer is certain."""
-        sources, destinations = self.variants.addressed(source), self.variants.addressed(destination)
-        if not 1 < len(sources) * len(destinations) <= PAIRS:
-            return whole
-        found = [
-            self._decide(question, one, other)
-            for one, other in product(sources, destinations)
-            if one.address is None or other.address is None or one.address.version == other.address.version
-            if one.subject is not other.subject  # of replicas, none is the other
-        ]
+        found = [self._decide(question, one, other) for one, other in self.variants.by_address(source, destination)]
         return found[0] if len({verdict.outcome for verdict in found}) == 1 else whole
 
     def _decide(self, question: Question, source: End, destination: End) -> Verdict:
-        port, protocol = question.port, question.protocol.upper()
+        protocol = question.protocol.upper()
         meshed = protocol == "TCP" and self.mesh.meshed(destination.subject)
-        tunnelled = meshed and self.mesh.mode == "ambient" and self._in_mesh(question, source)
-        network = self.network.verdict(source, destination, protocol, HBONE if tunnelled else port)
+        network = self.network.verdict(source, destination, protocol, self.network_port(question, source, destination))
         if network.outcome == "deny" or not meshed or destination.subject is None:
             return network
-        if self.mesh.mode == "ambient" and port == HBONE:
-            return network  # the tunnel itself; ztunnel judges the connections inside it
-        if source.entity == "host" or (self.mesh.mode == "ambient" and str(source.address) in AMBIENT_PROBES):
-            return network  # kubelet's probes bypass the proxy or are rewritten to its own port
+        if self.bypasses(question, source):
+            return network
         subject = destination.subject
         mesh = in_every_family(
             source, destination, lambda one, other: self._mesh_verdict(question, one, other, subject)
@@ -208,8 +180,23 @@ class Judge:
             return mesh
         return network
 
-    def _in_mesh(self, question: Question, source: End) -> bool:
-        return bool(question.principal) if question.principal is not None else self.mesh.meshed(source.subject)
+    def network_port(self, question: Question, source: End, destination: End) -> int:
+        """The port that NetworkPolicy sees: between members of an ambient mesh it is the tunnel's."""
+        if (
+            self.mesh.mode != "ambient"
+            or question.protocol.upper() != "TCP"
+            or not self.mesh.meshed(destination.subject)
+        ):
+            return question.port
+        known = question.principal
+        return HBONE if (self.mesh.meshed(source.subject) if known is None else known) else question.port
+
+    def bypasses(self, question: Question, source: End) -> bool:
+        """Does a connection to a member of the mesh reach it past all policies of the mesh?"""
+        if self.mesh.mode == "ambient" and question.port == HBONE:
+            return True  # the tunnel itself; ztunnel judges the connections inside it
+        # Kubelet's probes bypass the proxy or are rewritten to its own port.
+        return source.entity == "host" or (self.mesh.mode == "ambient" and str(source.address) in AMBIENT_PROBES)
 
     def _mesh_verdict(self, question: Question, source: End, destination: End, subject: Subject) -> Verdict:
         request = self.request(question, source, destination, subject)
@@ -285,11 +272,6 @@ class Judge:
 
     def _service(self, text: str) -> Service | None:
         return self.world.service_at(text) if address(text) is not None else None
-
-
-def _replicas(one: End, other: End, whole: End) -> bool:
-    """Does one pod stand for a workload at both ends, without addresses that say that it is one pod?"""
-    return one.subject is other.subject is not whole.subject and (one.address is None or other.address is None)
 
 
 def _only(end: End) -> Address | None:

@@ -84,14 +84,13 @@ class NetworkPolicies:
         return in_every_family(source, destination, lambda one, other: self._in_family(one, other, protocol, port))
 
     def _in_family(self, source: End, destination: End, protocol: str, port: int) -> Verdict:
-        hosts = [e for e in (source, destination) if e.subject is not None and e.subject.host_network]
         plain = self._verdict(source, destination, protocol, port, pods_only=True)
-        if not hosts or self.cni != "generic":
+        if len(self.readings(source, destination)) == 1:
             return plain
-        # The specification lets a network plugin treat host network pods as pods, or as their node.
         other = self._verdict(source, destination, protocol, port, pods_only=False)
         if other.outcome == plain.outcome:
             return plain
+        hosts = [e for e in (source, destination) if e.subject is not None and e.subject.host_network]
         shown = ", ".join(e.shown for e in hosts)
         return Verdict(
             "undefined",
@@ -102,8 +101,14 @@ class NetworkPolicies:
             plain.policies or other.policies,
         )
 
+    def readings(self, source: End, destination: End) -> tuple[bool, ...]:
+        """Whether host network pods are no pods: the specification lets a network plugin treat them as pods, or as
+        their node."""
+        hosts = any(e.subject is not None and e.subject.host_network for e in (source, destination))
+        return (True, False) if hosts and self.cni == "generic" else (True,)
+
     def _verdict(self, source: End, destination: End, protocol: str, port: int, pods_only: bool) -> Verdict:
-        if _loopback(source, destination):
+        if loopback(source, destination):
             return Verdict("allow", "a pod always reaches itself")
         sides = []
         for direction, own, peer in (("egress", source, destination), ("ingress", destination, source)):
@@ -126,7 +131,7 @@ class NetworkPolicies:
         policies = self.isolating(own, direction)
         if not policies:
             return Verdict("allow", f"no policy isolates {own.ref} for {direction}")
-        if direction == "ingress" and self._own_node(own, peer):
+        if direction == "ingress" and self.own_node(own, peer):
             return Verdict("allow", f"{peer.shown} is the own node of {own.ref}, which is always let in", LAYER)
         if protocol not in PROTOCOLS:
             names = tuple(index.title for index in policies)
@@ -224,9 +229,10 @@ class NetworkPolicies:
             return somewhere
         # The documentation exempts traffic to the own node as well; the API types name only traffic from it, and
         # Cilium and Calico apply a pod's egress policy to it.
-        return self.cni == "generic" and (somewhere or self._own_node(own, peer))
+        return self.cni == "generic" and (somewhere or self.own_node(own, peer))
 
-    def _own_node(self, own: Subject, peer: End) -> bool:
+    def own_node(self, own: Subject, peer: End) -> bool:
+        """Is this the node of a pod for certain, which is always let in?"""
         if peer.entity == "host":
             return True
         node = address(own.node_ip) if own.node_ip else None
@@ -258,7 +264,8 @@ def block_contains(block: Block, ip: object) -> bool:
     return ip in block.network and not any(ip in inner for inner in block.excepts)
 
 
-def _loopback(source: End, destination: End) -> bool:
+def loopback(source: End, destination: End) -> bool:
+    """Is it a pod that connects to itself?"""
     if source.subject is None or source.subject is not destination.subject:
         return False
     if source.address is not None and destination.address is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def through(judge: Judge, question: Question, source: End, service: Service) -> Verdict:
     """The answer for a Service's cluster IP and port."""
     found = [
-        verdict for target, to in _targets(judge, question, service) for verdict in _asked(judge, target, source, to)
+        verdict for target, to in targets(judge, question, service) for verdict in _asked(judge, target, source, to)
     ]
     shown = f"Service {service.namespace}/{service.name}"
     if not found or len({verdict.outcome for verdict in found}) > 1:
@@ -33,7 +33,8 @@ def through(judge: Judge, question: Question, source: End, service: Service) -> 
     return found[0]._replace(because=f"{shown}: {found[0].because}")
 
 
-def _targets(judge: Judge, question: Question, service: Service) -> Iterator[tuple[Question, Subject]]:
+def targets(judge: Judge, question: Question, service: Service) -> Iterator[tuple[Question, Subject]]:
+    """The question for each backend and port that a Service's port stands for."""
     for backend in judge.world.backends(service):
         for entry in service.ports:
             if entry.number != question.port or entry.protocol != question.protocol.upper():
@@ -53,7 +54,7 @@ def _asked(judge: Judge, target: Question, source: End, backend: Subject) -> Ite
     if own is None or judge.world.workload(own) is not backend:
         yield judge.ask(target)
         return
-    one, other = judge.replicas(own)
+    one, other = judge.variants.replicas(own)
     back = judge.decide(target, source._replace(subject=one), source._replace(subject=other))
     if back.outcome != "allow":
         because = f"{ITSELF}, where networks differ: {back.outcome} by policy ({back.because})"

@@ -82,7 +82,7 @@ def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
         for item in items if len(items) == 1 else _distinct(items):
             verdict, source, destination = _judge(judge, item, http)
             if verdict.outcome != "allow":
-                nearest = nearest_rule(judge, verdict, source, destination, item, _spoken(item, http))
+                nearest = nearest_rule(judge, verdict, source, destination, item, spoken(item, http))
                 denied.append(_entry(item, verdict, nearest, sum(i.weight for i in items)))
                 break
     denied.sort(
@@ -138,14 +138,14 @@ def _judge(judge: Judge, item: Observed, http: set[tuple[str, int]]) -> tuple[Ve
         destination = judge.end(item.destination, item.destination_address)
     except PolicyError as error:
         return Verdict("undefined", str(error), "inventory"), None, None
-    spoken = _spoken(item, http)
-    verdict = judge.decide(question(item, spoken), source, destination)
-    if spoken and verdict.outcome == "undefined" and verdict.layer == "authorizationpolicy":
+    bare = spoken(item, http)
+    verdict = judge.decide(question(item, bare), source, destination)
+    if bare and verdict.outcome == "undefined" and verdict.layer == "authorizationpolicy":
         return Verdict("allow", f"some requests are allowed ({verdict.because})", verdict.layer), source, destination
     return verdict, source, destination
 
 
-def _spoken(item: Observed, http: set[tuple[str, int]]) -> bool | None:
+def spoken(item: Observed, http: set[tuple[str, int]]) -> bool | None:
     """True for a connection without a known request to a port that speaks HTTP."""
     bare = not item.method and not item.path
     return True if bare and (item.destination, item.port) in http else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import product
 
 import msgspec
 
@@ -21,6 +22,7 @@ from leastway.verify.selectors import Selector
 from leastway.verify.verdict import End
 from leastway.verify.world import NamedPort, Subject, World, address
 
+PAIRS = 256  # of two workloads' addresses that are told apart
 POD_NAME, POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
 ADDRESSES = frozenset({"ipBlocks", "source.ip", "destination.ip"})
 # The labels that selectors ask about (None: some other value), the account, named ports, where the addresses are among
@@ -50,6 +52,7 @@ class Variants:
         }
         self._members: dict[str, list[Subject]] | None = None
         self._found: dict[Subject, tuple[tuple[Subject, ...], ...]] = {}
+        self._replicas: dict[Subject, tuple[Subject, Subject]] = {}
 
     def of(self, end: End) -> list[End]:
         """The end itself, or the pods that stand for its workload where policies tell them apart; of a known address,
@@ -66,7 +69,7 @@ class Variants:
                 return [end._replace(subject=owner)]
         return [end._replace(subject=pods[0]) for pods in found]
 
-    def addressed(self, end: End) -> list[End]:
+    def _addressed(self, end: End) -> list[End]:
         """The pods of a workload by their addresses, for what tells addresses apart; the end itself if it has one
         address or none is known."""
         subject = end.subject
@@ -74,6 +77,42 @@ class Variants:
             return [end]
         found = [ip for text in subject.ips if (ip := address(text)) is not None]
         return [End(self._world.at(str(ip)) or subject, ip) for ip in found] or [end]
+
+    def pairs(self, source: End, destination: End) -> list[tuple[str, End, End]]:
+        """The pods that stand for two ends, by what messages call them; none where the ends stand for themselves."""
+        sources, destinations = self.of(source), self.of(destination)
+        if sources[0].subject is source.subject and destinations[0].subject is destination.subject:
+            return []
+        found = []
+        for one, other in product(sources, destinations):
+            shown = f"{one.shown} → {other.shown}"
+            if one.subject is not None and _replicas(one, other, source, destination):
+                if self.alone(one.subject):
+                    continue  # of replicas, none is the other
+                copies = self.replicas(one.subject)
+                one, other = one._replace(subject=copies[0]), other._replace(subject=copies[1])
+            found.append((shown, one, other))
+        return found
+
+    def by_address(self, source: End, destination: End) -> list[tuple[End, End]]:
+        """Two ends by the addresses of their pods, none where these are too many."""
+        sources, destinations = self._addressed(source), self._addressed(destination)
+        if not 1 < len(sources) * len(destinations) <= PAIRS:
+            return []
+        return [
+            (one, other)
+            for one, other in product(sources, destinations)
+            if one.address is None or other.address is None or one.address.version == other.address.version
+            if one.subject is not other.subject  # of replicas, none is the other
+        ]
+
+    def replicas(self, subject: Subject) -> tuple[Subject, Subject]:
+        """A pod twice, neither being the other."""
+        known = self._replicas.get(subject)
+        if known is None:
+            one, other = (msgspec.structs.replace(subject, single=False) for _ in range(2))
+            known = self._replicas[subject] = one, other
+        return known
 
     def classes(self, subject: Subject) -> tuple[tuple[Subject, ...], ...]:
         """The pods of a workload by class, in the order of their names; () if the policies do not tell them apart."""
@@ -85,7 +124,18 @@ class Variants:
     def alone(self, pod: Subject) -> bool:
         """Is no other pod of its workload like it? (Of one that `of` gave for its workload.)"""
         workload = self._world.subjects.get(pod.member_of)
-        return workload is not None and any(pods == (pod,) for pods in self.classes(workload))
+        if workload is None:
+            return False
+        found = self.classes(workload)
+        numbered = workload.kind == "StatefulSet" and (POD_NAME in self._values or POD_INDEX in self._values)
+        return (pod,) in found and (len(found) > 1 or numbered)
+
+    def subjects(self, workload: Subject) -> list[Subject]:
+        """One subject for each class of pods; none if policies do not tell them apart."""
+        return [
+            pods[0] if len(pods) == 1 and self.alone(pods[0]) else _together(workload, pods)
+            for pods in self.classes(workload)
+        ]
 
     def _differing(self, subject: Subject) -> tuple[tuple[Subject, ...], ...]:
         if self._members is None:
@@ -155,6 +205,14 @@ class Variants:
             self._values[requirement.key].update(requirement.values)
 
 
+def _replicas(one: End, other: End, source: End, destination: End) -> bool:
+    """Does one pod stand for a workload at one end and is the other as well, without addresses that say that it is one
+    pod?"""
+    if one.subject is not other.subject or (one.address is not None and other.address is not None):
+        return False
+    return one.subject is not source.subject or other.subject is not destination.subject
+
+
 def _has(pod: Subject, end: End) -> bool:
     return any(address(text) == end.address for text in pod.ips)
 
@@ -167,10 +225,8 @@ def _ordinal(subject: Subject, number: int) -> Subject:
     )
 
 
-def together(workload: Subject, pods: tuple[Subject, ...]) -> Subject:
-    """One class of pods as a subject; a single pod is itself."""
-    if len(pods) == 1:
-        return pods[0]
+def _together(workload: Subject, pods: tuple[Subject, ...]) -> Subject:
+    """One class of pods as a subject, which stands for replicas like them as well."""
     nodes = {pod.node_ip for pod in pods}
     return msgspec.structs.replace(
         pods[0],

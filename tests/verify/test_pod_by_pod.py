@@ -48,7 +48,8 @@ def test_a_workload_has_the_answer_that_all_of_its_pods_have() -> None:
     for seed in range(WORLDS):
         drawn = SmallWorld(seed)
         judge = drawn.judge()
-        for (source, ones), (to, others) in product(drawn.pods.items(), repeat=2):
+        ends = [*drawn.pods.items(), *((pod, [pod]) for pods in drawn.pods.values() for pod in pods if len(pods) > 1)]
+        for (source, ones), (to, others) in product(ends, repeat=2):
             pairs = [(one, other) for one, other in product(ones, others) if one != other]
             for protocol, port in (("TCP", 2), ("TCP", 5), ("TCP", 8), ("UDP", 3)) if pairs else ():
                 asked = Question(source, to, protocol, port)
