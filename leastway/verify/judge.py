@@ -182,14 +182,9 @@ class Judge:
 
     def network_port(self, question: Question, source: End, destination: End) -> int:
         """The port that NetworkPolicy sees: between members of an ambient mesh it is the tunnel's."""
-        if (
-            self.mesh.mode != "ambient"
-            or question.protocol.upper() != "TCP"
-            or not self.mesh.meshed(destination.subject)
-        ):
-            return question.port
-        known = question.principal
-        return HBONE if (self.mesh.meshed(source.subject) if known is None else known) else question.port
+        inside, known = self.mesh.mode == "ambient" and question.protocol.upper() == "TCP", question.principal
+        inside = inside and (self.mesh.meshed(source.subject) if known is None else known != "")
+        return HBONE if inside and self.mesh.meshed(destination.subject) else question.port
 
     def bypasses(self, question: Question, source: End) -> bool:
         """Does a connection to a member of the mesh reach it past all policies of the mesh?"""

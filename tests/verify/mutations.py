@@ -160,7 +160,7 @@ MUTATIONS = [
     Mutation(
         "the own node is a node like others",
         "networkpolicy",
-        'direction == "ingress" and self._own_node(own, peer)',
+        'direction == "ingress" and self.own_node(own, peer)',
         "False",
         (f"{NETWORK}::TestNodes",),
     ),
@@ -174,7 +174,7 @@ MUTATIONS = [
     Mutation(
         "a pod does not reach itself",
         "networkpolicy",
-        "if _loopback(source, destination):",
+        "if loopback(source, destination):",
         "if False:",
         (f"{NETWORK}::TestNodes",),
     ),
@@ -195,7 +195,7 @@ MUTATIONS = [
     Mutation(
         "host network pods are pods",
         "networkpolicy",
-        'if not hosts or self.cni != "generic":',
+        "if len(self.readings(source, destination)) == 1:",
         "if True:",
         (f"{NETWORK}::TestNodes",),
     ),
@@ -375,8 +375,8 @@ MUTATIONS = [
     Mutation(
         "NetworkPolicy sees the port inside ambient's tunnel",
         "judge",
-        "HBONE if tunnelled else port",
-        "port",
+        "return HBONE if inside and self.mesh.meshed(destination.subject) else question.port",
+        "return question.port",
         (f"{ISTIO}::TestZtunnel",),
     ),
     Mutation(

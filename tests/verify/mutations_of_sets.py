@@ -65,4 +65,25 @@ MORE = [
         'found += [_Step(_SEGMENT, False), _Step(_SEGMENT | {"/"}, True)]',
         ("test_languages.py",),
     ),
+    Mutation(
+        "another pod like the caller is the caller itself",
+        "variants",
+        "return one.subject is not source.subject or other.subject is not destination.subject",
+        "return one.subject is not source.subject and other.subject is not destination.subject",
+        (f"{PODS}::test_a_workload_has_the_answer_that_all_of_its_pods_have",),
+    ),
+    Mutation(
+        "behind a waypoint nothing needs the rule that lets it in",
+        "gates",
+        'yield from _granted(judge, request._replace(ztunnel=True), subject, False, ("ztunnel",), holds)',
+        "return",
+        ("test_minimality_by_removal.py",),
+    ),
+    Mutation(
+        "one pod of a workload is enough for a rule to go",
+        "gates",
+        "told = [(one, other) for _, one, other in judge.variants.pairs(source, destination)]",
+        "told = [(one, other) for _, one, other in judge.variants.pairs(source, destination)][:1]",
+        ("test_minimality_by_removal.py",),
+    ),
 ]
