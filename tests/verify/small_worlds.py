@@ -47,6 +47,7 @@ class SmallWorld:
         self._draw = random.Random(seed)
         self.mesh: Mode = mesh
         self.pods: dict[str, list[str]] = {}
+        self.hosts: list[str] = []  # workloads and pods on the host network
         self.known: dict[str, set[tuple[str, int]]] = {}
         self.things: list[Document] = [namespace(name, team=name) for name in SPACES]
         for number in range(self._draw.randint(2, 4)):
@@ -97,6 +98,7 @@ class SmallWorld:
                 thing["metadata"]["ownerReferences"] = [{"kind": "StatefulSet", "name": name, "controller": True}]
             self.things.append(thing)
         if host:
+            self.hosts += {ref, *self.pods[ref]}
             del self.pods[ref], self.known[ref]
 
     def _ips(self, families: str, number: int, i: int) -> list[str]:

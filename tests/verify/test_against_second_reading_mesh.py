@@ -7,18 +7,15 @@ have both address families, one namespace is outside the mesh, and PeerAuthentic
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-import yaml
 
 from leastway.verify.reading import Document
-from tests.cli.conftest import invoke
 from tests.verify.kit import access, namespace, peers, pod
+from tests.verify.queries import Compared
 from tests.verify.second_reading_mesh import Call, Workload, outcome
 
 MESHES = 120  # in one round
@@ -153,8 +150,7 @@ def asked(draw: Random, things: list[Document]) -> tuple[Document, Call]:
 
 @pytest.mark.parametrize("mode", ["sidecar", "ambient"])
 def test_every_answer_is_that_of_the_second_reading(mode: str, tmp_path: Path, oracle_rounds: int) -> None:
-    seen: Counter[str] = Counter()
-    wrong = []
+    compared = Compared(tmp_path, "--mesh", mode)
     for seed in range(MESHES * oracle_rounds):
         drawn = Meshes(seed)
         things, policies = drawn.things(), drawn.policies()
@@ -167,19 +163,8 @@ def test_every_answer_is_that_of_the_second_reading(mode: str, tmp_path: Path, o
         # Istio refuses CUSTOM by identity at its door, but enforces what is in force.
         standing = [p for p in policies if p["spec"].get("action") == "CUSTOM"]
         given = [p for p in policies if p not in standing]
-        for name, content in (("world.yaml", things + standing), ("policies.yaml", given)):
-            (tmp_path / name).write_text(yaml.safe_dump_all(content))
-        (tmp_path / "asked.jsonl").write_text("".join(json.dumps(question) + "\n" for question, _ in pairs))
-        files = ("can", tmp_path / "policies.yaml", "--inventory", tmp_path / "world.yaml")
-        result = invoke(*files, "--queries", tmp_path / "asked.jsonl", "--mesh", mode)
-        assert result.exit_code == 0, result.stderr
-        answers = [json.loads(line) for line in result.stdout.splitlines()]
-        seen.update(expected)
-        wrong += [
-            f"seed {seed}: {answer} should be {right}"
-            for answer, right in zip(answers, expected, strict=True)
-            if answer["verdict"] != right
-        ]
-    assert not wrong, f"{len(wrong)} of {seen.total()} differ:\n" + "\n".join(wrong[:20])
-    assert min(seen["allow"], seen["deny"]) > seen.total() / 20
-    assert (seen["undefined"] > seen.total() / 20) == (mode == "sidecar")  # ztunnel asks no authoriser
+        compared.ask(seed, things + standing, given, [question for question, _ in pairs], expected)
+    compared.check()
+    assert (compared.seen["undefined"] > compared.seen.total() / 20) == (
+        mode == "sidecar"
+    )  # ztunnel asks no authoriser

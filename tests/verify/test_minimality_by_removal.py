@@ -92,10 +92,16 @@ def test_what_may_go_may_go_together_and_nothing_more(mesh: Mode) -> None:
         world = SmallWorld(seed, mesh)
         draw = random.Random(seed)
         judge = world.judge()
-        ends = [*world.pods, *(pod for pods in world.pods.values() for pod in pods), "198.51.100.9", "10.0.0.200"]
+        ends = [*world.pods, *(pod for pods in world.pods.values() for pod in pods), *sorted(world.hosts)]
+        ends += ["198.51.100.9", "10.0.0.200", "192.0.2.1"]
         observed = [
-            Observed(draw.choice(ends), draw.choice(list(world.pods)), draw.choice(("TCP", "UDP")), draw.randint(1, 9))
-            for _ in range(60 if world.pods else 0)
+            Observed(
+                draw.choice(ends),
+                draw.choice(ends[: len(ends) - 3 * (i % 2)]),
+                draw.choice(("TCP", "UDP")),
+                draw.randint(1, 9),
+            )
+            for i in range(60 if world.pods else 0)
         ]
         allowed = [item for item in observed if replay(judge, [item]).sound][:6]
         counts = compared(world.things, world.policies, allowed, mesh)

@@ -39,6 +39,9 @@ def test_over_permission_is_what_asking_about_everything_finds(cni: str, mesh: M
         found = over_permission(judge, observed)
         assert found.total == total(drawn, judge, observed), seed
         assert found.total == sum(found.by_cause.values()) == sum(found.by_workload.values())
+        assert set(found.left_out) == {
+            ref for ref in drawn.hosts if judge.world.workload(judge.world.find(ref)).ref == ref
+        }
         apart += any(judge.variants.classes(s) for s in judge.world.universe())
     assert apart > len(seeds) / 4
 
