@@ -183,6 +183,10 @@ class SmallWorld:
                 rule["when"] = [{"key": key, side: [self.block()]}]
             rules.append(rule)
         spec: Document = {"action": draw.choice(("ALLOW", "ALLOW", "DENY")) if rules else "ALLOW", "rules": rules}
+        if rules and draw.random() < 0.15:  # which knows no identities
+            rules = [{key: value for key, value in rule.items() if key != "from"} for rule in rules]
+            rules[0]["from"] = [{"source": {draw.choice(("ipBlocks", "notIpBlocks")): [self.block()]}}]
+            spec = {"action": "CUSTOM", "provider": {"name": "opa"}, "rules": rules}
         if draw.random() < 0.6:
             names = [pod.partition("/")[2] for pods in self.pods.values() for pod in pods] or ["none"]
             pair = draw.choice((("app", draw.choice("xy")), ("pod", draw.choice(names))))
