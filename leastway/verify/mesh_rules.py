@@ -31,6 +31,7 @@ IDENTITY = frozenset(
 )
 ADDRESS = frozenset({"ipBlocks", "source.ip"})
 PORT = frozenset({"ports", "destination.port"})
+REMOTE = frozenset({"remoteIpBlocks", "remote.ip"})
 ASKED = frozenset({"methods", "paths", "hosts"})  # what a request says
 
 
@@ -97,7 +98,7 @@ class RuleSets:
         if bits and effective.conditions:
             bits &= self._every(effective.conditions, policy.namespace, at, lenient)
         if bits and effective.sources is not None:
-            key = (effective.sources, policy.namespace, at.place == "ztunnel", *at[3:5], at.best, lenient)
+            key = (effective.sources, policy.namespace, at.place, *at[3:5], at.best, lenient)
             known = self._known.get(key)
             if known is None:
                 known = self._known[key] = self._any(effective.sources, policy.namespace, at, lenient)
@@ -133,7 +134,9 @@ class RuleSets:
         else:
             held = self._held(field, at, inner)
             if held is None:
-                return everyone if lenient != at.best else 0
+                # Without HTTP there are no headers to choose: what a connection's remote address is, nobody knows.
+                best = at.best and (at.place == "http" or name not in REMOTE)
+                return everyone if lenient != best else 0
             bits = everyone if held else 0
         return everyone & ~bits if field.negated else bits
 

@@ -8,11 +8,11 @@ import pytest
 
 from leastway.verify.judge import Judge, Question
 from leastway.verify.overpermission import Measure
-from leastway.verify.ports import classes
+from leastway.verify.ports import classes, single
 from leastway.verify.reading import Document
 from leastway.verify.world import World
 from tests.verify.clusters import SPACES, Clusters
-from tests.verify.kit import access, peers
+from tests.verify.kit import access, peers, pod
 
 
 def grants(seed: int) -> list[Document]:
@@ -74,6 +74,23 @@ def test_sets_hold_exactly_the_sources_that_the_judge_allows(cni: str, mesh: str
                     assert bool(found >> s & 1) == asked.allowed, (seed, source.ref, destination.ref, port, asked)
                     compared += 1
     assert compared > 10_000
+
+
+@pytest.mark.parametrize("field", ["remoteIpBlocks", "notRemoteIpBlocks"])
+@pytest.mark.parametrize("action", ["ALLOW", "DENY"])
+def test_a_forwarded_address_is_the_clients_choice_in_http_and_unknown_without(field: str, action: str) -> None:
+    ports = [{"name": name, "port": port, "targetPort": port} for port, name in ((80, "http"), (81, "tcp-x"))]
+    service = {"kind": "Service", "metadata": {"name": "db", "namespace": "a"}}
+    things = [pod("a/web", {}, "10.0.0.1"), pod("a/db", {"app": "db"}, "10.0.0.2")]
+    things.append({**service, "spec": {"selector": {"app": "db"}, "ports": ports}})
+    rule = {"from": [{"source": {field: ["10.0.0.0/24"]}}]}
+    judge = Judge(World.from_manifests(things), [access("a/p", action=action, rules=[rule])], mesh="sidecar")
+    measure = Measure(judge, [])
+    d, s = (measure.universe.position[ref] for ref in ("a/db", "a/web"))
+    for port, expected in ((80, True), (81, False)):
+        found = measure.allowed(d, single("TCP", port), measure.network.egress(d))
+        assert bool(found >> s & 1) == expected
+        assert judge.ask(Question("a/web", "a/db", port=port)).outcome == "undefined"
 
 
 def test_port_classes_partition_all_ports() -> None:
