@@ -57,7 +57,8 @@ def optional_ports(value: object, where: str) -> list[tuple[int, object]]:
         raise PolicyError("expected a mapping", where)
     found = []
     for key, item in value.items():
-        if isinstance(key, bool) or not str(key).isascii() or not str(key).isdigit() or int(str(key)[:9]) > 65535:
+        digits = str(key)
+        if isinstance(key, bool) or not (digits.isascii() and digits.isdigit() and 0 < int(digits[:9]) < 65536):
             raise PolicyError(f"{str(key)[:40]!r} is not a port number", where)
         found.append((int(key), item))
     return found

@@ -419,6 +419,7 @@ def test_what_istio_rejects_is_an_error_that_names_the_field(spec: dict[str, Any
         ({"mtls": {"mode": "strict"}}, "is not one of"),
         ({"portLevelMtls": {80: {"mode": "STRICT"}}}, "needs a selector"),
         ({"selector": labels(app="x"), "portLevelMtls": {"http": {"mode": "STRICT"}}}, "not a port number"),
+        ({"selector": labels(app="x"), "portLevelMtls": {0: {"mode": "STRICT"}}}, "not a port number"),
         ({"mtlss": {}}, "unknown field"),
     ],
 )
