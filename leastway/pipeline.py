@@ -169,7 +169,7 @@ def observe(
 
 def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh, everywhere: bool) -> Observation:
     """Decide what of a reading is legitimate, as `generate` does."""
-    workloads = Workloads(reading.patterns, inventory)
+    workloads = Workloads(reading.patterns, inventory, mesh)
     namespaces = tuple(sorted({w.namespace for w in workloads.all})) if everywhere else options.namespaces
     options = msgspec.structs.replace(options, mesh=mesh, namespaces=namespaces)
     options = scope.within(options, reading.patterns.quality)

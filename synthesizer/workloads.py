@@ -13,6 +13,7 @@ from collector.endpoints import Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
 from synthesizer.inventory import Inventory, WorkloadObject
 from synthesizer.naming import make_unique, name_policies, owner_of
+from synthesizer.options import Mesh
 from synthesizer.roster import Roster
 from synthesizer.selectors import choose_selectors
 from synthesizer.workload import Workload
@@ -22,9 +23,13 @@ _REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}
 
 
 class Workloads:
-    """All workloads known from flows and inventory, and who is who among the endpoints."""
+    """All workloads known from flows and inventory, and who is who among the endpoints.
 
-    def __init__(self, patterns: Patterns, inventory: Inventory) -> None:
+    `mesh` is the one that the policies are for. `mesh_assumed`: nothing tells who is in it (no proxy was heard, no
+    object asks for one), so all that did not opt out are taken to be.
+    """
+
+    def __init__(self, patterns: Patterns, inventory: Inventory, mesh: Mesh = "none") -> None:
         self.inventory = inventory
         self.of: dict[Endpoint, Workload] = {}
         self.by_address: dict[str, Workload | None] = {}  # None: seen with several workloads
@@ -37,6 +42,9 @@ class Workloads:
         self.all.sort(key=lambda workload: workload.key)
         choose_selectors(self.all, inventory)
         name_policies(self.all)
+        self.mesh_assumed = mesh != "none" and not any(w.mesh == mesh or w.observed - {"hubble"} for w in self.all)
+        for workload in self.all if self.mesh_assumed else ():
+            workload.mesh = workload.mesh if workload.mesh == "none" or workload.host_network else mesh
 
     def __iter__(self) -> Iterator[Workload]:
         return iter(self.all)
