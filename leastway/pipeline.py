@@ -103,7 +103,7 @@ def _generate(
         mesh=options.mesh,
         trust_domain=options.trust_domain,
     )
-    proving = proof.begin(judge, observation.observed(synthesis.decisions, options), beside=beside)
+    proving = proof.begin(judge, observation.observed(synthesis.decisions, inventory, options), beside=beside)
     traced = rule_evidence(synthesis)  # while the proof is measured beside
     run = Run(reading, inventory, options, synthesis, traced, proving(), {})
     run.files = {manifest.path: manifest.text for manifest in synthesis.manifests}
@@ -177,7 +177,7 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
     found = lines(conclude(reading.patterns, workloads), reading.patterns.sightings, workloads, inventory)
     decided = decide(found, workloads, options, network=flows)
     world = observation.world(inventory, workloads, decided, options)
-    return Observation(reading, inventory, options, world, observation.observed(decided, options))
+    return Observation(reading, inventory, options, world, observation.observed(decided, inventory, options))
 
 
 def verify(policies: PolicySet, observed: Observation) -> dict[str, Any]:

@@ -62,6 +62,15 @@ def make_unique(workloads: list[Workload]) -> None:
             workload.name += "-" + blake2b(mark, digest_size=3).hexdigest()
 
 
+def tell_clusters_apart(workloads: list[Workload]) -> None:
+    """Give namesakes of several clusters their cluster's name too; the inventory's, or the first, stays as it is."""
+    taken: set[tuple[str, str]] = set()
+    for workload in sorted(workloads, key=lambda workload: (not workload.known, workload.key)):
+        if workload.cluster and (workload.namespace, workload.name) in taken:
+            workload.name += f".{workload.cluster}"
+        taken.add((workload.namespace, workload.name))
+
+
 _RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # what a namespace's own policies are called
 _LONGEST_NAME = 200
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from collector.endpoints import Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
 from synthesizer.inventory import Inventory, WorkloadObject
-from synthesizer.naming import make_unique, name_policies, owner_of
+from synthesizer.naming import make_unique, name_policies, owner_of, tell_clusters_apart
 from synthesizer.options import Mesh
 from synthesizer.roster import Roster
 from synthesizer.selectors import choose_selectors
@@ -39,6 +39,7 @@ class Workloads:
         self.all: list[Workload] = []
         self._from_inventory()
         self._from_sightings(patterns.sightings)
+        tell_clusters_apart(self.all)
         self.all.sort(key=lambda workload: workload.key)
         choose_selectors(self.all, inventory)
         name_policies(self.all)
