@@ -216,8 +216,13 @@ class Workloads:
         roster.enter(workload)
 
     def _without_labels(self, endpoint: Endpoint, roster: Roster) -> Workload:
-        """The workload that is known by this name and by nothing else; made if there is none."""
+        """The workload that is known by this name and by nothing else; made if there is none.
+
+        It is not called like those that it may be, of which each has labels.
+        """
         name = endpoint.workload or endpoint.service_account or "unnamed"
+        if any(workload.labels or workload.known for workload in roster.named(endpoint.namespace, name)):
+            name += ".unlabelled"
         for workload in roster.named(endpoint.namespace, name):
             if not workload.labels and not workload.known:
                 return workload
