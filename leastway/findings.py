@@ -34,7 +34,14 @@ def findings(run: Run) -> list[str]:
         return ["No connection was observed, so no policy was written. Is this the right capture?"]
     told = [*_window(quality), *_losses(quality), *continuity.sentences(quality)]
     told += filter(None, [scope.sentence(quality)])
-    return [*told, *_blind_spots(quality), *_inputs(run), *_other_policies(run), *_unreadable(quality)]
+    return [
+        *told,
+        *_blind_spots(quality),
+        *_inputs(run),
+        *_membership(run),
+        *_other_policies(run),
+        *_unreadable(quality),
+    ]
 
 
 def _window(quality: Quality) -> Iterator[str]:
@@ -82,6 +89,14 @@ def _inputs(run: Run) -> Iterator[str]:
         yield (
             "No inventory was given: selectors come from the labels in the traffic, workloads that never spoke are "
             "unknown, and a default deny would cut them off. Give --inventory to settle this."
+        )
+
+
+def _membership(run: Run) -> Iterator[str]:
+    if run.synthesis.workloads.mesh_assumed:
+        yield (
+            "Nothing tells who is in the mesh (no proxy's log, no label in an inventory), so all that did not opt out "
+            "are taken to be. Access logs, or Namespace objects in --inventory, settle this."
         )
 
 

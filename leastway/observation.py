@@ -82,9 +82,21 @@ def _subject(workload: Workload, addresses: Iterable[str], options: Options) -> 
     )
 
 
-def observed(decisions: Decisions, options: Options) -> list[Observed]:
-    """Every connection and request that was let through when it was observed, and what the user declared."""
-    return [item for decision in decisions.decisions for item in _observed(decision, options)]
+def observed(decisions: Decisions, inventory: Inventory, options: Options) -> list[Observed]:
+    """Every connection and request that was let through when it was observed, and what the user declared.
+
+    A node whose address the records lack may be any of the inventory's, so it counts as each of them (on Cilium they
+    need no addresses).
+    """
+    nodes = sorted(inventory.node_addresses) if options.cni != "cilium" else []
+    found: list[Observed] = []
+    for decision in decisions.decisions:
+        for item in _observed(decision, options):
+            if nodes and (item.source, item.source_address, item.held) == ("remote-node", "", ""):
+                found += (msgspec.structs.replace(item, source_address=address) for address in nodes)
+            else:
+                found.append(item)
+    return found
 
 
 def _observed(decision: Decision, options: Options) -> Iterator[Observed]:

@@ -103,7 +103,7 @@ def _generate(
         mesh=options.mesh,
         trust_domain=options.trust_domain,
     )
-    proving = proof.begin(judge, observation.observed(synthesis.decisions, options), beside=beside)
+    proving = proof.begin(judge, observation.observed(synthesis.decisions, inventory, options), beside=beside)
     traced = rule_evidence(synthesis)  # while the proof is measured beside
     run = Run(reading, inventory, options, synthesis, traced, proving(), {})
     run.files = {manifest.path: manifest.text for manifest in synthesis.manifests}
@@ -169,7 +169,7 @@ def observe(
 
 def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh, everywhere: bool) -> Observation:
     """Decide what of a reading is legitimate, as `generate` does."""
-    workloads = Workloads(reading.patterns, inventory)
+    workloads = Workloads(reading.patterns, inventory, mesh)
     namespaces = tuple(sorted({w.namespace for w in workloads.all})) if everywhere else options.namespaces
     options = msgspec.structs.replace(options, mesh=mesh, namespaces=namespaces)
     options = scope.within(options, reading.patterns.quality)
@@ -177,7 +177,7 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
     found = lines(conclude(reading.patterns, workloads), reading.patterns.sightings, workloads, inventory)
     decided = decide(found, workloads, options, network=flows)
     world = observation.world(inventory, workloads, decided, options)
-    return Observation(reading, inventory, options, world, observation.observed(decided, options))
+    return Observation(reading, inventory, options, world, observation.observed(decided, inventory, options))
 
 
 def verify(policies: PolicySet, observed: Observation) -> dict[str, Any]:

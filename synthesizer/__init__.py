@@ -59,7 +59,7 @@ def synthesize(
     say what was decided.
     """
     renderer = renderer or Renderer()
-    workloads = Workloads(patterns, inventory)
+    workloads = Workloads(patterns, inventory, options.mesh)
     # An access log shows neither UDP nor what bypasses the proxy: isolating pods on its word alone would cut both off.
     flows = "hubble" in patterns.quality.records
     settled = conclude(patterns, workloads)

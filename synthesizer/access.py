@@ -13,7 +13,6 @@ import msgspec
 from collector.paths import Request, templates
 from collector.settlement import Standing
 from synthesizer.access_review import (
-    default_deny_id,
     held_default_deny,
     inexpressible_requests,
     mutual_tls_optional,
@@ -54,6 +53,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     calls: dict[tuple[str, str, str], list[Decision]] = {}
     behind: dict[tuple[str, tuple[str, str, str]], list[Decision]] = {}  # by Service and workload, through a waypoint
     members: dict[tuple[str, str, str], Workload] = {}
+    nameless: dict[str, list[Decision]] = {}  # calls to workloads that no selector can pick, by namespace
     for decision in decided.decisions:
         for party in (decision.line.source, decision.line.destination):
             if isinstance(party, Workload) and in_mesh(party, options) and options.wants(party.namespace):
@@ -65,39 +65,48 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
             else:
                 calls.setdefault(line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
+        called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
         if not workload.selectable:
             layer.review.append(unselectable_member(workload))
+            if called:
+                nameless.setdefault(workload.namespace, []).extend(called)
             continue
-        called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
         named = [d for d in called if not _held_plaintext(workload, d, options, decided.view, layer.review)]
         if called:
             layer.intents += _dealt(_target(workload), _accesses(workload, named, options, layer.review))
     for (service, key), called in sorted(behind.items()):
         if key in members:
             layer.intents += _at_waypoint(service, members[key], called, inventory, options, layer.review)
-    _add_default_denies(layer, members, workloads, options)
+    _add_default_denies(layer, members, nameless, workloads, options)
     for namespace in sorted({workload.namespace for workload in members.values()}):
         _require_mutual_tls(namespace, decided, options, layer)
     return layer
 
 
 def _add_default_denies(
-    layer: AccessLayer, members: dict[tuple[str, str, str], Workload], workloads: Workloads, options: Options
+    layer: AccessLayer,
+    members: dict[tuple[str, str, str], Workload],
+    nameless: dict[str, list[Decision]],
+    workloads: Workloads,
+    options: Options,
 ) -> None:
-    """An empty policy for each namespace with others, where every workload in the mesh is known."""
+    """An empty policy for each namespace with others, where every workload in the mesh is known and can be selected."""
     written = {intent.target.namespace for intent in layer.intents}
     for namespace in sorted({workload.namespace for workload in members.values()}):
-        unseen = [
+        unseen = sorted(
             w.name
             for w in workloads.all
             if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
             if in_mesh(w, options)
-        ]
-        name = default_deny_id(namespace)
-        if namespace in written and (not unseen or name in options.accepted):
+        )
+        cut_off = nameless.get(namespace, []) if namespace in written else []
+        item = held_default_deny(namespace, unseen, cut_off)
+        if (unseen or cut_off) and item.id not in options.accepted:
+            layer.review.append(item)
+        elif namespace in written:
             layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
-        elif unseen:
-            layer.review.append(held_default_deny(namespace, unseen))
+            for decision in cut_off:
+                decision.access_review = decision.access_review or item.id
 
 
 def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, layer: AccessLayer) -> None:

@@ -115,21 +115,20 @@ def inexpressible_requests(
     )
 
 
-def default_deny_id(namespace: str) -> str:
-    """The id of `held_default_deny`, by which it is accepted."""
-    return item_id("access-default-deny", namespace)
-
-
-def held_default_deny(namespace: str, unseen: list[str]) -> ReviewItem:
-    """A namespace with workloads in the mesh that nobody was seen to call."""
+def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision]) -> ReviewItem:
+    """A namespace with workloads in the mesh that were never seen, or that were called and no selector can pick."""
+    called = {decision.line.destination for decision in nameless}
+    unselectable = sorted(workload.name for workload in called if isinstance(workload, Workload))
+    reasons = [f"{listed(unseen)} unseen"] if unseen else []
+    reasons += [f"no selector can pick {listed(unselectable)}"] if unselectable else []
     return ReviewItem(
-        default_deny_id(namespace),
+        item_id("access-default-deny", namespace),
         "default-deny",
         namespace,
-        f"no AuthorizationPolicy default deny for {namespace}: {listed(sorted(unseen))} unseen",
-        "a default deny would cut off workloads whose callers are unknown",
+        f"no AuthorizationPolicy default deny for {namespace}: {', '.join(reasons)}",
+        "a default deny would cut off workloads whose callers are unknown or cannot be let in",
         True,
-        {"never_observed": sorted(unseen)},
+        {"never_observed": unseen, "unselectable": unselectable} if unselectable else {"never_observed": unseen},
     )
 
 

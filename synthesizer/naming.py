@@ -58,8 +58,23 @@ def make_unique(workloads: list[Workload]) -> None:
         for workload in same if len(same) > 1 else ():
             if owners == [workload]:
                 continue
-            mark = f"{workload.kind}{workload.labels!r}".encode()
-            workload.name += "-" + blake2b(mark, digest_size=3).hexdigest()
+            workload.name += f"-{_mark(workload)}"
+
+
+def _mark(workload: Workload) -> str:
+    """What tells a workload from its namesakes."""
+    return blake2b(f"{workload.kind}{workload.labels!r}".encode(), digest_size=3).hexdigest()
+
+
+def tell_clusters_apart(workloads: list[Workload]) -> None:
+    """Give namesakes of several clusters their cluster's name too; the inventory's, or the first, stays as it is."""
+    taken: set[tuple[str, str]] = set()
+    for workload in sorted(workloads, key=lambda workload: (not workload.known, workload.key)):
+        if workload.cluster and (workload.namespace, workload.name) in taken:
+            workload.name += f".{workload.cluster}"
+            if (workload.namespace, workload.name) in taken:
+                workload.name += f".{_mark(workload)}"
+        taken.add((workload.namespace, workload.name))
 
 
 _RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # what a namespace's own policies are called

@@ -34,7 +34,7 @@ class WorkloadObject(msgspec.Struct, frozen=True):
     live pods share), `pod_labels` the distinct label sets of live pods. `selector` is the owner's `matchLabels`, empty
     for Jobs, CronJobs, bare Pods and absent owners; `match_expressions` says that the owner selects by more than that.
     `addresses` are IP addresses of live pods, none for `host_network` ones, whose address is their node's. `mesh` is
-    "sidecar", "ambient", "none" or "" (not known: no Namespace object and no live pod). `uses_probes`: probed ports.
+    "sidecar", "ambient", "none" (it opted out, or cannot be) or "" (nothing is said). `uses_probes`: probed ports.
     """
 
     namespace: str
@@ -218,4 +218,5 @@ def _mesh(main: PodShape, live: list[PodShape], namespace: Mapping[str, str] | N
         return "sidecar"
     if redirected or mode == "ambient":
         return "ambient"
-    return "none" if namespace is not None or live else ""
+    refused = inject == "false" or injection == "disabled" or mode not in ("", "ambient")
+    return "none" if refused else ""

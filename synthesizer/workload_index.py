@@ -98,7 +98,7 @@ class WorkloadIndex:
         return item.selector
 
     def mesh_of(self, namespace: str, workload: WorkloadObject) -> str:
-        """ "sidecar", "ambient", "none", or "" when the objects do not tell."""
+        """ "sidecar", "ambient", "none" for who opted out, or "" when the objects do not tell."""
         known = self._by_key.get((namespace, workload.kind, workload.name))
         return (known or workload).mesh
 

@@ -12,7 +12,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from collector.endpoints import Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
 from synthesizer.inventory import Inventory, WorkloadObject
-from synthesizer.naming import make_unique, name_policies, owner_of
+from synthesizer.naming import make_unique, name_policies, owner_of, tell_clusters_apart
+from synthesizer.options import Mesh
 from synthesizer.roster import Roster
 from synthesizer.selectors import choose_selectors
 from synthesizer.workload import Workload
@@ -22,9 +23,13 @@ _REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}
 
 
 class Workloads:
-    """All workloads known from flows and inventory, and who is who among the endpoints."""
+    """All workloads known from flows and inventory, and who is who among the endpoints.
 
-    def __init__(self, patterns: Patterns, inventory: Inventory) -> None:
+    `mesh` is the one that the policies are for. `mesh_assumed`: nothing tells who is in it (no proxy was heard, no
+    object asks for one), so all that did not opt out are taken to be.
+    """
+
+    def __init__(self, patterns: Patterns, inventory: Inventory, mesh: Mesh = "none") -> None:
         self.inventory = inventory
         self.of: dict[Endpoint, Workload] = {}
         self.by_address: dict[str, Workload | None] = {}  # None: seen with several workloads
@@ -34,9 +39,13 @@ class Workloads:
         self.all: list[Workload] = []
         self._from_inventory()
         self._from_sightings(patterns.sightings)
+        tell_clusters_apart(self.all)
         self.all.sort(key=lambda workload: workload.key)
         choose_selectors(self.all, inventory)
         name_policies(self.all)
+        self.mesh_assumed = mesh != "none" and not any(w.mesh == mesh or w.observed - {"hubble"} for w in self.all)
+        for workload in self.all if self.mesh_assumed else ():
+            workload.mesh = workload.mesh if workload.mesh == "none" or workload.host_network else mesh
 
     def __iter__(self) -> Iterator[Workload]:
         return iter(self.all)
@@ -207,8 +216,13 @@ class Workloads:
         roster.enter(workload)
 
     def _without_labels(self, endpoint: Endpoint, roster: Roster) -> Workload:
-        """The workload that is known by this name and by nothing else; made if there is none."""
+        """The workload that is known by this name and by nothing else; made if there is none.
+
+        It is not called like those that it may be, of which each has labels.
+        """
         name = endpoint.workload or endpoint.service_account or "unnamed"
+        if any(workload.labels or workload.known for workload in roster.named(endpoint.namespace, name)):
+            name += ".unlabelled"
         for workload in roster.named(endpoint.namespace, name):
             if not workload.labels and not workload.known:
                 return workload

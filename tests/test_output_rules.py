@@ -158,7 +158,7 @@ def generated(contacts: list[Contact], options: Options, inventoried: bool) -> O
         mesh=options.mesh,
         trust_domain=options.trust_domain,
     )
-    proof = prove(judge, observation.observed(result.decisions, options), minimality=False)
+    proof = prove(judge, observation.observed(result.decisions, inventory, options), minimality=False)
     return Outcome({m.path: m.text for m in result.manifests}, result, inventory, options, proof)
 
 

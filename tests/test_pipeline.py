@@ -180,7 +180,8 @@ def test_two_kinds_of_one_name_are_two_workloads_to_author_and_judge_alike() -> 
     result = synthesize(traffic.patterns, inventory, Options())
     world = observation.world(inventory, result.workloads, result.decisions, Options())
     proof = prove(
-        Judge(world, [m.document for m in result.manifests]), observation.observed(result.decisions, Options())
+        Judge(world, [m.document for m in result.manifests]),
+        observation.observed(result.decisions, inventory, Options()),
     )
     assert proof["denied"] == []
     assert proof["allowed"] == 2

@@ -47,7 +47,8 @@ def nodes(line: Line, view: View) -> Held | None:
         return None
     source, destination = line.source, line.destination
     if isinstance(source, Outside) and source.place is Place.NODE and isinstance(destination, Workload):
-        if view.published(destination, line.protocol, line.port):
+        known = source.address or view.workloads.inventory.node_addresses
+        if known and view.published(destination, line.protocol, line.port):
             return None
         why = "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes"
         if line.protocol == "TCP" and not view.workloads.inventory.webhooks:

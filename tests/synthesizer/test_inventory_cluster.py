@@ -63,7 +63,7 @@ def test_webhooks_and_api_servers_are_found() -> None:
 @pytest.mark.parametrize(
     ("namespace_labels", "pod_labels", "containers", "expected"),
     [
-        ({}, {}, ["app"], "none"),
+        ({}, {}, ["app"], ""),
         (None, {}, ["app"], ""),
         ({}, {}, ["app", "istio-proxy"], "sidecar"),
         ({"istio-injection": "enabled"}, {}, ["app"], "sidecar"),

@@ -258,6 +258,18 @@ def test_a_jobs_policies_are_not_called_by_one_run(run: str, inventory: bool) ->
     assert {w.policy_name for w in workloads(traffic, *objects).values()} == {"db", "report"}
 
 
+def test_a_record_without_labels_that_may_be_several_is_not_called_like_one_of_them() -> None:
+    """A masked record names shop/web, and two clusters have one: it is neither for sure."""
+    traffic = Traffic()
+    db = traffic.pod("shop/db")
+    for cluster in ("east", "west"):
+        traffic.talk(traffic.pod("shop/web", cluster=cluster), db, 5432)
+    masked = traffic.pod("shop/web", {}, pod="")
+    traffic.talk(masked, db, 5433)
+    assert set(workloads(traffic)) == {"shop/db", "shop/web", "shop/web.west", "shop/web.unlabelled"}
+    assert ("shop/web.unlabelled", "shop/db", 5433) in shown(drawn(traffic))
+
+
 def test_a_job_takes_no_name_from_the_workload_that_it_is_called_after() -> None:
     traffic = Traffic()
     db = traffic.pod("shop/db")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,26 @@ def test_hostile_inventories(tmp_path: Path, text: str) -> None:
     except (LeastwayError, PolicyError):  # both end in one line at the command line
         return
     assert run.sound
+
+
+@pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+@pytest.mark.parametrize("cni", ["generic", "cilium"])
+def test_namesakes_in_two_clusters_are_not_taken_for_each_other(tmp_path: Path, inventory: bool, cni: str) -> None:
+    """The same names with other labels and other ports, as after a migration from one cluster to the other."""
+    s = Scene()
+    web, api = s.pod("shop/web", ip="10.244.0.10"), s.pod("shop/api", ip="10.244.0.11")
+    far = [replace(end, ip=f"10.99.0.{n}", pod=f"{end.name}-7c9d8b5f6d-k4vbn") for n, end in enumerate((web, api), 10)]
+    far = [replace(end, labels=(("app.kubernetes.io/name", end.name),)) for end in far]
+    s.talk(web, api, 8080)
+    for record in s.talk(far[0], far[1], 9090):
+        for side in ("source", "destination"):
+            end = record["flow"][side]
+            end["cluster_name"] = "west"
+            end["labels"] = [label.replace("cluster=default", "cluster=west") for label in end["labels"]]
+    out = s.run(tmp_path, inventory=inventory, cni=cni)
+    assert out.result.sound
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", "shop/api", 9090)]) == []
+    assert {p["metadata"]["name"] for p in out.policies("NetworkPolicy")} >= {"web", "api", "web.west", "api.west"}
 
 
 @pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])

@@ -449,3 +449,46 @@ def test_the_api_server_calls_a_meshed_webhook_and_nobody_else_does(tmp_path: Pa
     asked = [out.ask(source, "shop/api", 9443, http=False) for source in (address, admin.ref, "203.0.113.9")]
     assert asked[0] == "allow"
     assert "allow" not in asked[1:]
+
+
+@pytest.mark.parametrize("mesh", ["sidecar", "ambient"])
+@pytest.mark.parametrize("labels", [{}, {"istio-injection": "enabled"}, {"istio.io/dataplane-mode": "ambient"}])
+def test_who_is_in_the_mesh_that_was_named_and_that_nothing_tells_of(
+    tmp_path: Path, mesh: str, labels: dict[str, str]
+) -> None:
+    """Flows and `--mesh`, and an inventory without a mark of that mesh: all that did not opt out are taken to be."""
+    s, web, _, api = _shop()
+    s.namespace_labels["shop"] = labels
+    s.namespace_labels["legacy"] = {"istio-injection": "disabled", "istio.io/dataplane-mode": "none"}
+    old = s.pod("legacy/old", ports=((80, "TCP"),))
+    for source, destination, port in ((web, api, 8080), (web, old, 80), (old, api, 8080)):
+        s.talk(source, destination, port)
+    out = s.run(tmp_path, inventory=True, mesh=mesh)
+    assert out.result.sound
+    assert out.ask("shop/web", "shop/api", 8080) == out.ask("shop/web", "legacy/old", 80) == "allow"
+    governed = {p["metadata"]["namespace"] for p in out.policies("AuthorizationPolicy")}
+    assert governed == {"shop"}
+    own = {"sidecar": "istio-injection", "ambient": "istio.io/dataplane-mode"}[mesh]
+    told = "Nothing tells who is in the mesh" in out.result.files["REVIEW.md"]
+    assert told == (own not in labels)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_caller_of_pods_whose_labels_nobody_knows_is_not_cut_off_by_the_default_deny(
+    tmp_path: Path, accepted: bool
+) -> None:
+    """The log is older than the inventory: no selector can pick what is gone, and an empty policy would deny it all."""
+    s, web, admin, api = _shop()
+    s.ends.remove(admin)
+    gone = replace(api, name="old", pod="old-5c9f7b6d8-gone2", ip="10.244.9.78", account="old", labels=())
+    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(web, gone, 8080, "GET", "/items")] * 4
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    (asked,) = (item for item in out.result.synthesis.review if item.kind == "default-deny")
+    assert "no selector can pick old" in asked.what
+    if accepted:
+        out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True, accepted=frozenset({asked.id}))
+    empty = [p for p in out.policies("AuthorizationPolicy") if p["metadata"]["name"] == "default-deny"]
+    assert len(empty) == accepted
+    assert out.result.sound
+    assert out.result.proof["held"] == accepted
