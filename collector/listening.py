@@ -24,6 +24,7 @@ from collector.room import Overload
 from collector.serving import Limits, Server
 from collector.transport import TLS, Address
 
+LAST_WORD = 0.05  # seconds in which gRPC says that a stream did not end but break: the end of its messages comes first
 STALLED = 5.0  # seconds without a whole message, after which a stream is ended if memory is short
 
 Record = Callable[[bytes], None]  # quick, and raises nothing; called in the server's own thread
@@ -49,6 +50,7 @@ class ListeningSource(ABC):
     service: str
     method: str
     unreadable: str  # what a message that cannot be read is not
+    lasting: bool  # whether a call is a stream of many messages, and whoever ends it waits for no answer
 
     def __init__(
         self, address: str, tls: TLS | None = None, limits: Limits | None = None, record: Record | None = None
@@ -62,6 +64,7 @@ class ListeningSource(ABC):
         self._numbers = itertools.count(1)
         self._heard: dict[Any, float] = {}  # when the last message of an open stream's task came
         self._cut: set[Any] = set()
+        self._stopping = False
         self._peers: Counter[str] = Counter()  # open streams by address
 
     @abstractmethod
@@ -94,6 +97,11 @@ class ListeningSource(ABC):
         """Where it listens; with the real port once it is started."""
         return self._server.address
 
+    @property
+    def trouble(self) -> str:
+        """Why it does not listen any more, "" if it does or was stopped."""
+        return str(self._server.failure or "")
+
     def start(self) -> None:
         """Listen, in a thread. Raises SourceError when the address or the TLS files cannot be used."""
         self.status.connected = True  # until the server's thread ends, for whatever reason
@@ -107,6 +115,7 @@ class ListeningSource(ABC):
 
     def stop(self, grace: float) -> None:
         """Count what has arrived, then end all streams, within `grace` seconds."""
+        self._stopping = True
         self._server.stop(grace)
 
     def _ended(self) -> None:
@@ -125,7 +134,7 @@ class ListeningSource(ABC):
         return {self.method: grpc.stream_unary_rpc_method_handler(self._call)}
 
     async def _call(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
-        status, bad, reason = self.status, 0, ""
+        status, bad, reason, told = self.status, 0, "", False
         peer, peers = _address(context.peer()), self._peers
         if full := self._full(peer):
             status.refused += 1
@@ -137,11 +146,14 @@ class ListeningSource(ABC):
         heard[task] = time.monotonic()
         try:
             async for raw in messages:
+                told = True
                 heard[task] = time.monotonic()
                 tallied = self._count(raw, stream)
                 if self.record is not None:
                     self.record(self.recorded(raw, stream))
                 bad, reason = bad + tallied.bad, tallied.reason or reason
+            if self.lasting or not told:
+                await asyncio.sleep(LAST_WORD)
         except DecodeError:
             status.bad += 1
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.unreadable)
@@ -154,7 +166,8 @@ class ListeningSource(ABC):
             status.refused += overload.records
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no room for new patterns before the next flush")
         except asyncio.CancelledError:
-            if task not in self._cut:
+            if task not in self._cut:  # the sender has gone, or gRPC has refused a message of more than it may receive
+                status.broken += not self._stopping
                 raise
             status.refused += 1
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a stream that stalls")

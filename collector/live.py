@@ -6,6 +6,7 @@ called.
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 from collector.patterns import Patterns
@@ -15,25 +16,43 @@ class SourceStatus:
     """Counters of one source. Its own threads write them, any thread reads them; a reader may be a moment behind.
 
     `flows` counts records by verdict (or kind, where a source has no verdicts); `lost` events that the sender reported
-    as lost; `bad` records that could not be read; `refused` records or streams turned away (overload, limits);
-    `newest` is the newest record's own time in unix seconds (0 unknown); `streams` those open now.
+    as lost; `bad` records that could not be read; `refused` records or streams turned away (overload, limits); `broken`
+    streams that their sender did not close (what it had not sent yet is not known to anyone);
+    `newest` is the newest record's own time in unix seconds (0 unknown); `streams` those open now; `since` is the time
+    (unix seconds) from which on `connected` is what it is.
     """
 
-    __slots__ = ("bad", "connected", "flows", "lost", "newest", "reconnects", "refused", "streams")
+    __slots__ = ("_connected", "bad", "broken", "flows", "lost", "newest", "reconnects", "refused", "since", "streams")
 
     def __init__(self) -> None:
-        self.connected = False
+        self._connected = False
+        self.since = time.time()
         self.flows: dict[str, int] = {}
         self.lost = 0
         self.bad = 0
         self.reconnects = 0
         self.refused = 0
+        self.broken = 0
         self.newest = 0.0
         self.streams = 0
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, or (for those who are sent their records) whether it listens."""
+        return self._connected
+
+    @connected.setter
+    def connected(self, connected: bool) -> None:
+        if connected != self._connected:
+            self.since = time.time()
+            self._connected = connected
+
 
 class LiveSource(Protocol):
-    """A source of flows that runs until it is stopped. `name` is its label in metrics: `hubble`, `als`, `otlp`."""
+    """A source of flows that runs until it is stopped. `name` is its label in metrics: `hubble`, `als`, `otlp`.
+
+    One that can tell why it is not connected has it in `trouble`.
+    """
 
     name: str
     status: SourceStatus

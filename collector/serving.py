@@ -62,7 +62,8 @@ class Limits:
 
 
 class Server:
-    """One gRPC server. `address` is where it listens, once started; `progress` counts the messages taken in."""
+    """One gRPC server. `address` is where it listens, once started; `progress` counts the messages taken in; `failure`
+    is what ended it, other than `stop`."""
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._listening = threading.Event()
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"{service} server", daemon=True)
 
     def start(self) -> None:
@@ -100,11 +101,11 @@ class Server:
         self._thread.start()
         if not self._listening.wait(_START):
             raise SourceError("the server does not come up", where=str(self.address))
-        if self._failure is not None:
+        if self.failure is not None:
             self._thread.join()
-            if isinstance(self._failure, LeastwayError):
-                raise self._failure
-            raise SourceError(f"cannot listen: {self._failure}", where=str(self.address)) from self._failure
+            if isinstance(self.failure, LeastwayError):
+                raise self.failure
+            raise SourceError(f"cannot listen: {self.failure}", where=str(self.address)) from self.failure
 
     def stop(self, grace: float) -> None:
         """Take in what has arrived, then end every call; within `grace` seconds."""
@@ -119,7 +120,7 @@ class Server:
         try:
             asyncio.run(self._serve())
         except Exception as error:  # handed to the thread that waits in `start`
-            self._failure = error
+            self.failure = error
         finally:
             self._ended()
             self._listening.set()

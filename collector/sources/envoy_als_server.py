@@ -24,6 +24,7 @@ class AccessLogServer(ListeningSource):
     service = "envoy.service.accesslog.v3.AccessLogService"
     method = "StreamAccessLogs"
     unreadable = "not an access log service message"
+    lasting = True
 
     def __init__(
         self, address: str, tls: TLS | None = None, limits: Limits | None = None, record: Record | None = None

@@ -33,6 +33,7 @@ class LogServer(ListeningSource):
     service = "opentelemetry.proto.collector.logs.v1.LogsService"
     method = "Export"
     unreadable = "not an OTLP log request"
+    lasting = False
 
     def __init__(
         self, address: str, tls: TLS | None = None, limits: Limits | None = None, record: Record | None = None

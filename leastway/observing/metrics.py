@@ -11,9 +11,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from collector.errors import LeastwayError
+from collector.live import LiveSource
 from leastway.observing.session import Session
 
 if TYPE_CHECKING:
@@ -55,14 +58,25 @@ def alive(session: Session) -> str:
 
 
 def ready(session: Session) -> str:
-    """ "" if all sources are up and the store is written, else what is not."""
+    """ "" if all sources are up and the store is written, else what is not: a line each, since when, and why."""
     if not session.running:
         return "not observing yet, or not any more"
-    down = [source.name for source in session.sources if not source.status.connected]
-    if down:
-        return f"not connected: {', '.join(down)}"
+    lines = [_away(source) for source in session.sources if not source.status.connected]
     waited = time.monotonic() - session.beat  # the loop waits for nothing else
-    return f"the store has not answered for {waited:.0f} s" if waited > SLOW else session.failing
+    if waited > SLOW:
+        lines.append(f"the store has not answered for {waited:.0f} s, and was last written {_moment(session.flushed)}")
+    elif failing := session.failing:
+        lines.append(f"the store has not been written since {_moment(session.flushed)}: {failing}")
+    return "\n".join(lines)
+
+
+def _away(source: LiveSource) -> str:
+    why = str(LeastwayError(getattr(source, "trouble", "")))  # one printable line: it may come from the wire
+    return f"{source.name} has not been connected since {_moment(source.status.since)}{': ' * bool(why)}{why}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _of_sources(session: Session) -> Iterator[Family]:
@@ -78,6 +92,7 @@ def _of_sources(session: Session) -> Iterator[Family]:
         ("bad", "Records that could not be read."),
         ("reconnects", "Times the source connected again."),
         ("refused", "Records or streams turned away because of a limit."),
+        ("broken", "Streams that their sender did not close."),
     ):
         samples = [({"source": name}, float(getattr(s, counter))) for name, s in status.items()]
         yield Family(f"leastway_{counter}_total", "counter", text, samples)

@@ -31,7 +31,8 @@ class Watch:
                 if connected:
                     note("connected", source=source.name)
                 else:
-                    warn("not connected", source=source.name, reconnects=source.status.reconnects)
+                    why = getattr(source, "trouble", "")
+                    warn("not connected", source=source.name, reconnects=source.status.reconnects, error=why)
 
     def losses(self) -> Iterator[tuple[str, str, int]]:
         """Source, counter and growth, for each of `LOSSES` that grew since the last call."""

@@ -58,7 +58,7 @@ def listening(**limits: int) -> Iterator[Listening]:
 
 def _told(source: ListeningSource) -> dict[str, Any]:
     status = source.status
-    kept = {name: getattr(status, name) for name in ("flows", "bad", "refused", "streams")}
+    kept = {name: getattr(status, name) for name in ("flows", "bad", "refused", "broken", "streams")}
     return kept | {"newest": status.newest}
 
 

@@ -116,16 +116,47 @@ def test_random_bytes_on_the_socket_end_the_connection(peers: Listening, name: s
             send()
 
 
+def until_broken(peers: Listening, name: str, number: int) -> None:
+    """Wait until so many streams are known to have broken."""
+    until(lambda: bool(peers.ask("status")[name]["broken"] == number))
+
+
 @BOTH
 @pytest.mark.parametrize("packed", [grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate])
 def test_an_oversized_message_is_refused_and_not_kept_in_memory(peers: Listening, name: str, packed: Any) -> None:
-    before = peers.memory()
+    before, counted = peers.memory(), peers.ask("status")[name]["broken"]
     with friend(peers) as send, own_channel(getattr(peers, name)) as channel:
         with pytest.raises(grpc.RpcError, match="larger than max") as refusal:
             channel.stream_unary(METHODS[name])(iter([bytes(256 << 20)]), timeout=30, compression=packed)
         assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        until_broken(peers, name, counted + 1)
         send()
     assert peers.memory("VmHWM") < before + MARGIN
+
+
+@BOTH
+def test_streams_that_end_without_a_word_are_counted_apart_from_those_that_are_closed(
+    peers: Listening, name: str
+) -> None:
+    before = peers.ask("status")[name]
+
+    def hanging() -> Iterator[bytes]:
+        yield GOOD[name]
+        released.wait(20)
+
+    for cut in (False, True):  # the call is cancelled; the connection goes, as with a proxy that is killed
+        released = threading.Event()
+        with own_channel(getattr(peers, name)) as channel:
+            call = channel.stream_unary(METHODS[name]).future(hanging(), timeout=30)
+            until(lambda: peers.ask("status")[name]["streams"] == 1)
+            channel.close() if cut else call.cancel()
+            until_broken(peers, name, before["broken"] + 1 + cut)
+            released.set()
+    assert ended(getattr(peers, name), name, GOOD[name])[0] is grpc.StatusCode.OK
+    with own_channel(getattr(peers, name)) as channel:
+        assert channel.stream_unary(METHODS[name])(iter([]), timeout=10) == b""  # closed, though without a message
+    after = peers.ask("status")[name]
+    assert (after["broken"], after["refused"]) == (before["broken"] + 2, before["refused"])
 
 
 def test_ten_thousand_labels_are_a_few(peers: Listening) -> None:

@@ -87,20 +87,32 @@ def test_counters_can_be_read_while_a_source_writes_them(session: Session) -> No
     writer.join()
 
 
-def test_ready_names_what_is_not(session: Session) -> None:
+def test_ready_names_what_is_not_since_when_and_why(session: Session) -> None:
     assert "not observing" in metrics.ready(session)
     session.running = True
-    assert metrics.ready(session) == "not connected: ticking"
-    session.sources[0].status.connected = True
+    status = session.sources[0].status
+    status.since = 1_772_438_400
+    assert metrics.ready(session) == "ticking has not been connected since 2026-03-02T08:00:00Z"
+    session.sources[0].trouble = "UNAVAILABLE: \x1b[31mno\nserver"  # type: ignore[attr-defined]
+    session.failing, session.flushed = "disk full", 1_772_438_460.9
+    away, store = metrics.ready(session).splitlines()
+    assert away == "ticking has not been connected since 2026-03-02T08:00:00Z: UNAVAILABLE: �[31mno server"
+    assert store == "the store has not been written since 2026-03-02T08:01:00Z: disk full"
+    status.connected = True
+    assert metrics.ready(session) == store
+    session.failing = ""
     assert metrics.ready(session) == ""
-    session.failing = "disk full"
-    assert metrics.ready(session) == "disk full"
+    before = time.time()
+    status.connected = False
+    assert before <= status.since <= time.time()
 
 
 def test_a_store_that_does_not_answer_is_not_ready_long_before_the_loop_counts_as_dead(session: Session) -> None:
     session.running = session.sources[0].status.connected = True
+    session.flushed = 1_772_438_460
     session.beat -= 16
-    assert metrics.ready(session) == "the store has not answered for 16 s"
+    told = "the store has not answered for 16 s, and was last written 2026-03-02T08:01:00Z"
+    assert metrics.ready(session) == told
     assert metrics.alive(session) == ""
 
 
