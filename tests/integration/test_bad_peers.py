@@ -134,10 +134,8 @@ def test_an_oversized_message_is_refused_and_not_kept_in_memory(peers: Listening
     assert peers.memory("VmHWM") < before + MARGIN
 
 
-@BOTH
-def test_streams_that_end_without_a_word_are_counted_apart_from_those_that_are_closed(
-    peers: Listening, name: str
-) -> None:
+def test_streams_that_end_without_a_word_are_counted_apart_from_those_that_are_closed(peers: Listening) -> None:
+    name = "als"  # of OTLP each message is a call of its own, and what came of it was counted
     before = peers.ask("status")[name]
 
     def hanging() -> Iterator[bytes]:
