@@ -17,6 +17,7 @@ from leastway.verify.world import NamedPort, Subject, World
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.inventory import Inventory
+from synthesizer.lines import past_waypoint, via_waypoint
 from synthesizer.options import Options
 from synthesizer.party import Outside, Party, Place
 from synthesizer.workload import Workload
@@ -111,8 +112,11 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
         return
     principals = callers(line, options) if isinstance(line.destination, Workload) else ()
     requests = sorted(legitimate_requests(line.own)) if reads_http(line, options) else []
+    ways = [(False, r.method, r.path) for r in requests] or [(False, "", "")]
+    if options.mesh == "ambient" and past_waypoint(line):
+        ways = [(True, "", ""), *(ways if via_waypoint(line) else ())]
     for principal in principals or ("",):
-        for method, path in [(r.method, r.path) for r in requests] or [("", "")]:
+        for past, method, path in ways:
             yield Observed(
                 source=source,
                 destination=destination,
@@ -126,6 +130,7 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
                 mtls=bool(line.evidence.mtls) if line.evidence.mtls or line.evidence.plaintext else None,
                 held=decision.review or decision.access_review or decision.held_requests.get(Request(method, path), ""),
                 declared=not line.records,
+                direct=past,
                 weight=max(1, line.records),
             )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthesizer.decisions import Decision, Fate
 from synthesizer.intent import Cause
-from synthesizer.lines import Line, via_waypoint
+from synthesizer.lines import Line, past_waypoint, via_waypoint
 from synthesizer.manifest import Manifest
 from synthesizer.resolver import DNS_PORTS
 from synthesizer.review import summary
@@ -74,9 +74,11 @@ def _files(decision: Decision, known: dict[str, list[str]]) -> Iterator[tuple[st
     namespace, _, service = line.via.partition("/")
     gate = f"{namespace}/authorizationpolicy-{service}-waypoint.yaml"
     own = f"{destination.namespace}/authorizationpolicy-{destination.policy_name}.yaml"
-    path = gate if via_waypoint(line) and gate in known else own
-    if path in known:
-        yield path, "ingress"
+    through = via_waypoint(line) and gate in known
+    if through:
+        yield gate, "ingress"
+    if own in known and (not through or past_waypoint(line)):
+        yield own, "ingress"
 
 
 def _of_entities(line: Line, workload: Workload, known: dict[str, list[str]]) -> str:

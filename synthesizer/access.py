@@ -26,7 +26,7 @@ from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, legit
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
-from synthesizer.lines import Line, via_waypoint
+from synthesizer.lines import Line, past_waypoint, via_waypoint
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem
@@ -60,9 +60,10 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
                 members[party.key] = party
         line = decision.line
         if decision.fate is Fate.POLICY and isinstance(line.destination, Workload):
-            if options.mesh == "ambient" and via_waypoint(line) and _has_waypoint(line.via, inventory):
+            through = options.mesh == "ambient" and via_waypoint(line) and _has_waypoint(line.via, inventory)
+            if through:
                 behind.setdefault((line.via, line.destination.key), []).append(decision)
-            else:
+            if not through or past_waypoint(line):
                 calls.setdefault(line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
         called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
@@ -177,7 +178,7 @@ def _at_waypoint(
         msgspec.structs.replace(
             access, ports=tuple(sorted({p for number in access.ports for p in (number, ports.get(number, number))}))
         )
-        for access in _accesses(workload, called, options, review)
+        for access in _accesses(workload, called, options, review, at_waypoint=True)
     )
     return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
 
@@ -186,7 +187,7 @@ def _at_waypoint(
 
 
 def _accesses(
-    workload: Workload, called: list[Decision], options: Options, review: list[ReviewItem]
+    workload: Workload, called: list[Decision], options: Options, review: list[ReviewItem], at_waypoint: bool = False
 ) -> tuple[Access, ...]:
     """The fewest accesses that let exactly these callers through."""
     by_port: dict[int, list[Decision]] = {}
@@ -194,12 +195,15 @@ def _accesses(
         by_port.setdefault(decision.line.port, []).append(decision)
     found: list[Access] = []
     for port, here in sorted(by_port.items()):
-        web = [decision for decision in here if reads_http(decision.line, options)]
-        for decision in here:
-            if not reads_http(decision.line, options):
-                found.append(_access(decision, options, port))
+        web = [decision for decision in here if _by_requests(decision.line, options, at_waypoint)]
+        found += (_access(decision, options, port) for decision in here if decision not in web)
         found += _http(workload, port, web, options, review)
     return _grouped(found)
+
+
+def _by_requests(line: Line, options: Options, at_waypoint: bool = False) -> bool:
+    """Whether callers are let in by what they ask for: ztunnel, which those past a waypoint reach, sees no requests."""
+    return reads_http(line, options) and (options.mesh == "sidecar" or at_waypoint or not past_waypoint(line))
 
 
 def _access(
@@ -220,7 +224,7 @@ def _held_plaintext(
     """
     line = decision.line
     named = callers(line, options) or caller_blocks(line)
-    if named or reads_http(line, options) or _may_be_anyone(line, workload, view):
+    if named or _by_requests(line, options) or _may_be_anyone(line, workload, view):
         return False
     item = plaintext_caller(workload, line)
     if item.id in options.accepted:

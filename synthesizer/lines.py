@@ -58,6 +58,11 @@ def via_waypoint(line: Line) -> bool:
     return any(name.endswith(":waypoint") for name in line.evidence.signals)
 
 
+def past_waypoint(line: Line) -> bool:
+    """Whether the workload's own proxy saw the caller itself, whatever else went through a waypoint."""
+    return any(name.endswith(":inbound") for name in line.evidence.signals)
+
+
 def conclude(patterns: Patterns, workloads: Workloads) -> Settled:
     """Who opened what: `collector.settlement.settle` among workloads, whoever saw them."""
 

@@ -167,7 +167,7 @@ class AuthorizationPolicies:
         if mode != "ambient":
             return self._decide(self.applying(subject), subject, request, "http" if http else "tcp")
         hop = self.mesh.hop(subject)
-        if hop and request.principal != hop:
+        if hop and request.principal != hop and not request.direct:
             targeted = self._decide(self.applying(subject, waypoint=True), subject, request, "http" if http else "tcp")
             if targeted.outcome != "allow":
                 return targeted

@@ -20,7 +20,7 @@ from leastway.verify.world import Address
 class Request(NamedTuple):
     """A connection or request as the destination's proxy sees it. None: not known. `principal` is without scheme, "" on
     plaintext; `namespace` is that of a source whose account is unknown; `path` is normalised; `ztunnel` narrows
-    matching to what ztunnel implements."""
+    matching to what ztunnel implements; `direct`: it goes to the pod itself, past a waypoint that its Services have."""
 
     principal: str | None = ""
     namespace: str | None = None
@@ -32,6 +32,7 @@ class Request(NamedTuple):
     destination: Address | None = None
     trust_domains: tuple[str, ...] = ("cluster.local",)
     ztunnel: bool = False
+    direct: bool = False
 
 
 def field_matches(field: Field, request: Request, policy_namespace: str) -> Tri:

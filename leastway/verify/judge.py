@@ -53,7 +53,8 @@ class Question(msgspec.Struct, frozen=True):
     Each end is `namespace/name` of a workload or pod, an IP address, or an entity (`host`, `kube-apiserver`, ...), with
     its address if known. `port` is the pod's port. `method` and `path` make it an HTTP request. `principal` None means
     what the source presents by its service account, "" means plaintext. `http` tells a connection without method and
-    path to a port that speaks HTTP (True) or does not (False); None means not known.
+    path to a port that speaks HTTP (True) or does not (False); None means not known. `direct`: to the pod itself, and
+    not by a Service that has a waypoint.
     """
 
     source: str
@@ -67,6 +68,7 @@ class Question(msgspec.Struct, frozen=True):
     destination_address: str = ""
     host: str = ""
     http: bool | None = None
+    direct: bool = False
 
 
 class Judge:
@@ -220,6 +222,7 @@ class Judge:
         namespace = source.subject.namespace if source.subject is not None and principal is None else None
         return Request(
             principal=principal,
+            direct=question.direct,
             namespace=namespace,
             address=source.address or _only(source),
             port=question.port,

@@ -328,6 +328,30 @@ def test_waypoint_in_between(tmp_path: Path, inventory: bool) -> None:
     assert not re.search("port: 80$", "".join(m.text for m in out.result.synthesis.manifests), re.MULTILINE)
 
 
+@pytest.mark.parametrize("seen", ["both-legs", "clients-leg", "and-past-it"])
+def test_what_goes_through_a_waypoint_and_what_goes_past_it(tmp_path: Path, seen: str) -> None:
+    """A client that was seen at the pods themselves gets through as itself, beside what the waypoint lets in."""
+    s, web, admin, api = _shop()
+    s.namespace_labels["shop"] = {"istio.io/dataplane-mode": "ambient", "istio.io/use-waypoint": "waypoint"}
+    waypoint = s.pod("shop/waypoint", {"gateway.networking.k8s.io/gateway-name": "waypoint"}, account="waypoint")
+    vip = {"dst__addr": f"{waypoint.ip}:15008", "dst__hbone_addr": "10.96.9.9:80", "direction": '"outbound"'}
+    vip |= {"dst__workload": f'"{waypoint.pod}"', "dst__identity": f'"{principal(waypoint)}"'}
+    lines = [ztunnel(web, api, 80, **vip), ztunnel(admin, web, 8080), ztunnel(web, admin, 8080)] * 4
+    lines += [ztunnel(waypoint, api, 8080)] * 4 * (seen != "clients-leg")
+    lines += [ztunnel(web, api, 8080)] * 4 * (seen == "and-past-it")
+    s.service(api, "10.96.9.9", 80, 8080)
+    (tmp_path / "access.log").write_text("".join(lines))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.result.sound
+    for client, verdict in ((web, "allow"), (admin, "deny")):
+        assert out.ask(client.ref, "shop/api", 8080, principal=principal(client)[9:]) == verdict
+    own = [p for p in out.policies("AuthorizationPolicy") if p["metadata"]["name"] == "api"]
+    named = {name for p in own for r in p["spec"]["rules"] for f in r["from"] for name in f["source"]["principals"]}
+    expected = {"both-legs": [waypoint], "clients-leg": [], "and-past-it": [waypoint, web]}[seen]
+    assert named == {principal(end)[9:] for end in expected}
+    assert [part for part in out.result.proof["redundant"] if part["kind"] == "rule"] == []
+
+
 def test_forged_identities(tmp_path: Path) -> None:
     """Principals with wildcards, traversal, line breaks or foreign forms never reach a policy."""
     s, web, _, api = _shop()
