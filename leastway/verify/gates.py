@@ -184,7 +184,7 @@ def _mesh(judge: Judge, asked: Question, source: End, destination: End, holds: H
         yield from _granted(judge, request, subject, False, places, holds)
         return
     hop = judge.mesh.hop(subject)
-    if hop and request.principal != hop:
+    if hop and request.principal != hop and not request.direct:
         yield from _granted(judge, request, subject, True, places, holds)
         request = request._replace(principal=hop, address=None)
     yield from _granted(judge, request._replace(ztunnel=True), subject, False, ("ztunnel",), holds)
