@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import grpc
@@ -160,6 +160,23 @@ def point(link: Path, target: Path) -> None:
     link.with_name("next").replace(link)
 
 
+@contextlib.contextmanager
+def small_disk(place: Path) -> Iterator[Callable[[], None]]:
+    """A file system of 64 KiB; the function given makes it larger."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system may not be mounted here")
+    try:
+        yield lambda: run_checked("mount", "-o", "remount,size=8m", str(place))
+    finally:
+        run_checked("umount", "--lazy", str(place))
+
+
+def run_checked(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def test_a_store_that_cannot_be_written_is_told_kept_and_caught_up(tmp_path: Path) -> None:
     place = blockable(tmp_path)
     with observe(place, "--als", ANY, "--flush", "100ms", "--metrics", ANY) as process:
@@ -177,6 +194,27 @@ def test_a_store_that_cannot_be_written_is_told_kept_and_caught_up(tmp_path: Pat
         assert running.get("/readyz") == (200, "ok\n")
         assert running.end() == 0
     assert store.load(place).quality.total == 10
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as grow:
+        place = tmp_path / "disk" / "store"
+        with observe(place, "--als", ANY, "--flush", "100ms", "--metrics", ANY) as process:
+            running = process.running()
+            with contextlib.suppress(OSError), (tmp_path / "disk" / "other").open("wb", buffering=0) as other:
+                while True:
+                    other.write(bytes(4096))
+            sent(running.addresses["als"], map(als_wire, ALS))
+            told = running.heard("the store cannot be written; what was gathered is kept")
+            assert "No space left on device" in told["error"]
+            status, why = running.get("/readyz")
+            assert status == 503
+            assert "has not been written since" in why
+            assert "No space left on device" in why
+            grow()
+            running.heard("the store can be written again, nothing was lost")
+            assert running.end() == 0
+        assert store.load(place).quality.total == 5
 
 
 def test_a_store_that_cannot_be_written_at_the_end_makes_the_exit_code_one(tmp_path: Path) -> None:

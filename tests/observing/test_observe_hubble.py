@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,8 @@ def test_mutual_tls_to_hubble(tmp_path: Path, capture: Path) -> None:
         ) as process:  # the name is not the address
             running = process.running()
             until(lambda: running.metric('leastway_reconnects_total{source="hubble"}') > 0)
-            assert running.get("/readyz") == (503, "not connected: hubble\n")
+            status, why = running.get("/readyz")
+            assert (status, why.count("\n")) == (503, 1)
+            assert re.match(r"hubble has not been connected since 2\d{3}-\d\d-\d\dT[0-9:]{8}Z: UNAVAILABLE: .+", why)
             assert running.end(signal.SIGINT) == 0
     assert counted(tmp_path / "other") == 0
