@@ -407,7 +407,7 @@ MUTATIONS = [
     Mutation(
         "of several identities one is asked about",
         "soundness",
-        "(i.principal, i.mtls, i.source_address, i.destination_address): i for i in items",
+        "(i.principal, i.mtls, i.source_address, i.destination_address, i.direct): i for i in items",
         "None: i for i in items[:1]",
         (SOUND,),
     ),
