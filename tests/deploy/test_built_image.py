@@ -77,17 +77,17 @@ def said(image: Path, config: dict[str, Any], volume: Path, *program: str) -> st
 
 
 @contextmanager
-def running(image: Path, config: dict[str, Any], volume: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        command(image, config, volume, *config["Entrypoint"], *arguments), stderr=subprocess.PIPE, text=True
-    )
+def running(
+    image: Path, config: dict[str, Any], volume: Path, log: Path, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The image's own program with arguments; what it says is in `log`."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(command(image, config, volume, *config["Entrypoint"], *arguments), stderr=file)
     try:
         yield process
     finally:
         process.kill()  # and with it what it has started: --kill-child
         process.wait(10)
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 def test_the_image_says_who_it_is(image: Path, config: dict[str, Any], volume: Path) -> None:
@@ -126,16 +126,16 @@ def test_the_collector_observes_merges_and_ends_as_process_1(
             value = address if name == "--hubble" else "127.0.0.1:0" if value.startswith(":") else value
             arguments.append(f"{name}={value}" if value else name)
         more = ("--flush=200ms", "--merge-every=2", "--since=9999d")
-        with running(image, config, volume, *arguments, *more) as process:
+        log = tmp_path / "log"
+        with running(image, config, volume, log, *arguments, *more) as process:
             until(lambda: process.poll() is not None or counted(volume / "patterns") > 1000, PATIENCE)
-            assert process.poll() is None, process.communicate()[1]
+            until(lambda: process.poll() is not None or "merged the store's parts" in log.read_text(), PATIENCE)
+            assert process.poll() is None, log.read_text()
             (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             os.kill(int(child), signal.SIGTERM)
-            _, log = process.communicate(timeout=10)
-    assert process.returncode == 0, log
-    told = [json.loads(line) for line in log.splitlines()]
-    assert {each["level"] for each in told} == {"info"}, log
-    assert "merged the store's parts" in {each["message"] for each in told}
+            assert process.wait(10) == 0, log.read_text()
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {each["level"] for each in told} == {"info"}, told
     assert [mark.ended for _, mark in store.quality(volume / "patterns").sessions.items()] == [True]
     written = ("generate", f"/{VOLUME}/patterns", "-o", f"/{VOLUME}/policies")
     said(image, config, volume, *config["Entrypoint"], *written)
