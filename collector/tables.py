@@ -49,27 +49,7 @@ def schemas() -> Mapping[str, Any]:
     def bounded(key: Any, value: Any = number) -> Any:
         return pa.struct([("counts", pa.map_(key, value)), ("saturated", flag)])
 
-    end = pa.struct(
-        [
-            ("kind", text),
-            ("cluster", text),
-            ("namespace", text),
-            ("labels", pa.map_(text, text)),
-            ("workload", text),
-            ("service_account", text),
-            ("entity", text),
-        ]
-    )
-    mark = pa.struct(
-        [
-            ("sequence", number),
-            ("name", text),
-            ("started", number),
-            ("flushed", number),
-            ("interval", number),
-            ("ended", flag),
-        ]
-    )
+    end = _end_type()
     edges = {
         "source": end,
         "destination": end,
@@ -97,13 +77,31 @@ def schemas() -> Mapping[str, Any]:
         "first": number,
         "last": number,
         **{name: bounded(text) for name in QUALITY_SETS},
-        "sessions": bounded(text, mark),
+        "sessions": bounded(text, _mark_type()),
     }
     tables = {"edges": edges, "sightings": sightings, "quality": quality}
     return {
         name: pa.schema([pa.field(column, kind, nullable=False) for column, kind in columns.items()])
         for name, columns in tables.items()
     }
+
+
+def _end_type() -> Any:
+    """The Arrow type of an endpoint."""
+    import pyarrow as pa
+
+    names = ("kind", "cluster", "namespace", "labels", "workload", "service_account", "entity")
+    text = pa.string()
+    return pa.struct([(name, pa.map_(text, text) if name == "labels" else text) for name in names])
+
+
+def _mark_type() -> Any:
+    """The Arrow type of a session's mark."""
+    import pyarrow as pa
+
+    text, number, flag = pa.string(), pa.int64(), pa.bool_()
+    numbers = ("started", "flushed", "interval")
+    return pa.struct([("sequence", number), ("name", text), *((name, number) for name in numbers), ("ended", flag)])
 
 
 def rows(table: str, patterns: Patterns) -> Iterator[Row]:
