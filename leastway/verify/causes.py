@@ -32,6 +32,8 @@ CAUSES = (
     "shared service account",
     "selector bleed",
     "path template",
+    "any request",
+    "past the waypoint",
     "mesh tunnel",
     "other",
 )
@@ -64,6 +66,9 @@ def explained(measure: Measure, d: int, port: PortClass, rules: list[RuleSet], o
         over &= ~bits
         yield cause, bits
     if measure.mesh is not None and measure.mesh.mesh.mode == "ambient" and port.protocol == "TCP":
+        past = measure.mesh.bypassed(d, port.number) if over else 0
+        yield "past the waypoint", over & past
+        over &= ~past
         # Where the tunnel is open and nobody judges inside it, it leads to every port.
         yield "mesh tunnel", over & measure.mesh.meshed
         over &= ~measure.mesh.meshed

@@ -6,19 +6,19 @@ set if some request of it is admitted for certain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from leastway.verify.authorizationpolicy import AuthorizationPolicies, Place
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Fields
-from leastway.verify.bits import Universe
+from leastway.verify.bits import Universe, union
 from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, joined
 from leastway.verify.identity import Request
 from leastway.verify.judge import Judge
 from leastway.verify.mesh import PROXY_PORTS
 from leastway.verify.mesh_callers import Beyond, Within
 from leastway.verify.mesh_rules import ASKED, PORT, At, RuleSets
-from leastway.verify.witnesses import Asked, Requests
+from leastway.verify.witnesses import Asked, Called, Requests
 from leastway.verify.world import Address, Subject, address
 
 
@@ -46,7 +46,7 @@ class MeshSets:
         self.unfinished: set[int] = set()  # workloads whose policies tell too many requests apart to try all
         # By the ids of policies, which the judge keeps alive.
         self._named_ports: dict[int, frozenset[int]] = {}
-        self._requests: dict[tuple[int, ...], Requests | None] = {}
+        self._requests: dict[tuple[object, ...], Requests | None] = {}
         self._beyond: dict[tuple[int, ...], tuple[Beyond, RuleSets]] = {}
 
     def ports(self, destination: int) -> set[int]:
@@ -77,6 +77,12 @@ class MeshSets:
             return False
         return any(p.action == "ALLOW" for p in self.applying(destination))
 
+    def restricts_requests(self, destination: int) -> bool:
+        """Must a rule allow a request, where requests are read?"""
+        subject = self.universe.subjects[destination]
+        placed = self.policies.applying(subject, waypoint=bool(self.mesh.waypoint(subject)))
+        return any(policy.action == "ALLOW" for policy in placed)
+
     def sees_requests(self, destination: int, port: int) -> bool:
         """Is there a proxy that reads HTTP on this port?"""
         subject = self.universe.subjects[destination]
@@ -97,16 +103,31 @@ class MeshSets:
             lambda version: self._over(self._rules, destination, At(port, "http", (), version, False, request, best)),
         )
 
-    def matching(self, destination: int, port: int, request: tuple[str, str]) -> int:
-        """Sources of which some request is admitted that a method value and a path value match; everyone where policies
-        only allow, and rules say it themselves."""
-        requests = self._known_requests(destination)
+    def matching(self, destination: int, port: int, request: Called, sent: Mapping[Called, int]) -> int:
+        """Sources of which some request is admitted that a method value and a path value match, and that they have not
+        `sent`; everyone where policies only allow, and rules say it themselves."""
+        requests = self._known_requests(destination, frozenset(sent))
         if requests is None:
             return self.universe.all
         bits = 0
         for asked in requests.matching(*request):
-            bits |= self.requested(destination, port, asked, best=True)
+            bits |= self.requested(destination, port, asked, best=True) & ~sent.get(asked[:2], 0)
         return bits
+
+    def direct(self, destination: int, port: int) -> int:
+        """Sources that may call a destination past the waypoint in front of it, where nobody reads requests."""
+        if not self.mesh.hop(self.universe.subjects[destination]):
+            return 0
+        return self.universe.over_every_family(
+            destination, lambda version: self._ways(self._rules, destination, At(port, "tcp", (), version))[0]
+        )
+
+    def bypassed(self, destination: int, port: int) -> int:
+        """Those of `direct` of which the waypoint admits no request."""
+        through = self.universe.over_every_family(
+            destination, lambda version: self._some(self._rules, destination, port, version, (1,))
+        )
+        return self.direct(destination, port) & ~through
 
     def outside(self, destination: int, port: int) -> Ranges:
         """The addresses outside of which some request is admitted."""
@@ -124,12 +145,13 @@ class MeshSets:
             found += beyond.ranges(self._some(rules, destination, port, version), version)
         return joined(found)
 
-    def _some(self, rules: RuleSets, destination: int, port: int, version: int) -> int:
+    def _some(self, rules: RuleSets, destination: int, port: int, version: int, ways: tuple[int, ...] = (0, 1)) -> int:
         """Those of which some request is admitted."""
         place: Place = "http" if self.sees_requests(destination, port) else "tcp"
         bits = 0
         for request in self._worth_asking(destination) if place == "http" else (None,):
-            bits |= self._over(rules, destination, At(port, place, (), version, False, request))
+            found = self._ways(rules, destination, At(port, place, (), version, False, request))
+            bits |= union(found[way] for way in ways)
         return bits
 
     def _worth_asking(self, destination: int) -> Sequence[Asked | None]:
@@ -137,43 +159,47 @@ class MeshSets:
         requests = self._known_requests(destination)
         return (None,) if requests is None else requests.telling()
 
-    def _known_requests(self, destination: int) -> Requests | None:
-        """The requests that a destination's policies tell apart; None where these only allow."""
+    def _known_requests(self, destination: int, sent: frozenset[Called] = frozenset()) -> Requests | None:
+        """The requests that a destination's policies tell apart, each that was `sent` by itself; None where policies
+        only allow."""
         policies = self.applying(destination)
-        key = tuple(map(id, policies))
+        key = (*map(id, policies), sent)
         if key not in self._requests:
             forbidding = any(map(_forbids, policies))
-            self._requests[key] = Requests(policies, self.mesh.normalization) if forbidding else None
+            self._requests[key] = Requests(policies, self.mesh.normalization, sent) if forbidding else None
         known = self._requests[key]
         if known is not None and not known.complete:
             self.unfinished.add(self.universe.owner[destination])
         return known
 
     def _over(self, rules: RuleSets, destination: int, at: At) -> int:
-        """Those that all proxies in the way let through; `at` as the proxy sees it that reads requests, if any."""
+        """Those that all proxies on some way let through; `at` as the proxy sees it that reads requests, if any."""
+        return union(self._ways(rules, destination, at))
+
+    def _ways(self, rules: RuleSets, destination: int, at: At) -> tuple[int, int]:
+        """`_over` of those who call the destination itself, and of those who call it by its waypoint."""
         subject = self.universe.subjects[destination]
         everyone = rules.sources.all
         if not self.meshed >> destination & 1 or (self.mesh.mode == "sidecar" and at.port in PROXY_PORTS):
-            return everyone
+            return everyone, 0
         mode = self.mesh.mtls(subject, at.port)[0]
         if mode == "STRICT":
             everyone &= rules.sources.meshed
         at = at._replace(
             destination=_addresses(subject, at.version), plaintext=mode == "DISABLE" and self.mesh.mode == "sidecar"
         )
+        own = self.policies.applying(subject)
         if self.mesh.mode == "sidecar":
-            return everyone & rules.admitted(self.policies.applying(subject), at)
-        direct = rules.admitted(self.policies.applying(subject), at._replace(place="ztunnel"))
+            return everyone & rules.admitted(own, at), 0
+        direct = everyone & rules.admitted(own, at._replace(place="ztunnel"))
         hop = self.mesh.hop(subject)
-        if not hop:
-            return everyone & direct
-        # The waypoint's own calls go straight to the destination, whose ztunnel sees the waypoint behind all others.
-        own = rules.sources.by_principal.get(hop, 0) & everyone
+        # The waypoint's own calls do not pass it; the destination's ztunnel sees it behind all others.
+        others = everyone & ~rules.sources.by_principal.get(hop, 0)
         only = at.destination[0] if len(at.destination) == 1 else None
-        passed = self.policies.verdict_at_ztunnel(subject, Request(principal=hop, port=at.port, destination=only))
-        if passed.outcome != "allow":
-            return direct & own
-        return direct & own | rules.admitted(self.policies.applying(subject, waypoint=True), at) & everyone & ~own
+        seen = Request(principal=hop, port=at.port, destination=only)
+        if not hop or self.policies.verdict_at_ztunnel(subject, seen).outcome != "allow":
+            return direct, 0
+        return direct, others & rules.admitted(self.policies.applying(subject, waypoint=True), at)
 
     def admissions(self, destination: int, port: int) -> list[Admission]:
         """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is

@@ -1,8 +1,8 @@
-"""Over-permission on L7: methods and paths that authorization rules admit beyond the requests that were seen.
+"""Over-permission on L7: requests that the mesh admits beyond those that were sent.
 
-Invariant: only pairs that were seen talking to each other are compared here; a pair that was not is one excess
-connection already. A pattern counts one for what it admits and nobody sent, and one for each path that others were
-seen to send; what a wider value admits already is not counted again.
+Invariant: every request that is admitted to a pair of which requests were seen, and that was not sent, is matched by
+something counted, and everything counted matches such a request. A value of a rule counts one for what it admits and
+nobody sent, and one for each request that only others sent; what a wider value admits already is not counted again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from leastway.verify import httppath
 from leastway.verify.authorizationpolicy_schema import Fields
-from leastway.verify.bits import indices
+from leastway.verify.bits import indices, union
 from leastway.verify.causes import CAUSES
 from leastway.verify.httppath import Normalization, is_pattern
 from leastway.verify.languages import Kind, contains
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Requests = dict[tuple[str, str], int]
 ANY = "*"
+EVERYTHING = (ANY, ANY)
 
 
 def beyond_requests(measure: Measure, mesh: MeshSets, workload: range) -> None:
@@ -36,7 +37,7 @@ def beyond_requests(measure: Measure, mesh: MeshSets, workload: range) -> None:
             for request, cause, over in _beyond(measure, mesh, d, port):
                 if over:
                     excess[request][cause] |= measure.universe.folded(over)
-        declared = measure.declared.requests.get((workload.start, port), {})
+        declared = _declared(measure, workload.start, port)
         for request, by_cause in sorted(excess.items()):
             left = -1
             for cause in sorted(by_cause, key=CAUSES.index):
@@ -44,19 +45,34 @@ def beyond_requests(measure: Measure, mesh: MeshSets, workload: range) -> None:
                 left &= ~by_cause[cause]
 
 
+def _declared(measure: Measure, owner: int, port: int) -> Requests:
+    """Declared requests; of a declared connection, any."""
+    found = measure.declared.requests.get((owner, port), {})
+    return {**found, EVERYTHING: measure.declared.sources[owner].get(("TCP", port), 0) & ~union(found.values())}
+
+
 def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tuple[tuple[str, str], str, int]]:
     """Requests that a destination admits to sources that were seen talking to it, but not so, by cause."""
-    if not mesh.governed(d, "TCP") or not mesh.sees_requests(d, port):
+    if not mesh.sees_requests(d, port):
         return
     owner = measure.universe.owner[d]
-    admitted, by_anyone = _admitted(mesh, d, port, measure.seen.sources[owner].get(("TCP", port), 0))
+    sent = measure.seen.requests.get((owner, port), {})
+    talking = measure.seen.sources[owner].get(("TCP", port), 0)
+    admitted, by_anyone, direct = _admitted(mesh, d, port, talking)
+    known = union(sent.values())
+    direct &= known & ~measure.seen.direct[owner].get(("TCP", port), 0)
+    admitted[EVERYTHING] = admitted.get(EVERYTHING, 0) & known | direct
+    admitted = {request: bits for request, bits in admitted.items() if bits}
     if not admitted:
         return
     open_ = measure.allowed(d, single("TCP", port), measure.network.egress(d))
-    sent = measure.seen.requests.get((owner, port), {})
     for request, bits in admitted.items():
         over = bits & open_ & ~sent.get(request, 0) & ~_contained(request, admitted, mesh.mesh.normalization)
-        over &= mesh.matching(d, port, request) if over else 0
+        over &= mesh.matching(d, port, request, sent) if over else 0
+        if request == EVERYTHING:
+            yield request, "past the waypoint", over & direct
+            yield request, "any request", over & ~direct
+            continue
         if is_pattern(request[1]):
             yield request, "path template", over
             continue
@@ -67,21 +83,32 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
         yield request, "other", over & ~shared & ~anyone
     for request, bits in _swallowed(admitted, sent).items():
         over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
-        yield request, "path template", over & (mesh.matching(d, port, request) if over else 0)
+        over &= mesh.matching(d, port, request, sent) if over else 0
+        yield request, "past the waypoint", over & direct
+        yield request, "any request", over & ~direct & admitted.get(EVERYTHING, 0)
+        yield request, "path template", over & ~direct & ~admitted.get(EVERYTHING, 0)
 
 
 def _contained(request: tuple[str, str], admitted: Requests, option: Normalization) -> int:
-    """Sources to which something wider is open as well, so that a request opens nothing more to them."""
+    """Sources to which something wider is open as well, so that a request opens nothing more to them; of two that are
+    alike the first counts."""
     bits = 0
     if len(admitted) == 1:
         return bits
-    method, path = request
     for wider, sources in admitted.items():
-        if wider[0] != method and ANY not in wider[0]:
+        if wider[0] != request[0] and ANY not in wider[0]:
             continue
-        if wider != request and _contains(wider[1], path, "paths", option):
-            bits |= sources if _contains(wider[0], method, "methods", option) else 0
+        if (
+            wider != request
+            and _wider(wider, request, option)
+            and (wider < request or not _wider(request, wider, option))
+        ):
+            bits |= sources
     return bits
+
+
+def _wider(wider: tuple[str, str], request: tuple[str, str], option: Normalization) -> bool:
+    return _contains(wider[1], request[1], "paths", option) and _contains(wider[0], request[0], "methods", option)
 
 
 def _contains(wider: str, value: str, kind: Kind, option: Normalization) -> bool:
@@ -103,34 +130,29 @@ def _accounts(mesh: MeshSets, sources: int) -> int:
     return found
 
 
-def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> tuple[Requests, Requests]:
+def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> tuple[Requests, Requests, int]:
     """(method value, path value) of every operation → the sources it is open to, and those to which rules open it that
-    name no source. `*` stands for any.
+    name no source; and the sources that may call past whoever reads requests. `*` stands for any.
     """
     found: Requests = defaultdict(int)
     by_anyone: Requests = defaultdict(int)
-    unrestricted = 0
+    if not mesh.restricts_requests(d):
+        found[EVERYTHING] = talking
     for admission in mesh.admissions(d, port):
         bits = admission.sources & talking
         for entry in admission.rule.operations or ((),):
             if not bits or not entry_opens(entry, port):
                 continue
-            methods, paths = _values(entry, "methods"), _values(entry, "paths")
-            if methods is None and paths is None:
-                unrestricted |= bits  # an L4 rule: nothing on L7 that could be too wide
-            for method in methods or (ANY,):
-                for path in paths or (ANY,):
+            for method in _values(entry, "methods"):
+                for path in _values(entry, "paths"):
                     found[method, path] |= bits
                     if admission.rule.sources is None:
                         by_anyone[method, path] |= bits
-    return {key: bits & ~unrestricted for key, bits in found.items() if bits & ~unrestricted}, by_anyone
+    return found, by_anyone, mesh.direct(d, port) & talking
 
 
-def _values(entry: Fields, name: str) -> tuple[str, ...] | None:
-    for field in entry:
-        if field.name == name and not field.negated:
-            return field.values
-    return None
+def _values(entry: Fields, name: str) -> tuple[str, ...]:
+    return next((field.values for field in entry if field.name == name and not field.negated), (ANY,))
 
 
 def _swallowed(admitted: Requests, sent: Requests) -> Requests:

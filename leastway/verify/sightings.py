@@ -20,12 +20,14 @@ PortKey = tuple[str, int]
 
 
 class Sightings:
-    """By index of the destination's workload: `sources` per port and `partners` on any, all classes of a workload; by
-    workload index: external addresses per port, seen `inbound` and `outbound`, as (version, number), and entities of
-    Cilium's that it was `called_by` and `called`, as bits; `requests` per (destination, port) and (method, path)."""
+    """By index of the destination's workload: `sources` per port, those of them that went `direct`ly past its waypoint,
+    and `partners` on any, all classes of a workload; by workload index: external addresses per port, seen `inbound` and
+    `outbound`, as (version, number), and entities of Cilium's that it was `called_by` and `called`, as bits; `requests`
+    per (destination, port) and (method, path)."""
 
     def __init__(self, universe: Universe, observed: Iterable[Observed], normalization: Normalization = "BASE") -> None:
         self.sources: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
+        self.direct: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
         self.partners: dict[int, int] = defaultdict(int)
         self.inbound: dict[int, dict[PortKey, set[tuple[int, int]]]] = defaultdict(lambda: defaultdict(set))
         self.outbound: dict[int, dict[PortKey, set[tuple[int, int]]]] = defaultdict(lambda: defaultdict(set))
@@ -42,6 +44,8 @@ class Sightings:
                 self.called[source][port] |= bits_of([item.destination])
             if source is not None and destination is not None:
                 bits = universe.spread(1 << source)
+                if item.direct:
+                    self.direct[destination][port] |= bits
                 self.sources[destination][port] |= bits
                 self.partners[destination] |= bits
                 if item.method or item.path:

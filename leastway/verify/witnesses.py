@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, Fields
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, Field, Fields
 from leastway.verify.httppath import Normalization, is_pattern, path_matches
 from leastway.verify.identity import Request, field_matches
 from leastway.verify.languages import Class, Kind, classes
@@ -19,6 +19,7 @@ ANY = "*"
 KINDS: tuple[Kind, ...] = ("methods", "paths", "hosts")
 PRODUCT = 1 << 20  # classes of methods, paths and hosts, each with each, beyond which only some are tried
 Asked = tuple[str, str, str]  # method, path and host
+Called = tuple[str, str]  # method and path, as they were sent or as values of rules
 
 
 def named(policies: Iterable[AuthorizationPolicy], kind: Kind) -> frozenset[str]:
@@ -42,15 +43,25 @@ class _Kind(NamedTuple):
 
 
 class Requests:
-    """All requests as some policies tell them apart."""
+    """All requests as some policies tell them apart, and each of some `others` by itself (if it does not read as a
+    pattern)."""
 
-    def __init__(self, policies: Iterable[AuthorizationPolicy], option: Normalization) -> None:
+    def __init__(
+        self, policies: Iterable[AuthorizationPolicy], option: Normalization, others: Iterable[Called] = ()
+    ) -> None:
         given = list(policies)
         operations = list({entry: None for p in given for rule in p.rules for entry in rule.operations or ()})
+        single = [
+            (Field("methods", False, (method,)), Field("paths", False, (path,)))
+            for method, path in sorted(others)
+            if not is_pattern(method) and not is_pattern(path)
+        ]
+        operations += single
         self.complete = True
         self._kinds = []
         for kind in KINDS:
-            found = classes(named(given, kind), kind, option)
+            values = {value for entry in single for field in entry if field.name == kind for value in field.values}
+            found = classes(named(given, kind) | values, kind, option)
             self.complete = self.complete and found.complete
             self._kinds.append(_Kind(_grouped(found.found, operations, kind), _names(found.found)))
         methods, paths, hosts = (kind.groups for kind in self._kinds)

@@ -59,6 +59,27 @@ MORE = [
         (REQUESTS,),
     ),
     Mutation(
+        "nobody calls past a waypoint",
+        "mesh_sets",
+        "return direct, others &",
+        "return 0, others &",
+        (REQUESTS,),
+    ),
+    Mutation(
+        "a rule without methods and paths opens no request beyond those sent",
+        "requests",
+        "admitted[EVERYTHING] = admitted.get(EVERYTHING, 0) & known | direct",
+        "admitted[EVERYTHING] = direct",
+        (REQUESTS,),
+    ),
+    Mutation(
+        "of two values that match the same none counts",
+        "requests",
+        "and (wider < request or not _wider(request, wider, option))",
+        "",
+        (REQUESTS,),
+    ),
+    Mutation(
         "a request has one segment in a template's place, or several",
         "languages",
         "found += [_Step(_SEGMENT, False), _Step(_SEGMENT, True)]",

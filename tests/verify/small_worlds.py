@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby
 from typing import Any
@@ -36,12 +36,14 @@ MEMBERSHIP: tuple[Document, ...] = (
     {"sidecar.istio.io/inject": "true", "istio.io/dataplane-mode": "ambient"},
 )
 MODES = ("STRICT", "PERMISSIVE", "DISABLE")
+WAYPOINTS = ("one", "way")  # the account of the first is a workload's as well
+GATEWAY = {"kind": "Gateway", "group": "gateway.networking.k8s.io"}
 Connection = tuple[str, str, str, int]
 
 
 class SmallWorld:
     """Workloads of one to three pods that have labels, ports and address families of their own, and policies; in a
-    `mesh` also accounts, pods that are left out of it, and policies about connections."""
+    `mesh` also accounts, pods that are left out of it, waypoints, and policies about connections."""
 
     def __init__(self, seed: int, mesh: Mode = "none") -> None:
         self._draw = random.Random(seed)
@@ -79,6 +81,8 @@ class SmallWorld:
             found |= {"pod": own.partition("/")[2]} | ({"track": draw.choice("st")} if draw.random() < 0.7 else {})
             if self.mesh != "none" and draw.random() < 0.3:
                 found |= draw.choice(MEMBERSHIP)
+            if self.mesh == "ambient" and draw.random() < 0.4:
+                found["istio.io/use-waypoint"] = draw.choice(WAYPOINTS)
             ports: list[Document] = []
             if draw.random() < 0.8:
                 port = draw.choice((2, 2, 5))
@@ -191,6 +195,9 @@ class SmallWorld:
             names = [pod.partition("/")[2] for pods in self.pods.values() for pod in pods] or ["none"]
             pair = draw.choice((("app", draw.choice("xy")), ("pod", draw.choice(names))))
             spec["selector"] = {"matchLabels": dict([pair])}
+        elif self.mesh == "ambient" and draw.random() < 0.6:
+            spec["targetRefs"] = [{**GATEWAY, "name": draw.choice(WAYPOINTS)}]
+            return access(f"{draw.choice(SPACES)}/{name}", **spec)
         return access(f"{self._place()}/{name}", **spec)
 
     def source(self) -> Document:
@@ -233,11 +240,16 @@ class Asked:
         self._known: dict[Connection, bool] = {}
 
     def allows(self, source: str, destination: str, protocol: str, port: int) -> bool:
-        """Is this allowed for certain?"""
+        """Is this allowed for certain, by a Service or to the pod itself?"""
         key = (source, destination, protocol, port)
         if key not in self._known:
-            self._known[key] = self.judge.ask(Question(*key, http=False)).allowed
+            self._known[key] = any(self.judge.ask(question).allowed for question in self._ways(*key))
         return self._known[key]
+
+    def _ways(self, *asked: Any) -> Iterator[Question]:
+        yield Question(*asked, http=False)
+        if self.world.mesh == "ambient":
+            yield Question(*asked, http=False, direct=True)
 
     def workloads(self, source: str, destination: str, protocol: str, port: int) -> bool:
         """May some pod of one reach some other pod of the other? One pod stands for replicas that it may get."""
@@ -247,7 +259,7 @@ class Asked:
             if ones == [source]:
                 return False  # a pod that nothing makes more of
             ends = self.judge.end(source), self.judge.end(destination)
-            return self.judge.decide(Question(*key, http=False), *ends).allowed
+            return any(self.judge.decide(question, *ends).allowed for question in self._ways(*key))
         return any(self.allows(one, other, protocol, port) for one in ones for other in others if one != other)
 
 
