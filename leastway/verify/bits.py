@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
+from leastway.verify.blocks import AddressRange
 from leastway.verify.networkpolicy_schema import Block, Network, Pods
 from leastway.verify.selectors import Selector
 from leastway.verify.variants import Variants
@@ -115,6 +116,7 @@ class Universe:
             else:
                 self.addressless |= bit
         self._addresses = {version: sorted(known) for version, known in addresses.items()}
+        self._distinct = {version: sorted({ip for ip, _ in known}) for version, known in addresses.items()}
 
     def locate(self, ref: str) -> int | None:
         """The index of a subject, or of the workload that a pod belongs to; None if it is not counted."""
@@ -184,6 +186,11 @@ class Universe:
                 union(1 << i for i in counted),
             )
         return known
+
+    def occupied(self, part: AddressRange) -> int:
+        """How many addresses of a range are those of subjects."""
+        known = self._distinct[part.version]
+        return bisect_right(known, part.last) - bisect_left(known, part.first)
 
     def over_every_family(self, destination: int, over: Callable[[int], int]) -> int:
         """Sources that reach a destination whichever address family they take, by what holds `over` one (0: whichever

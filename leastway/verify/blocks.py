@@ -132,10 +132,9 @@ def spans(block: Block) -> list[Span]:
     return parts
 
 
-def sizes(count: Iterable[int]) -> str:
+def shortened(size: int) -> str:
     """A number of addresses that a person can read."""
-    total = sum(count)
-    return str(total) if total < 1 << 20 else f"2^{total.bit_length() - 1}"
+    return str(size) if size < 1 << 20 else f"2^{size.bit_length() - 1}"
 
 
 ANYWHERE = (Block(ipaddress.ip_network("0.0.0.0/0"), ()), Block(ipaddress.ip_network("::/0"), ()))

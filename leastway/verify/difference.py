@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from leastway.verify.bits import Universe
-from leastway.verify.blocks import AddressRange, sizes, subtracted
+from leastway.verify.blocks import AddressRange, shortened, subtracted
 from leastway.verify.entity_sets import entity_changes
 from leastway.verify.judge import Judge
 from leastway.verify.network_sets import RuleSet
@@ -203,14 +203,14 @@ def _beside(
 def _outside_changes(
     before: Measure, after: Measure, member: int, ports: list[PortClass], opened: Opened
 ) -> Iterator[tuple[bool, AddressRange, PortRun]]:
-    """(newly allowed, addresses, ports) of one subject and the outside."""
+    """(newly allowed, addresses, ports) of one subject and the outside; ranges that are not all pods' own."""
     was, now = (open_ranges(measure, [member], ports, opened) for measure in (before, after))
     if was == now:
         return
     for kind, less, more in ((True, was, now), (False, now, was)):
         changed = [subtracted(*both) for both in zip(more, less, strict=True)]
         for run, found, _ in stretches_by_family(ports, changed):
-            yield from ((kind, part, run) for part in found)
+            yield from ((kind, part, run) for part in found if before.universe.occupied(part) < part.size)
 
 
 def _addresses(part: AddressRange) -> str:
@@ -220,4 +220,4 @@ def _addresses(part: AddressRange) -> str:
     networks = list(islice(ipaddress.summarize_address_range(first, last), SPANS + 1))
     if len(networks) <= SPANS:
         return ", ".join(map(str, networks))
-    return f"{first}-{last} ({sizes([part.size])} addresses)"
+    return f"{first}-{last} ({shortened(part.size)} addresses)"

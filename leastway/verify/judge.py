@@ -148,19 +148,21 @@ class Judge:
         only if all of them have it."""
         pairs = self.variants.pairs(source, destination)
         if not pairs:
-            whole = self._decide(question, source, destination)
-            return whole if whole.outcome != "undefined" else self._pod_by_pod(question, source, destination, whole)
+            return self._whole(question, source, destination)
         found: list[tuple[str, Verdict]] = []
         for shown, one, other in pairs:
-            found.append((shown, self._decide(question, one, other)))
+            found.append((shown, self._whole(question, one, other)))
             if found[-1][1].outcome != found[0][1].outcome:
                 both = sorted((found[-1], found[0]), key=lambda pair: pair[1].outcome == "allow")
                 because = "; ".join(f"{shown}: {verdict.outcome} ({verdict.because})" for shown, verdict in both)
                 return both[0][1]._replace(outcome="undefined", because=f"it depends on the pods: {because}")
         return found[0][1]
 
-    def _pod_by_pod(self, question: Question, source: End, destination: End, whole: Verdict) -> Verdict:
-        """Blocks may tell pods apart that are alike by their labels: what all of a workload's answer is certain."""
+    def _whole(self, question: Question, source: End, destination: End) -> Verdict:
+        """Blocks may name the addresses of a workload in several rules: what all of them answer is certain."""
+        whole = self._decide(question, source, destination)
+        if whole.outcome != "undefined":
+            return whole
         found = [self._decide(question, one, other) for one, other in self.variants.by_address(source, destination)]
         return found[0] if len({verdict.outcome for verdict in found}) == 1 else whole
 

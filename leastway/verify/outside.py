@@ -1,7 +1,7 @@
 """The outside: ranges of external addresses that may call a workload, and that it may call.
 
 Invariant: for each run of ports that are open to the same addresses, a range of those counts once, whatever its size
-and whatever private addresses it leaves out, and not at all if each of its addresses was seen.
+and whatever private addresses it leaves out, and not at all if each of its addresses was seen or is a pod's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, common, joined, near, ranges, sizes
+from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, common, joined, near, ranges, shortened
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy import block_contains
 from leastway.verify.ports import PortClass, PortRun, admits, classes, stretches
@@ -95,14 +95,15 @@ def _count(measure: Measure, workload: range, ports: Sequence[PortClass], side: 
         key = (run.protocol, run.number)
         seen, declared = (of.get(key, ()) if ports[at].point else () for of in (side.seen, side.declared))
         for parts in near(found):
-            beyond = sum(part.size - part.seen(seen) for part in parts)
+            size = sum(part.size - measure.universe.occupied(part) for part in parts)
+            beyond = size - sum(part.seen(seen) for part in parts)
             if not beyond:
                 continue
             cause = _cause(measure, workload, ports[at], run, parts[0], side)
             if any(part.seen(declared) for part in parts):
                 cause = "declared intent"
             measure.addresses += beyond
-            measure.count(cause, workload.start, 1, iter([side.form.format(ref, _shown(parts), run)]))
+            measure.count(cause, workload.start, 1, iter([side.form.format(ref, _shown(parts, size), run)]))
 
 
 def _cause(measure: Measure, workload: range, port: PortClass, run: PortRun, found: AddressRange, side: _Side) -> str:
@@ -134,8 +135,8 @@ def cause_at_port(run: PortRun) -> str:
     return "DNS" if run.number in (53, 5353) and run.kind == "port" else ""
 
 
-def _shown(parts: Ranges) -> str:
+def _shown(parts: Ranges, size: int) -> str:
     first = parts[0]
     make = ipaddress.IPv4Address if first.version == 4 else ipaddress.IPv6Address
     more = f" and {len(parts) - 1} more ranges" if len(parts) > 1 else ""
-    return f"{make(first.first)}-{make(first.last)}{more} ({sizes(part.size for part in parts)} addresses)"
+    return f"{make(first.first)}-{make(first.last)}{more} ({shortened(size)} addresses)"

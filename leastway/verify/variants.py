@@ -1,4 +1,5 @@
-"""The pods of one workload that policies tell apart: a StatefulSet's pods by their names, two versions in a rollout.
+"""The pods of one workload that policies tell apart: a StatefulSet's pods by their names, two versions in a rollout,
+the addresses of a workload whose pods are not known.
 
 Invariant: what holds for every pod given here holds for every pod of the workload, and pods of one class are alike to
 every policy, whatever it asks of them: labels, the account they run as, ports by name, addresses, whether they are in
@@ -143,7 +144,7 @@ class Variants:
             for _, pod in sorted(self._world.subjects.items()):
                 if pod.member_of:
                     self._members[pod.member_of].append(pod)
-        members = self._members.get(subject.ref) or self._ordinals(subject)
+        members = self._members.get(subject.ref) or self._ordinals(subject) or _by_address(subject)
         if not members:
             return ()
         sorts: dict[Sort, list[Subject]] = defaultdict(list)
@@ -223,6 +224,26 @@ def _ordinal(subject: Subject, number: int) -> Subject:
     return msgspec.structs.replace(
         subject, name=name, labels=labels, kind="Pod", single=True, member_of=subject.ref, replicas=0
     )
+
+
+def _by_address(subject: Subject) -> list[Subject]:
+    """The pods of a workload that is known from traffic alone, as far as its addresses tell: one for each, with all of
+    the other family, as it is not known which of several are one pod's."""
+    found = [ip for text in subject.ips if (ip := address(text)) is not None]
+    four, six = ([str(ip) for ip in found if ip.version == version] for version in (4, 6))
+    own = [(ip, *six) for ip in four if len(four) > 1] + [(ip, *four) for ip in six if len(six) > 1]
+    return [
+        msgspec.structs.replace(
+            subject,
+            name=f"{subject.name} ({ips[0]})",
+            ips=ips,
+            kind="Pod",
+            single=True,
+            member_of=subject.ref,
+            replicas=0,
+        )
+        for ips in own
+    ]
 
 
 def _together(workload: Subject, pods: tuple[Subject, ...]) -> Subject:

@@ -59,6 +59,20 @@ MORE = [
         (REQUESTS,),
     ),
     Mutation(
+        "addresses of pods are outside as well",
+        "outside",
+        "part.size - measure.universe.occupied(part)",
+        "part.size",
+        ("test_overpermission.py",),
+    ),
+    Mutation(
+        "of a workload whose pods are not known all addresses are one",
+        "variants",
+        "or _by_address(subject)",
+        "",
+        (f"{PODS}::test_addresses_of_a_workload_that_only_traffic_knows_are_told_apart_as_pods_are",),
+    ),
+    Mutation(
         "nobody calls past a waypoint",
         "mesh_sets",
         "return direct, others &",

@@ -23,6 +23,7 @@ TOP = 9
 PORTS = range(1, TOP + 2)  # the last stands for all that follow
 BLOCKS = ("198.51.100.8/29", "2001:db8::8/125")
 _EDGES = [[str(n[0] - 1), *map(str, n), str(n[-1] + 1)] for n in map(ipaddress.ip_network, BLOCKS)]
+SINGLE = ("10.0.0.1", "10.0.1.1", "fd00::1:1")  # pods' addresses that policies name
 # Ascending; those that are not in a block stand for all between the blocks that policies may name. No pod has any.
 OUTSIDE = [
     ["9.0.0.0", *(f"10.0.{number}.{i}" for number in range(4) for i in (0, 2, 200)), *_EDGES[0]],
@@ -51,6 +52,7 @@ class SmallWorld:
         self.pods: dict[str, list[str]] = {}
         self.hosts: list[str] = []  # workloads and pods on the host network
         self.known: dict[str, set[tuple[str, int]]] = {}
+        self.taken: set[str] = set()  # addresses of pods
         self.things: list[Document] = [namespace(name, team=name) for name in SPACES]
         for number in range(self._draw.randint(2, 4)):
             self._workload(f"{self._draw.choice(SPACES)}/w{number}", number)
@@ -75,6 +77,8 @@ class SmallWorld:
         host = draw.random() < 0.1
         account = draw.choice(ACCOUNTS)
         for i in range(draw.randint(1, 3) if owned else 1):
+            ips = self._ips(families, number, i)
+            self.taken.update(ips if not host else ())
             own = f"{ref}-{i}" if owned else ref
             self.pods[ref].append(own)
             found = {"app": draw.choice("xy") if i == 0 else str(self.things[-1]["metadata"]["labels"]["app"])}
@@ -96,7 +100,7 @@ class SmallWorld:
                     "serviceAccountName": account,
                     "containers": [{"name": "c", "ports": ports}],
                 },
-                "status": {"podIPs": [{"ip": ip} for ip in self._ips(families, number, i)], "hostIP": "192.0.2.1"},
+                "status": {"podIPs": [{"ip": ip} for ip in ips], "hostIP": "192.0.2.1"},
             }
             if owned:
                 thing["metadata"]["ownerReferences"] = [{"kind": "StatefulSet", "name": name, "controller": True}]
@@ -130,7 +134,8 @@ class SmallWorld:
     def peer(self) -> Document:
         draw = self._draw
         if draw.random() < 0.35:
-            cidr = draw.choice(("10.0.0.0/16", "10.0.0.0/23", "fd00::/64", "0.0.0.0/0", "::/0", *BLOCKS))
+            wide = ("10.0.0.0/16", "10.0.0.0/23", "fd00::/64", "0.0.0.0/0", "::/0", *BLOCKS)
+            cidr = draw.choice((*wide, *(str(ipaddress.ip_network(ip)) for ip in SINGLE), "10.0.1.0/31"))
             if cidr in BLOCKS and draw.random() < 0.8:
                 cidr = str(draw.choice(list(ipaddress.ip_network(cidr).subnets(draw.randint(1, 3)))))
             block: Document = {"cidr": cidr}
@@ -217,6 +222,12 @@ class SmallWorld:
         inside = [f"10.0.{number}.0/{n}" for n in (30, 31)] + [f"fd00::{number}:0/{n}" for n in (126, 127)]
         return draw.choice((*inside, "fd00::/64", str(draw.choice(list(ipaddress.ip_network(cidr).subnets(1))))))
 
+    def outside(self) -> list[list[str]]:
+        """Addresses that no pod has, ascending."""
+        free = [ip for ip in SINGLE if ip not in self.taken]
+        families = [[*family, *(ip for ip in free if (":" in ip) == (":" in family[0]))] for family in OUTSIDE]
+        return [sorted(family, key=ipaddress.ip_address) for family in families]
+
     def observed(self) -> list[Observed]:
         draw = self._draw
         found = []
@@ -246,10 +257,9 @@ class Asked:
             self._known[key] = any(self.judge.ask(question).allowed for question in self._ways(*key))
         return self._known[key]
 
-    def _ways(self, *asked: Any) -> Iterator[Question]:
-        yield Question(*asked, http=False)
-        if self.world.mesh == "ambient":
-            yield Question(*asked, http=False, direct=True)
+    def _ways(self, source: str, destination: str, protocol: str, port: int) -> Iterator[Question]:
+        for direct in (False, True) if self.world.mesh == "ambient" else (False,):
+            yield Question(source, destination, protocol, port, http=False, direct=direct)
 
     def workloads(self, source: str, destination: str, protocol: str, port: int) -> bool:
         """May some pod of one reach some other pod of the other? One pod stands for replicas that it may get."""
@@ -300,7 +310,7 @@ def _outside(asked: Asked, seen: set[Connection], ref: str, protocol: str, known
     points = set(known)
     pods = asked.world.pods[ref]
     count = 0
-    for family in OUTSIDE:
+    for family in asked.world.outside():
         opened = {
             port: [
                 any(asked.allows(*((place, pod) if inward else (pod, place)), protocol, port) for pod in pods)

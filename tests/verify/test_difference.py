@@ -12,9 +12,10 @@ from leastway.verify import difference as module
 from leastway.verify import request_difference, witnesses
 from leastway.verify.difference import Difference, difference, unmanaged
 from leastway.verify.judge import Judge, Question
+from leastway.verify.networkpolicy import Cni
 from leastway.verify.policies import load_policies
 from leastway.verify.world import World
-from tests.verify.kit import access, labels, peers
+from tests.verify.kit import access, labels, peers, pod
 
 Document = dict[str, Any]
 PORTS = (80, 85, 443, 8080)
@@ -122,6 +123,22 @@ def test_the_outside_is_compared_by_blocks() -> None:
     assert [(c.source, c.destination, c.port) for c in found.allowed.listed] == [("203.0.113.7/32", "a/api", 8080)]
     halves = opened("198.51.100.0/25", "198.51.100.128/25")
     assert compare(opened("198.51.100.0/24"), halves).empty
+
+
+def test_the_addresses_of_pods_are_no_outside() -> None:
+    def opened(*excepted: str) -> list[Document]:
+        rule = {"from": [{"ipBlock": {"cidr": "10.9.0.0/24", "except": list(excepted)}}]}
+        return [network_policy("p", "a", {"podSelector": {"matchLabels": {"app": "api"}}, "ingress": [rule]})]
+
+    world = World.from_manifests([pod("a/api", {"app": "api"}, "10.9.0.1"), pod("a/web", {"app": "web"}, "10.9.0.2")])
+
+    def lost(cni: Cni, *excepted: str) -> set[str]:
+        judges = [Judge(world, policies, cni=cni) for policies in (opened(), opened(*excepted))]
+        return {change.source for change in difference(*judges).denied.listed}
+
+    assert lost("generic", "10.9.0.2/32") == {"a/web"}
+    assert lost("cilium", "10.9.0.2/32") == set()
+    assert lost("cilium", "10.9.0.2/32", "10.9.0.3/32") == {"10.9.0.2/31"}
 
 
 def _authorization(method: str, path: str, port: str = "8080") -> list[Document]:

@@ -264,3 +264,15 @@ def test_the_order_of_policies_and_observations_does_not_matter() -> None:
     policies = [*exact_pair({"port": 80, "endPort": 82}), OUT, ingress("api", {})]
     observed = [WEB_TO_DB, Observed("a/api", "a/web", "TCP", 80), Observed("203.0.113.1", "a/api", "TCP", 80)]
     assert measure(policies, *observed) == measure(policies[::-1], *observed[::-1])
+
+
+@pytest.mark.parametrize(("cni", "pods"), [("generic", 1), ("cilium", 0)])
+def test_the_addresses_of_pods_are_no_outside(cni: str, pods: int) -> None:
+    blocks = [{"ipBlock": {"cidr": cidr}} for cidr in ("10.0.0.1/32", "10.0.0.2/32")]
+    out = [egress(name, {"to": peers("db"), "ports": [{"port": 80}]}) for name in ("web", "api")]
+    found = measure([DENY, *out, ingress("db", {"from": blocks, "ports": [{"port": 80}]})], WEB_TO_DB, cni=cni)
+    assert (found.total, found.addresses) == (pods, 0)
+    blocks.append({"ipBlock": {"cidr": "10.0.0.0/28"}})
+    found = measure([DENY, *out, ingress("db", {"from": blocks, "ports": [{"port": 80}]})], WEB_TO_DB, cni=cni)
+    assert (found.total, found.addresses) == (pods + 1, 16 - 3)
+    assert "10.0.0.0-10.0.0.15 (13 addresses) → a/db 80/TCP" in found.examples["CIDR widening"]

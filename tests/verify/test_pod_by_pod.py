@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 from itertools import product
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +17,9 @@ from leastway.verify.judge import Judge, Question
 from leastway.verify.mesh import Mode
 from leastway.verify.overpermission import over_permission
 from leastway.verify.reading import Document
-from leastway.verify.world import World
-from tests.verify.kit import access, labels, namespace, pod
+from leastway.verify.soundness import Observed
+from leastway.verify.world import Subject, World
+from tests.verify.kit import access, labels, namespace, pod, policy
 from tests.verify.small_worlds import IN_MESH, PORTS, Asked, SmallWorld, total
 
 WORLDS = 60
@@ -202,3 +205,84 @@ def test_a_policy_that_changes_no_verdict_changes_no_total(seed: int, parts: lis
     after = over_permission(judge, observed)
     assert (after.total, after.by_workload, after.addresses) == (before.total, before.by_workload, before.addresses)
     assert difference(drawn.judge(), judge).empty
+
+
+@pytest.mark.parametrize("mesh", ["none", "sidecar", "ambient"])
+def test_addresses_of_a_workload_that_only_traffic_knows_are_told_apart_as_pods_are(mesh: Mode) -> None:
+    apart = changed = 0
+    for seed in range(60):
+        draw = random.Random(seed)
+        pods, blank = World.from_manifests(things := [namespace("a", **IN_MESH)]), World.from_manifests(things)
+        for number in range(3):
+            families = draw.choice(("4", "4", "6", "46"))  # which of several belong to one pod would not be known
+            ips = [_addresses(number, i, families) for i in range(1 if families == "46" else draw.randint(2, 3))]
+            owner = Subject(
+                "a", f"w{number}", {"app": f"w{number}"}, "default", _joined(ips), kind="Deployment", inventoried=False
+            )
+            blank.add_subject(owner)
+            pods.add_subject(owner)
+            for i, own in enumerate(ips):
+                replaced = {"name": f"w{number}-{i}", "ips": own, "single": True, "member_of": owner.ref, "kind": "Pod"}
+                pods.add_subject(msgspec.structs.replace(owner, **replaced))
+        sets = [[_blocked(draw, f"p{i}", mesh) for i in range(draw.randint(2, 4))] for _ in range(2)]
+        for policies in sets:
+            judges = [Judge(world, policies, mesh=mesh) for world in (pods, blank)]
+            observed = [Observed("a/w0", "a/w1", "TCP", 80)]
+            one, other = (over_permission(judge, observed) for judge in judges)
+            assert (one.total, one.by_cause, one.addresses) == (other.total, other.by_cause, other.addresses), seed
+            apart += any(judges[0].variants.classes(s) for s in pods.universe())
+            for source, to in product(("a/w0", "a/w1", "a/w2"), repeat=2):
+                asked = Question(source, to, "TCP", 80, http=False)
+                answers = [judge.decide(asked, judge.end(source), judge.end(to)).outcome for judge in judges]
+                assert answers[0] == answers[1] or source == to, (seed, asked, answers)
+        found = [difference(*(Judge(world, policies, mesh=mesh) for policies in sets)) for world in (pods, blank)]
+        assert found[0].allowed.total == found[1].allowed.total
+        assert found[0].denied.total == found[1].denied.total
+        changed += found[0].denied.total > 0
+    assert apart > 30
+    assert changed > 10
+
+
+def _addresses(number: int, i: int, families: str) -> tuple[str, ...]:
+    both = {"4": f"10.0.{number}.{i}", "6": f"fd00::{number}:{i}"}
+    return tuple(both[family] for family in families)
+
+
+def _joined(ips: list[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted(ip for own in ips for ip in own))
+
+
+def _blocked(draw: random.Random, name: str, mesh: Mode) -> Document:
+    """A policy that names addresses of pods."""
+    number, low = draw.randrange(3), draw.choice((0, 0, 1, 2))
+    cidr = draw.choice(
+        (f"10.0.{number}.{low}/32", f"10.0.{number}.0/31", f"fd00::{number}:{low}/128", "fd00::/64", "10.0.0.0/16")
+    )
+    selector = draw.choice(({}, labels(app=f"w{draw.randrange(3)}")))
+    if mesh != "none" and draw.random() < 0.5:
+        rules = [{"from": [{"source": {draw.choice(("ipBlocks", "notIpBlocks")): [cidr]}}]}]
+        chosen = {"selector": selector} if selector else {}
+        return access(f"a/{name}", action=draw.choice(("ALLOW", "DENY")), rules=rules, **chosen)
+    side, key = draw.choice((("ingress", "from"), ("egress", "to")))
+    spec: Document = {side: [{key: [{"ipBlock": {"cidr": cidr}}]}]}
+    return policy(f"a/{name}", podSelector=selector, policyTypes=[side.capitalize()], **spec)
+
+
+def test_of_several_addresses_of_both_families_no_pairs_are_made_up() -> None:
+    found = World.from_manifests([namespace("a")])
+    for name, ips in (("web", ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2")), ("db", ("10.0.0.9", "fd00::9"))):
+        found.add_subject(Subject("a", name, {"app": name}, ips=ips, kind="Deployment", inventoried=False))
+
+    def reaching(*cidrs: str) -> tuple[str, int]:
+        rules = [{"from": [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]}]
+        judge = Judge(found, [policy("a/db", podSelector=labels(app="db"), policyTypes=["Ingress"], ingress=rules)])
+        counted = over_permission(judge, []).examples.get("CIDR widening", [])
+        return judge.ask(Question("a/web", "a/db", port=80)).outcome, sum("a/web → a/db" in text for text in counted)
+
+    assert reaching("10.0.0.0/24") == ("undefined", 0)  # by IPv4, not by IPv6
+    # Each pod's IPv6 address is let in, so the one with the IPv4 address that is, too.
+    assert reaching("10.0.0.1/32", "fd00::/64") == ("undefined", 3)
+    # One pod may have both of these, or neither of two: nothing is certain.
+    assert reaching("10.0.0.1/32", "fd00::1/128") == ("undefined", 0)
+    # Whichever block lets an address in, all are let in.
+    assert reaching("10.0.0.1/32", "10.0.0.2/32", "fd00::1/128", "fd00::2/128")[0] == "allow"

@@ -32,6 +32,7 @@ VALUES = {
 SEGMENTS = ("a", "b", "c", "b.php", "a[")
 PATHS = ["/" + "/".join(parts) for length in (1, 2) for parts in product(SEGMENTS, repeat=length)]
 Asked = tuple[str, str, str]
+Called = tuple[str, str]
 THINGS: list[Document] = [
     *(pod(f"a/{name}", {"app": name}, f"10.0.0.{i + 1}", serviceAccountName=name) for i, name in enumerate(CLIENTS)),
     pod("a/db", {"app": "db", "istio.io/use-waypoint": "way"}, "10.0.0.9"),
@@ -78,11 +79,11 @@ def placed(draw: random.Random, policies: list[Document], mesh: str) -> list[Doc
     return found
 
 
-def sent(judge: Judge, *others: Judge, was: Iterable[tuple[str, str, str]] = ()) -> list[Asked]:
-    """Some of all kinds that any of the policies tells apart, of those and beside those that there were from someone,
-    and many others."""
+def sent(judge: Judge, *others: Judge, was: Iterable[Called] = ()) -> list[Asked]:
+    """Some of all kinds that any of the policies tells apart, those that there `was` one of and those beside them, and
+    many others."""
     policies = [policy for one in (judge, *others) for policy in one.policies.authorization]
-    literal = {"methods": {method for _, method, _ in was}, "paths": {path for _, _, path in was}, "hosts": set[str]()}
+    literal = {"methods": {method for method, _ in was}, "paths": {path for _, path in was}, "hosts": set[str]()}
     kinds = [classes(witnesses.named(policies, kind) | literal[kind], kind).found for kind in witnesses.KINDS]
     found = {(one.witness, other.witness, last.witness) for one, other, last in product(*kinds)}
     return sorted(found | set(product(METHODS, PATHS, HOSTS)))
@@ -170,15 +171,15 @@ def test_whatever_is_admitted_and_was_not_sent_is_counted_and_nothing_else(
                 if draw.random() < 0.15:
                     rule.pop("to", None)
         judge = Judge(World.from_manifests(THINGS), policies, mesh=mesh)
-        was = {(source, draw.choice(METHODS), draw.choice(PATHS)) for source in CLIENTS for _ in range(3)}
-        was |= {(source, *pair) for source in CLIENTS for pair in _opened(judge) if draw.random() < 0.5}
-        found = over_permission(judge, [Observed(f"a/{one}", "a/db", "TCP", 80, *what) for one, *what in sorted(was)])
+        was = {(source, (draw.choice(METHODS), draw.choice(PATHS))) for source in CLIENTS for _ in range(3)}
+        was |= {(source, pair) for source in CLIENTS for pair in _opened(judge) if draw.random() < 0.5}
+        found = over_permission(judge, [Observed(f"a/{one}", "a/db", "TCP", 80, *what) for one, what in sorted(was)])
         shown = [text for examples in found.examples.values() for text in examples if " → a/db:80 " in text]
-        named = {(source.removeprefix("a/"), *what) for source, _, _, *what in (text.split(" ") for text in shown)}
+        named = {(source.removeprefix("a/"), what) for source, what in map(_read, shown)}
         assert len(named) == len(shown)
         for source in CLIENTS:
-            own = {(method, path) for one, method, path in named if one == source}
-            unsent = [r for r in sent(judge, was=was) if (source, *r[:2]) not in was]
+            own = {what for one, what in named if one == source}
+            unsent = [r for r in sent(judge, was=[what for _, what in was]) if (source, r[:2]) not in was]
             for request in unsent:
                 if allowed(judge, source, request):
                     assert any(called(*what, request) for what in own), (seed, source, request, own)
@@ -192,11 +193,18 @@ def test_whatever_is_admitted_and_was_not_sent_is_counted_and_nothing_else(
     assert exact > 10
 
 
-def _opened(judge: Judge) -> list[tuple[str, str]]:
+def _read(text: str) -> tuple[str, Called]:
+    source, _, _, method, path = text.split(" ")
+    return source, (method, path)
+
+
+def _opened(judge: Judge) -> list[Called]:
     """Methods and paths that rules name, without their patterns."""
-    policies = judge.policies.authorization
-    methods, paths = (witnesses.named(policies, kind) for kind in ("methods", "paths"))
-    return sorted(product(*([v for v in values if not is_pattern(v)] for values in (methods, paths))))
+    methods, paths = (
+        [value for value in witnesses.named(judge.policies.authorization, kind) if not is_pattern(value)]
+        for kind in witnesses.KINDS[:2]
+    )
+    return sorted((method, path) for method in methods for path in paths)
 
 
 def _may(judge: Judge, source: str, request: Asked) -> bool:
