@@ -38,6 +38,7 @@ DENIED = 3
 )
 @click.option("--method", default="", help="HTTP method; makes the connection a request.")
 @click.option("--path", default="", help="HTTP path; makes the connection a request.")
+@click.option("--direct", is_flag=True, help="To the pod itself, past the ambient waypoint of its Service.")
 @click.option("--queries", metavar="FILE", help="Many questions, one JSON object a line; - for standard input.")
 @profile_options
 @format_option
@@ -53,6 +54,7 @@ def command(
     principal: str | None,
     method: str,
     path: str,
+    direct: bool,
     queries: str | None,
     cni: str | None,
     mesh: str | None,
@@ -82,7 +84,9 @@ def command(
     judge = Judge(world, judged.found, judged.cni(cni), mode, judged.trust_domain(trust_domain))
     if queries is not None:
         ctx.exit(1 if _answer_all(judge, queries) else 0)
-    question = Question(source or "", destination or "", protocol.upper(), port or 0, method, path, principal)
+    question = Question(
+        source or "", destination or "", protocol.upper(), port or 0, method, path, principal, direct=direct
+    )
     verdict = judge.ask(question)
     if form == "json":
         tell_json({"verdict": verdict.outcome, "because": verdict.because, "layer": verdict.layer})

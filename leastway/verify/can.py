@@ -13,7 +13,8 @@ from typing import Any
 from leastway.verify.errors import PolicyError, line
 from leastway.verify.judge import Judge, Question
 
-FIELDS = {"from", "to", "protocol", "port", "principal", "method", "path", "host", "from_address", "to_address"}
+TEXTS = {"from", "to", "protocol", "principal", "method", "path", "host", "from_address", "to_address"}
+FIELDS = TEXTS | {"port", "direct"}
 
 
 def answer(judge: Judge, query: dict[str, Any]) -> dict[str, Any]:
@@ -44,11 +45,13 @@ def read_question(query: dict[str, Any]) -> Question:
     if unknown:
         raise PolicyError(f"unknown field {', '.join(unknown)[:100]}", "query", f"known: {', '.join(sorted(FIELDS))}")
     found = {name: query.get(name) for name in FIELDS}
-    for name in FIELDS - {"port"}:
+    for name in sorted(TEXTS):
         if found[name] is not None and not isinstance(found[name], str):
             raise PolicyError(f"{name} is not text", "query")
     if not found["from"] or not found["to"]:
         raise PolicyError("a query needs from and to", "query")
+    if not isinstance(found["direct"], bool | None):
+        raise PolicyError("direct is neither true nor false", "query")
     port = found["port"]
     if isinstance(port, str) and port.isascii() and port.isdigit():
         port = int(port[:9])
@@ -65,4 +68,5 @@ def read_question(query: dict[str, Any]) -> Question:
         host=found["host"] or "",
         source_address=found["from_address"] or "",
         destination_address=found["to_address"] or "",
+        direct=bool(found["direct"]),
     )

@@ -73,6 +73,7 @@ def test_many_questions_give_one_line_each_in_order(run: Run, policies: Path, in
         '{"from": "shop/web", "to": "shop/api", "port": true}',
         '{"from": "shop/web", "to": "shop/api", "port": 70000}',
         '{"from": 1, "to": "shop/api", "port": 1}',
+        '{"from": "shop/web", "to": "shop/api", "port": 1, "direct": "yes"}',
         "[" * 100_000,
         '{"from": "shop/web", "to": "shop/api", "port": 1, "path": {}}',
         "\x00\x01",
@@ -129,3 +130,23 @@ def test_a_mesh_is_assumed_where_istio_policies_are_judged(run: Run, tmp_path: P
     assert result.exit_code == 3
     assert "mesh sidecar" in result.stderr
     assert run("can", path, "--inventory", inventory, *ends, "--mesh", "none").exit_code == 0
+
+
+def test_the_pod_itself_may_be_asked_about_past_its_waypoint(run: Run, tmp_path: Path) -> None:
+    cluster, policy = tmp_path / "cluster.yaml", tmp_path / "policy.yaml"
+    pod = "{{kind: Pod, metadata: {{name: {0}, namespace: a, labels: {1}}}, spec: {{serviceAccountName: {0}}}}}"
+    labels = "{istio.io/dataplane-mode: ambient, istio.io/use-waypoint: way}"
+    cluster.write_text("\n---\n".join(pod.format(name, labels) for name in ("web", "api")))
+    policy.write_text(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: d, namespace: a}\n"
+        "spec: {targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: way}]}\n"
+    )
+    asked = ("can", policy, "--inventory", cluster, "--mesh", "ambient")
+    ends = ("--from", "a/web", "--to", "a/api", "--port", "80")
+    assert run(*asked, *ends).exit_code == 3
+    assert run(*asked, *ends, "--direct").exit_code == 0
+    questions = tmp_path / "questions.jsonl"
+    question = {"from": "a/web", "to": "a/api", "port": 80}
+    questions.write_text("".join(json.dumps({**question, "direct": way}) + "\n" for way in (False, True, None)))
+    verdicts = [json.loads(line)["verdict"] for line in run(*asked, "--queries", questions).stdout.splitlines()]
+    assert verdicts == ["deny", "allow", "deny"]
