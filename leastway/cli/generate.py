@@ -34,6 +34,7 @@ from synthesizer import synthesize
 from synthesizer.options import CNI, Mesh, Options
 
 UNSOUND = 3
+_ended: list[pipeline.Run] = []  # held until the process ends at once: taking a run apart costs as much as writing it
 
 
 @click.command("generate")
@@ -102,6 +103,7 @@ def command(
             progress=meter,
             engine=elsewhere,
         )
+    _ended[:] = [run]
     seen = bool(run.reading.patterns.edges)
     too_bad = tell_bad_lines(run.reading, max_bad_lines if seen else 1.0)
     if not seen:

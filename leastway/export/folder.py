@@ -6,11 +6,12 @@ Invariant: an interrupted run leaves every file either as it was or complete, an
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
+
+import msgspec
 
 from collector.errors import LeastwayError
 
@@ -23,6 +24,16 @@ _REVIEW_TITLE = "# Review\n"
 
 class FolderError(LeastwayError):
     """The output folder cannot be written, or holds what is not ours."""
+
+
+class Report(msgspec.Struct):
+    """What is read again of a report."""
+
+    schema: int
+    files: list[str]
+
+
+_report = msgspec.json.Decoder(Report).decode
 
 
 class Changes(NamedTuple):
@@ -125,15 +136,12 @@ def _listed(folder: Path) -> frozenset[str]:
     if not report.exists():
         return frozenset()
     try:
-        found = json.loads(report.read_bytes() or b'{"schema": 0, "files": []}')
-        files = found["files"]
-        if not isinstance(found["schema"], int) or not all(isinstance(path, str) for path in files):
-            raise ValueError("not a report")
-    except (ValueError, KeyError, TypeError, RecursionError):
+        found = _report(report.read_bytes() or b'{"schema": 0, "files": []}')
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise FolderError(
             "is not a report of ours", where=str(report), hint="choose another -o, or remove it"
         ) from None
-    return frozenset(path for path in files if _is_plain(folder, path))
+    return frozenset(path for path in found.files if _is_plain(folder, path))
 
 
 def _is_plain(folder: Path, path: str) -> bool:
