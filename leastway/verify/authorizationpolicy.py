@@ -30,13 +30,15 @@ _BEYOND_ZTUNNEL = frozenset(
     {
         *_HTTP,
         "remoteIpBlocks",
-        "trustDomains",
         "remote.ip",
         "source.serviceAccount",
         "source.trustDomain",
         "connection.sni",
     }
 )
+# Istio leaves them out of what it sends to ztunnel, and the rule is enforced without them (`handleRule` in its
+# pilot/pkg/serviceregistry/ambient/authorization.go).
+PASSED_OVER = frozenset({"trustDomains"})
 
 
 @lru_cache(maxsize=1 << 16)
@@ -44,10 +46,11 @@ def compiled(rule: AuthorizationRule, action: str, place: Place) -> Authorizatio
     """The rule as `place` enforces it; None if it can never match there."""
     if place == "http":
         return rule
-    entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]
-    if not any(_foreign(field, place) for entry in entries for field in entry):
+    fields = [field for entry in (*(rule.sources or ()), *(rule.operations or ()), rule.conditions) for field in entry]
+    foreign = any(_foreign(field, place) for field in fields)
+    if not foreign and not any(_left_out(field, place) for field in fields):
         return rule
-    if action == "ALLOW":
+    if foreign and action == "ALLOW":
         return None
     if place == "ztunnel":
         # An entry left without fields is skipped by ztunnel: it matches nothing.
@@ -72,7 +75,10 @@ def unenforceable(rule: AuthorizationRule, place: Place) -> list[str]:
     if place == "http":
         return []
     entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]
-    return sorted({field.name for entry in entries for field in entry if _foreign(field, place)})
+    names = {field.name for entry in entries for field in entry if _foreign(field, place)}
+    if compiled(rule, "DENY", place) is None:
+        names |= {field.name for entry in entries for field in entry if _left_out(field, place)}
+    return sorted(names)
 
 
 def _foreign(field: Field, place: Place) -> bool:
@@ -83,10 +89,14 @@ def _foreign(field: Field, place: Place) -> bool:
     return field.name in _HTTP or field.name.startswith("request.")
 
 
+def _left_out(field: Field, place: Place) -> bool:
+    return _foreign(field, place) or (place == "ztunnel" and field.name in PASSED_OVER)
+
+
 def _stripped(entries: tuple[Fields, ...] | None, place: Place) -> tuple[Fields, ...] | None:
     if entries is None:
         return None
-    return tuple(tuple(field for field in entry if not _foreign(field, place)) for entry in entries)
+    return tuple(tuple(field for field in entry if not _left_out(field, place)) for entry in entries)
 
 
 def rule_matches(rule: AuthorizationRule, request: Request, namespace: str) -> Tri:

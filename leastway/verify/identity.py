@@ -54,7 +54,9 @@ def value_matches(name: str, value: str, request: Request, policy_namespace: str
     if name in ("serviceAccounts", "source.serviceAccount"):
         return _service_account(value, request, policy_namespace)
     if name in ("trustDomains", "source.trustDomain"):
-        return None if request.principal is None else _present(value, request.principal.partition("/")[0])
+        domains = request.trust_domains if value in request.trust_domains else (value,)
+        own = request.principal
+        return None if own is None else any(_present(domain, own.partition("/")[0]) for domain in domains)
     if name in ("ipBlocks", "source.ip", "destination.ip"):
         ip = request.destination if name == "destination.ip" else request.address
         return None if ip is None else ip in network(value)
@@ -84,13 +86,15 @@ def _principal(value: str, request: Request) -> Tri:
 def _aliases(value: str, trust_domains: tuple[str, ...]) -> tuple[str, ...]:
     """A principal of one of the mesh's trust domains, or of `cluster.local`, stands for all of them.
 
-    A trust domain `*x` stays as it is for those of the mesh that end in x, and stands for the others as well.
+    A trust domain `*x` stays as it is for those of the mesh that end in x, and stands for the others as well; `x*` is
+    replaced by all of them if one begins with x (istio pilot/pkg/security/trustdomain/bundle.go).
     """
     domain, slash, rest = value.partition("/")
     if rest.count("/") != 3 or domain == "*":
         return (value,)
     suffixed = {known for known in trust_domains if domain.startswith("*") and known.endswith(domain[1:])}
-    if not suffixed and domain not in trust_domains and domain != "cluster.local":
+    begun = domain.endswith("*") and any(known.startswith(domain[:-1]) for known in trust_domains)
+    if not suffixed and not begun and domain not in trust_domains and domain != "cluster.local":
         return (value,)
     return tuple(value if known in suffixed else f"{known}{slash}{rest}" for known in trust_domains)
 
