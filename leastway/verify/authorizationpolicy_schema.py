@@ -7,13 +7,12 @@ Source: istio/api security/v1beta1/authorization_policy.proto, istio pkg/config/
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any, NamedTuple
 
 from leastway.verify import httppath
 from leastway.verify.errors import PolicyError
-from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence, text, texts
+from leastway.verify.reading import Document, identity, labels, mapping, network, optional, sequence, text, texts
 
 GROUP = "security.istio.io"
 SOURCE_FIELDS = (
@@ -244,7 +243,7 @@ def _check(name: str, value: str, where: str) -> None:
         raise PolicyError("empty value", where)
     if name in ("ipBlocks", "remoteIpBlocks", "source.ip", "remote.ip", "destination.ip"):
         try:
-            ipaddress.ip_network(value, strict=False)
+            network(value)
         except ValueError:
             raise PolicyError(f"{value[:60]!r} is not an address or CIDR", where) from None
     elif name in ("ports", "destination.port"):

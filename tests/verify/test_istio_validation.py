@@ -87,6 +87,15 @@ INVALID: dict[str, Spec] = {
     "invalid ip in notIpBlocks": source(ipBlocks=["1.2.3.4"], notIpBlocks=["5.6.7.8", "ip2"]),
     "invalid ip in remoteIpBlocks": source(remoteIpBlocks=["1.2.3.4", "ip1"]),
     "invalid ip in notRemoteIpBlocks": source(notRemoteIpBlocks=["5.6.7.8", "ip2"]),
+    **{
+        f"no address or CIDR in {field}: {value}": source(**{field: [value]})
+        for field in ("ipBlocks", "notIpBlocks", "remoteIpBlocks")
+        for value in ("10.0.0.0/255.0.0.0", "10.0.0.0/0.255.255.255", "10.0.0.0/08", "fe80::1%eth0/64", "fe80::1%eth0")
+    },
+    **{
+        f"no address or CIDR in {key}": when(key=key, values=["10.0.0.0/255.0.0.0"])
+        for key in ("source.ip", "remote.ip", "destination.ip")
+    },
     "invalid port in ports": operation(ports=["80", "port1"]),
     "invalid port in notPorts": operation(notPorts=["90", "port2"]),
     "condition-key-missing": when(values=["v1", "v2"]),
