@@ -83,12 +83,12 @@ class TestDecision:
     )
     def test_dry_run_is_not_enforced_and_an_unreadable_value_is_enforced(self, value: str, expected: str) -> None:
         dry = access("a/p", annotations={"istio.io/dry-run": value})
-        assert outcome(mesh(dry), "b/cron", "a/web", **GET) == expected
+        assert outcome(mesh(things=[*THINGS, dry]), "b/cron", "a/web", **GET) == expected
 
     def test_a_dry_run_of_an_external_authoriser_may_be_enforced(self) -> None:
         dry = {"istio.io/dry-run": "true"}
         custom = access("a/c", action="CUSTOM", provider={"name": "ext"}, rules=[{}], annotations=dry)
-        assert outcome(mesh(custom), "b/cron", "a/web", **GET) == "undefined"
+        assert outcome(mesh(things=[*THINGS, custom]), "b/cron", "a/web", **GET) == "undefined"
 
     def test_the_allow_names_policy_and_rule(self) -> None:
         of = mesh(allow(rule(operation={"methods": ["PUT"]}), rule(operation={"methods": ["GET"]})))
