@@ -416,6 +416,28 @@ class TestPeerAuthentication:
         of = mesh(peers("a/web", selector=labels(app="web"), mtls=self.STRICT, portLevelMtls=ports))
         assert [outcome(of, "plain/old", "a/web", port) for port in (80, 81, 82)] == ["allow", "deny", "deny"]
 
+    @pytest.mark.parametrize(
+        ("own", "ports", "sidecar", "ambient"),
+        [
+            ("UNSET", {80: "DISABLE"}, "allow", "deny"),
+            ("UNSET", {80: "DISABLE", 81: "STRICT"}, "allow", "deny"),
+            ("UNSET", {80: "DISABLE", 81: "PERMISSIVE"}, "allow", "allow"),
+            ("UNSET", {80: "PERMISSIVE"}, "allow", "allow"),
+            ("STRICT", {80: "DISABLE"}, "allow", "allow"),
+            ("PERMISSIVE", {81: "DISABLE"}, "allow", "allow"),
+        ],
+    )
+    def test_ambient_keeps_an_inherited_strict_at_a_port_that_disables_it(
+        self, own: str, ports: dict[int, str], sidecar: str, ambient: str
+    ) -> None:
+        """istio pilot/pkg/serviceregistry/ambient/authorization.go, `convertedSelectorPeerAuthentications`: the
+        exceptions of a workload that inherits STRICT are sent to ztunnel only if one of them is PERMISSIVE."""
+        levels = {port: {"mode": mode} for port, mode in ports.items()}
+        workload = peers("a/web", selector=labels(app="web"), mtls={"mode": own}, portLevelMtls=levels)
+        for mode, expected in (("sidecar", sidecar), ("ambient", ambient)):
+            of = mesh(peers("a/default", mtls=self.STRICT), workload, mode=mode)
+            assert outcome(of, "plain/old", "a/web", 80) == expected
+
     def test_disabled_mutual_tls_leaves_no_principal(self) -> None:
         known = allow(rule(source={"principals": ["*"]}))
         of = mesh(known, peers("a/default", mtls={"mode": "DISABLE"}))
