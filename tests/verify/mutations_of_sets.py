@@ -75,8 +75,8 @@ MORE = [
     Mutation(
         "nobody calls past a waypoint",
         "mesh_sets",
-        "return direct, others &",
-        "return 0, others &",
+        "return direct, others\n",
+        "return 0, others\n",
         (REQUESTS,),
     ),
     Mutation(
