@@ -44,6 +44,11 @@ ENTITIES = frozenset(
 )
 # The address that kubelet's probes of ambient pods seem to come from, by family; ztunnel lets them pass.
 AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
+# What a Service's port says it is: HTTP or not (Istio, "Protocol Selection").
+APPLICATIONS = {
+    True: frozenset({"http", "http2", "grpc", "kubernetes.io/h2c"}),
+    False: frozenset({"tcp", "tls", "https", "mongo", "mysql", "redis", "udp"}),
+}
 ENDS = 1 << 16  # resolved ends that are remembered
 
 
@@ -100,7 +105,7 @@ class Judge:
         self.mesh = Mesh(world, mesh, trust_domain, aliases, root_namespace, normalization, self.policies.peer)
         self.authorization = AuthorizationPolicies(self.policies.authorization, self.mesh)
         self._settings = (aliases, root_namespace, normalization)
-        self._http: dict[tuple[Subject, int], bool | None] = {}
+        self._http: dict[tuple[Subject, int, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
         self.variants = Variants(world, self.policies, meshes=[self.mesh])
@@ -206,7 +211,8 @@ class Judge:
             )
         if question.method or question.path:
             return self.authorization.verdict(subject, request, http=True)
-        http = self.speaks_http(subject, question.port) if question.http is None else question.http
+        known = self.speaks_http(subject, question.port, question.service_port)
+        http = known if question.http is None else question.http
         if http is None:
             plain = self.authorization.verdict(subject, request, http=False)
             asked = self.authorization.verdict(subject, request, http=True)
@@ -237,20 +243,21 @@ class Judge:
             trust_domains=self.mesh.trust_domains,
         )
 
-    def speaks_http(self, subject: Subject, port: int) -> bool | None:
-        """Whether a port is HTTP by the Services in front of it (appProtocol, port name); None if none says so."""
-        if (subject, port) not in self._http:
-            self._http[subject, port] = self._declared_http(subject, port)
-        return self._http[subject, port]
+    def speaks_http(self, subject: Subject, port: int, service_port: int = 0) -> bool | None:
+        """Whether a port is HTTP by the Services in front of it (appProtocol, port name), or by the one of their ports
+        that was called; None if none says so, or they do not agree."""
+        key = subject, port, service_port
+        if key not in self._http:
+            self._http[key] = self._declared_http(*key)
+        return self._http[key]
 
-    def _declared_http(self, subject: Subject, port: int) -> bool | None:
+    def _declared_http(self, subject: Subject, port: int, service_port: int) -> bool | None:
+        found: set[bool] = set()
         for _, entry in self.world.leading(subject, port):
             said = (entry.application or entry.name).partition("-")[0].lower()
-            if said in ("http", "http2", "grpc", "kubernetes.io/h2c"):
-                return True
-            if said in ("tcp", "tls", "https", "mongo", "mysql", "redis", "udp"):
-                return False
-        return None
+            if service_port in (0, entry.number):
+                found.update(http for http, names in APPLICATIONS.items() if said in names)
+        return found.pop() if len(found) == 1 else None
 
     def end(self, text: str, known_address: str = "") -> End:
         """Resolve one end of a question; raises `PolicyError` if it does not exist."""

@@ -85,6 +85,18 @@ class TestPorts:
         assert outcome(one, "a/db", "10.96.0.1", 80, **GET) == "allow"
         assert outcome(one, "a/db", "10.96.0.1", 81, **GET) == "deny"
 
+    def test_each_port_of_a_service_says_for_itself_whether_it_is_http(self) -> None:
+        """A waypoint has a filter chain for each Service's port; only what is not known of the port is undefined."""
+        kinds = [{"name": name, "port": port, "targetPort": 8080} for name, port in (("http", 80), ("tcp", 81))]
+        services = [service("web", *kinds)]
+        ruled = of(at_service(to=[{"operation": {"methods": ["GET"]}}]), services=services)
+        assert outcome(ruled, "a/db", "10.96.0.1", 81) == "deny"
+        assert outcome(ruled, "a/db", "10.96.0.1", 80) == "undefined"
+        assert outcome(ruled, "a/db", "a/web", 8080) == "undefined"
+        assert outcome(ruled, "a/db", "a/web", 8080, **GET) == "allow"
+        turned = of(at_service(to=[{"operation": {"methods": ["GET"]}}]), services=[service("web", *kinds[::-1])])
+        assert outcome(turned, "a/db", "a/web", 8080) == "undefined"
+
     def test_ports_of_another_protocol_or_to_another_port_lead_elsewhere(self) -> None:
         udp, other = {"port": 81, "targetPort": 8080, "protocol": "UDP"}, {"port": 82, "targetPort": 9090}
         services = [service("web", {"port": 80, "targetPort": 8080}, udp, other)]
