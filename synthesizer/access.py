@@ -163,20 +163,20 @@ def _at_waypoint(
 ) -> list[AccessIntent]:
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
-    Its listeners are those of the Service; whether `ports` means the Service's port or the pod's there is not
-    documented (Istio's own tests cover selector policies only), so both are named.
+    It listens on the Service's ports and compares rules with them (istio pilot/pkg/networking/core/
+    listener_waypoint.go), which is not documented: every one that leads to the pod's port is named, and that itself.
     """
     namespace, _, name = service.partition("/")
     known = inventory.service(namespace, name)
     item = inventory.workload(workload.object_key)
-    ports: dict[int, int] = {}
+    leading: dict[int, set[int]] = {}
     for port in known.ports if known is not None else ():
         for target, number in inventory.target_ports(known, port.protocol, port.port) if known is not None else ():
-            if target is item:
-                ports.setdefault(number, port.port)
+            if target is item and port.protocol == "TCP":
+                leading.setdefault(number, set()).add(port.port)
     accesses = tuple(
         msgspec.structs.replace(
-            access, ports=tuple(sorted({p for number in access.ports for p in (number, ports.get(number, number))}))
+            access, ports=tuple(sorted({p for number in access.ports for p in (number, *leading.get(number, ()))}))
         )
         for access in _accesses(workload, called, options, review, at_waypoint=True)
     )

@@ -233,7 +233,7 @@ def service(document: Document, namespace_labels: dict[str, str], where: str) ->
     kind = text(spec.get("type")) or "ClusterIP"
     balanced = [mapping(entry).get("ip") for entry in sequence(document, "status", "loadBalancer", "ingress")]
     external = addresses(sequence(spec, "externalIPs"))
-    use = {**namespace_labels, **own_labels}
+    use = own_labels if "istio.io/use-waypoint" in own_labels else namespace_labels
     waypoint = text(use.get("istio.io/use-waypoint"))
     waypoint_namespace = text(use.get("istio.io/use-waypoint-namespace")) or namespace
     ports = []

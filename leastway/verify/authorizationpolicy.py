@@ -21,7 +21,7 @@ from leastway.verify.authorizationpolicy_schema import (
 from leastway.verify.identity import Request, field_matches
 from leastway.verify.mesh import PROXY_PORTS, Mesh
 from leastway.verify.verdict import Tri, Verdict, all_of, any_of
-from leastway.verify.world import Subject
+from leastway.verify.world import Subject, address
 
 Place = Literal["http", "tcp", "ztunnel"]
 LAYER = "authorizationpolicy"
@@ -30,13 +30,15 @@ _BEYOND_ZTUNNEL = frozenset(
     {
         *_HTTP,
         "remoteIpBlocks",
-        "trustDomains",
         "remote.ip",
         "source.serviceAccount",
         "source.trustDomain",
         "connection.sni",
     }
 )
+# Istio leaves them out of what it sends to ztunnel, and the rule is enforced without them (`handleRule` in its
+# pilot/pkg/serviceregistry/ambient/authorization.go).
+PASSED_OVER = frozenset({"trustDomains"})
 
 
 @lru_cache(maxsize=1 << 16)
@@ -44,10 +46,11 @@ def compiled(rule: AuthorizationRule, action: str, place: Place) -> Authorizatio
     """The rule as `place` enforces it; None if it can never match there."""
     if place == "http":
         return rule
-    entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]
-    if not any(_foreign(field, place) for entry in entries for field in entry):
+    fields = [field for entry in (*(rule.sources or ()), *(rule.operations or ()), rule.conditions) for field in entry]
+    foreign = any(_foreign(field, place) for field in fields)
+    if not foreign and not any(_left_out(field, place) for field in fields):
         return rule
-    if action == "ALLOW":
+    if foreign and action == "ALLOW":
         return None
     if place == "ztunnel":
         # An entry left without fields is skipped by ztunnel: it matches nothing.
@@ -72,7 +75,10 @@ def unenforceable(rule: AuthorizationRule, place: Place) -> list[str]:
     if place == "http":
         return []
     entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]
-    return sorted({field.name for entry in entries for field in entry if _foreign(field, place)})
+    names = {field.name for entry in entries for field in entry if _foreign(field, place)}
+    if compiled(rule, "DENY", place) is None:
+        names |= {field.name for entry in entries for field in entry if _left_out(field, place)}
+    return sorted(names)
 
 
 def _foreign(field: Field, place: Place) -> bool:
@@ -83,10 +89,14 @@ def _foreign(field: Field, place: Place) -> bool:
     return field.name in _HTTP or field.name.startswith("request.")
 
 
+def _left_out(field: Field, place: Place) -> bool:
+    return _foreign(field, place) or (place == "ztunnel" and field.name in PASSED_OVER)
+
+
 def _stripped(entries: tuple[Fields, ...] | None, place: Place) -> tuple[Fields, ...] | None:
     if entries is None:
         return None
-    return tuple(tuple(field for field in entry if not _foreign(field, place)) for entry in entries)
+    return tuple(tuple(field for field in entry if not _left_out(field, place)) for entry in entries)
 
 
 def rule_matches(rule: AuthorizationRule, request: Request, namespace: str) -> Tri:
@@ -132,6 +142,8 @@ class AuthorizationPolicies:
         if known is None:
             namespaces = sorted({subject.namespace, self.mesh.root_namespace})
             if waypoint:
+                gateway = self.mesh.waypoint(subject).partition("/")[0]
+                namespaces = sorted({*namespaces, gateway} - {""})
                 known = tuple(p for n in namespaces for p in self._by_target.get(n, ()) if self._targeted(p, subject))
             else:
                 labels = set(subject.labels.items())
@@ -168,12 +180,40 @@ class AuthorizationPolicies:
             return self._decide(self.applying(subject), subject, request, "http" if http else "tcp")
         hop = self.mesh.hop(subject)
         if hop and request.principal != hop and not request.direct:
-            targeted = self._decide(self.applying(subject, waypoint=True), subject, request, "http" if http else "tcp")
+            targeted = self._at_waypoint(subject, request, "http" if http else "tcp")
             if targeted.outcome != "allow":
                 return targeted
             # From here on the destination's ztunnel sees the waypoint, not the client.
             request = request._replace(principal=hop, address=None)
         return self.verdict_at_ztunnel(subject, request)
+
+    def fronted(self, subject: Subject, request: Request) -> list[Request]:
+        """A request as the waypoint in front of a destination sees it, for each Service's port that may be meant."""
+        found = []
+        for front in self.mesh.fronts(subject, request.port):
+            if request.service_port in (0, front.port):
+                ips = [ip for text in front.addresses if (ip := address(text)) is not None]
+                own = [ip for ip in ips if request.destination is None or ip.version == request.destination.version]
+                found.append(request._replace(port=front.port, destination=own[0] if len(own) == 1 else None))
+        return found or [request]
+
+    def _at_waypoint(self, subject: Subject, request: Request, place: Place) -> Verdict:
+        """What the waypoint says, if it says the same whichever Service's port was called."""
+        found: list[Verdict] = []
+        for seen in self.fronted(subject, request):
+            verdict = self._decide(self.applying(subject, waypoint=True), subject, seen, place)
+            if seen.port != request.port:
+                shown = f"by port {seen.port} of the Service, which the waypoint sees and which leads to {request.port}"
+                verdict = verdict._replace(because=f"{verdict.because}, {shown}")
+            found.append(verdict)
+        other = next((verdict for verdict in found if verdict.outcome != found[0].outcome), None)
+        if other is None:
+            return found[0]
+        both = "; ".join(f"{verdict.outcome} ({verdict.because})" for verdict in (found[0], other))
+        policies = found[0].policies or other.policies
+        return Verdict(
+            "undefined", f"it depends on which of the Services' ports is called: {both}", LAYER, "ingress", policies
+        )
 
     def verdict_at_ztunnel(self, subject: Subject, request: Request) -> Verdict:
         """What the destination's ztunnel alone says."""

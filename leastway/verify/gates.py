@@ -185,7 +185,8 @@ def _mesh(judge: Judge, asked: Question, source: End, destination: End, holds: H
         return
     hop = judge.mesh.hop(subject)
     if hop and request.principal != hop and not request.direct:
-        yield from _granted(judge, request, subject, True, places, holds)
+        for seen in judge.authorization.fronted(subject, request):
+            yield from _granted(judge, seen, subject, True, places, holds)
         request = request._replace(principal=hop, address=None)
     yield from _granted(judge, request._replace(ztunnel=True), subject, False, ("ztunnel",), holds)
 

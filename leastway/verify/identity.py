@@ -20,7 +20,8 @@ from leastway.verify.world import Address
 class Request(NamedTuple):
     """A connection or request as the destination's proxy sees it. None: not known. `principal` is without scheme, "" on
     plaintext; `namespace` is that of a source whose account is unknown; `path` is normalised; `ztunnel` narrows
-    matching to what ztunnel implements; `direct`: it goes to the pod itself, past a waypoint that its Services have."""
+    matching to what ztunnel implements; `direct`: it goes to the pod itself, past a waypoint that its Services have;
+    `service_port` is the Service's port that was called, 0 if not known."""
 
     principal: str | None = ""
     namespace: str | None = None
@@ -33,6 +34,7 @@ class Request(NamedTuple):
     trust_domains: tuple[str, ...] = ("cluster.local",)
     ztunnel: bool = False
     direct: bool = False
+    service_port: int = 0
 
 
 def field_matches(field: Field, request: Request, policy_namespace: str) -> Tri:
@@ -52,7 +54,9 @@ def value_matches(name: str, value: str, request: Request, policy_namespace: str
     if name in ("serviceAccounts", "source.serviceAccount"):
         return _service_account(value, request, policy_namespace)
     if name in ("trustDomains", "source.trustDomain"):
-        return None if request.principal is None else _present(value, request.principal.partition("/")[0])
+        domains = request.trust_domains if value in request.trust_domains else (value,)
+        own = request.principal
+        return None if own is None else any(_present(domain, own.partition("/")[0]) for domain in domains)
     if name in ("ipBlocks", "source.ip", "destination.ip"):
         ip = request.destination if name == "destination.ip" else request.address
         return None if ip is None else ip in network(value)
@@ -82,13 +86,15 @@ def _principal(value: str, request: Request) -> Tri:
 def _aliases(value: str, trust_domains: tuple[str, ...]) -> tuple[str, ...]:
     """A principal of one of the mesh's trust domains, or of `cluster.local`, stands for all of them.
 
-    A trust domain `*x` stays as it is for those of the mesh that end in x, and stands for the others as well.
+    A trust domain `*x` stays as it is for those of the mesh that end in x, and stands for the others as well; `x*` is
+    replaced by all of them if one begins with x (istio pilot/pkg/security/trustdomain/bundle.go).
     """
     domain, slash, rest = value.partition("/")
     if rest.count("/") != 3 or domain == "*":
         return (value,)
     suffixed = {known for known in trust_domains if domain.startswith("*") and known.endswith(domain[1:])}
-    if not suffixed and domain not in trust_domains and domain != "cluster.local":
+    begun = domain.endswith("*") and any(known.startswith(domain[:-1]) for known in trust_domains)
+    if not suffixed and not begun and domain not in trust_domains and domain != "cluster.local":
         return (value,)
     return tuple(value if known in suffixed else f"{known}{slash}{rest}" for known in trust_domains)
 

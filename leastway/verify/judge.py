@@ -54,7 +54,7 @@ class Question(msgspec.Struct, frozen=True):
     its address if known. `port` is the pod's port. `method` and `path` make it an HTTP request. `principal` None means
     what the source presents by its service account, "" means plaintext. `http` tells a connection without method and
     path to a port that speaks HTTP (True) or does not (False); None means not known. `direct`: to the pod itself, and
-    not by a Service that has a waypoint.
+    not by a Service that has a waypoint. `service_port` is the Service's port that was called, 0 if not known.
     """
 
     source: str
@@ -69,6 +69,7 @@ class Question(msgspec.Struct, frozen=True):
     host: str = ""
     http: bool | None = None
     direct: bool = False
+    service_port: int = 0
 
 
 class Judge:
@@ -228,6 +229,7 @@ class Judge:
             namespace=namespace,
             address=source.address or _only(source),
             port=question.port,
+            service_port=question.service_port,
             method=question.method or None,
             path=normalise(question.path, self.mesh.normalization) if question.path else None,
             host=question.host or None,
@@ -242,15 +244,12 @@ class Judge:
         return self._http[subject, port]
 
     def _declared_http(self, subject: Subject, port: int) -> bool | None:
-        for service in self.world.services_of(subject):
-            for entry in service.ports:
-                named = {p.number for p in subject.ports if p.name == entry.target}
-                if entry.target == port or port in named:
-                    said = (entry.application or entry.name).partition("-")[0].lower()
-                    if said in ("http", "http2", "grpc", "kubernetes.io/h2c"):
-                        return True
-                    if said in ("tcp", "tls", "https", "mongo", "mysql", "redis", "udp"):
-                        return False
+        for _, entry in self.world.leading(subject, port):
+            said = (entry.application or entry.name).partition("-")[0].lower()
+            if said in ("http", "http2", "grpc", "kubernetes.io/h2c"):
+                return True
+            if said in ("tcp", "tls", "https", "mongo", "mysql", "redis", "udp"):
+                return False
         return None
 
     def end(self, text: str, known_address: str = "") -> End:

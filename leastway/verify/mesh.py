@@ -6,7 +6,7 @@ Invariant: a destination outside the mesh is governed by no Istio policy, and a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from leastway.verify.httppath import Normalization
 from leastway.verify.peerauthentication_schema import PeerAuthentication
@@ -17,6 +17,13 @@ MESHES: tuple[Mode, ...] = ("none", "sidecar", "ambient")
 HBONE = 15008
 # The sidecar's own ports, which its iptables rules leave alone (Istio, chain ISTIO_INBOUND).
 PROXY_PORTS = frozenset({HBONE, 15020, 15021, 15090})
+
+
+class Front(NamedTuple):
+    """A Service's port, and the Service's addresses."""
+
+    port: int
+    addresses: tuple[str, ...]
 
 
 class Mesh:
@@ -108,6 +115,17 @@ class Mesh:
             return ""
         namespace, name = waypoint.split("/", 1)
         return f"{self.trust_domain}/ns/{namespace}/sa/{name}"
+
+    def fronts(self, subject: Subject, port: int) -> tuple[Front, ...]:
+        """Where the waypoint in front of an ambient destination listens for what it sends on to a port of the pod.
+
+        Nowhere if no Service is known to lead there. Its rules are compared with these ports and addresses, the pod's
+        it chooses behind them (istio pilot/pkg/networking/core/listener_waypoint.go, `buildWaypointInternal`).
+        """
+        if not self.waypoint(subject):
+            return ()
+        leading = self.world.leading(subject, port)
+        return tuple(sorted({Front(e.number, service.addresses) for service, e in leading if e.protocol == "TCP"}))
 
     def mtls(self, subject: Subject, port: int) -> tuple[str, str]:
         """(mode, policy title) in force at a destination port: PERMISSIVE unless a PeerAuthentication says otherwise.

@@ -6,7 +6,7 @@ set if some request of it is admitted for certain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from leastway.verify.authorizationpolicy import AuthorizationPolicies, Place
@@ -23,12 +23,14 @@ from leastway.verify.world import Address, Subject, address
 
 
 class Admission(NamedTuple):
-    """One ALLOW rule at a destination: the sources it names and the operations it opens there."""
+    """One ALLOW rule at a destination: the sources it names and the operations it opens there, at `port` as the proxy
+    sees it."""
 
     policy: AuthorizationPolicy
     rule: AuthorizationRule
     sources: int
     wide: bool
+    port: int
 
 
 class MeshSets:
@@ -63,6 +65,7 @@ class MeshSets:
         found.update(port for peer in self.judge.policies.peer for port, _ in peer.ports if 0 < port < 65536)
         for service in self.judge.world.services_of(subject):
             found.update(entry.target for entry in service.ports if isinstance(entry.target, int))
+        found.update(port.number for port in subject.ports)  # a Service may lead there by name
         return {port for port in found if 0 < port < 65536}
 
     def applying(self, destination: int) -> tuple[AuthorizationPolicy, ...]:
@@ -186,7 +189,7 @@ class MeshSets:
         if mode == "STRICT":
             everyone &= rules.sources.meshed
         at = at._replace(
-            destination=_addresses(subject, at.version), plaintext=mode == "DISABLE" and self.mesh.mode == "sidecar"
+            destination=_of_family(subject.ips, at.version), plaintext=mode == "DISABLE" and self.mesh.mode == "sidecar"
         )
         own = self.policies.applying(subject)
         if self.mesh.mode == "sidecar":
@@ -199,7 +202,15 @@ class MeshSets:
         seen = Request(principal=hop, port=at.port, destination=only)
         if not hop or self.policies.verdict_at_ztunnel(subject, seen).outcome != "allow":
             return direct, 0
-        return direct, others & rules.admitted(self.policies.applying(subject, waypoint=True), at)
+        targeted = self.policies.applying(subject, waypoint=True)
+        for front in self._fronted(subject, at):
+            others &= rules.admitted(targeted, front)
+        return direct, others
+
+    def _fronted(self, subject: Subject, at: At) -> list[At]:
+        """A port as the waypoint in front of it sees it, for each Service's port that leads there."""
+        fronts = self.mesh.fronts(subject, at.port)
+        return [at._replace(port=f.port, destination=_of_family(f.addresses, at.version)) for f in fronts] or [at]
 
     def admissions(self, destination: int, port: int) -> list[Admission]:
         """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is
@@ -208,19 +219,20 @@ class MeshSets:
         waypoint = bool(self.mesh.waypoint(subject))
         ztunnel = self.mesh.mode == "ambient" and not waypoint
         place: Place = "ztunnel" if ztunnel else "http" if self.sees_requests(destination, port) else "tcp"
-        at = At(port, place, _addresses(subject, 0))
+        at = At(port, place, _of_family(subject.ips, 0))
         found = []
         for policy in self.policies.applying(subject, waypoint=waypoint):
             for rule in policy.rules if policy.action == "ALLOW" else ():
-                sources = self._rules.matching(policy, rule, at, lenient=False)
-                if sources:
-                    found.append(Admission(policy, rule, sources, _is_wide(rule)))
+                for seen in self._fronted(subject, at) if waypoint else (at,):
+                    sources = self._rules.matching(policy, rule, seen, lenient=False)
+                    if sources:
+                        found.append(Admission(policy, rule, sources, _is_wide(rule), seen.port))
         return found
 
 
-def _addresses(subject: Subject, version: int) -> tuple[Address, ...]:
+def _of_family(addresses: Iterable[str], version: int) -> tuple[Address, ...]:
     """A destination's addresses, of one family if it has some of that."""
-    found = [ip for text in subject.ips if (ip := address(text)) is not None]
+    found = [ip for text in addresses if (ip := address(text)) is not None]
     return tuple([ip for ip in found if ip.version == version] or found)
 
 

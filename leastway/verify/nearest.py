@@ -5,7 +5,7 @@ Invariant: a rule is named only with the part of it that did not match.
 
 from __future__ import annotations
 
-from leastway.verify.authorizationpolicy import unenforceable
+from leastway.verify.authorizationpolicy import PASSED_OVER, unenforceable
 from leastway.verify.authorizationpolicy_schema import AuthorizationRule
 from leastway.verify.identity import Request, field_matches
 from leastway.verify.judge import Judge, Question
@@ -59,11 +59,13 @@ def nearest_authorization(judge: Judge, verdict: Verdict, question: Question, so
     best: tuple[int, str] | None = None
     for policy in judge.authorization.refusing(subject, verdict.policies):
         place = judge.authorization.place(policy, http=_http(judge, question, destination))
-        request = asked._replace(principal=hop, address=None) if hop and place == "ztunnel" else asked
+        request = asked._replace(principal=hop, address=None) if hop else asked
+        if place != "ztunnel":
+            request = judge.authorization.fronted(subject, asked)[0]
         for i, rule in enumerate(policy.rules):
             shown = f"{policy.title} rule {i}"
             beyond = unenforceable(rule, place)
-            failing = _failing(rule, request, policy.namespace, set(beyond))
+            failing = _failing(rule, request, policy.namespace, {*beyond, *(PASSED_OVER if place == "ztunnel" else ())})
             if beyond:
                 who = "ztunnel does" if place == "ztunnel" else "a port without HTTP does"
                 failing.insert(0, f"{', '.join(beyond)}, which {who} not have, so that it never matches")

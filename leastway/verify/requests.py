@@ -141,7 +141,7 @@ def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> tuple[Requests
     for admission in mesh.admissions(d, port):
         bits = admission.sources & talking
         for entry in admission.rule.operations or ((),):
-            if not bits or not entry_opens(entry, port):
+            if not bits or not entry_opens(entry, admission.port):
                 continue
             for method in _values(entry, "methods"):
                 for path in _values(entry, "paths"):

@@ -41,8 +41,8 @@ def targets(judge: Judge, question: Question, service: Service) -> Iterator[tupl
                 continue
             numbers = [p.number for p in backend.ports if p.name == entry.target]
             for port in [entry.target] if isinstance(entry.target, int) else numbers:
-                target = msgspec.structs.replace(question, destination=backend.ref, port=port, destination_address="")
-                yield target, backend
+                there = {"destination": backend.ref, "port": port, "destination_address": ""}
+                yield msgspec.structs.replace(question, **there, service_port=entry.number), backend
 
 
 ITSELF = "it may lead back to itself"

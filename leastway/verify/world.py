@@ -211,6 +211,15 @@ class World:
         near = self._in_namespace.get(subject.namespace, ())
         return [s for s in near if s.selector and s.selector.items() <= subject.labels.items()]
 
+    def leading(self, subject: Subject, port: int) -> list[tuple[Service, ServicePort]]:
+        """The Services' ports that lead to a port of a subject, whatever their protocol."""
+        return [
+            (service, entry)
+            for service in self.services_of(subject)
+            for entry in service.ports
+            if entry.target == port or port in {p.number for p in subject.ports if p.name == entry.target}
+        ]
+
     def backends(self, service: Service) -> list[Subject]:
         """The counted subjects behind a Service."""
         if not service.selector:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.endpoints import Endpoint
 from synthesizer import Options, Synthesis
 from synthesizer.access import _grouped
 from synthesizer.intent import Access, Cause
 from synthesizer.options import Mesh
-from tests.synthesizer.objects import deployment
-from tests.synthesizer.traffic import Traffic, at, document, items, made, paths, place
+from tests.synthesizer.objects import deployment, namespace, service
+from tests.synthesizer.traffic import End, Traffic, at, document, items, made, paths, place
 
 SIDECAR = Options(mesh="sidecar")
 WEB = "cluster.local/ns/shop/sa/web"
@@ -271,3 +272,37 @@ def test_grouped_accesses_mean_what_the_single_ones_meant(accesses: list[Access]
 def test_the_callers_of_one_path_share_a_rule() -> None:
     single = [Access(Cause.OBSERVED, (name,), (80,), ("GET",), (path,)) for name in "ab" for path in ("/x", "/y")]
     assert _grouped(single) == (Access(Cause.OBSERVED, ("a", "b"), (80,), ("GET",), ("/x", "/y")),)
+
+
+# -- at a waypoint --------------------------------------------------------------------------------------------------
+
+AMBIENT = Options(mesh="ambient")
+
+
+def behind_waypoint(*ports: dict[str, Any], **labels: str) -> Synthesis:
+    """web calls api's pod port 8080 through the waypoint of a Service `api` with these ports."""
+    traffic = Traffic()
+    api = End(Endpoint("service", namespace="shop", workload="api"), address="10.1.9.9")
+    traffic.call(traffic.proxied("shop/web", "web"), api, 8080, "GET /items", point="waypoint", principal=WEB)
+    front = service("api", {"app": "api"}, *ports)
+    front["metadata"]["labels"] = {"istio.io/use-waypoint": "waypoint", **labels}
+    mesh = namespace("shop", {"istio.io/dataplane-mode": "ambient"})
+    pods = [deployment(name, {"app": name}, serviceAccountName=name) for name in ("web", "api")]
+    return made(traffic, mesh, front, *pods, options=AMBIENT)
+
+
+@pytest.mark.parametrize(
+    ("ports", "named"),
+    [
+        ([{"port": 80, "targetPort": 8080}], ["80", "8080"]),
+        ([{"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}], ["80", "81", "8080"]),
+        ([{"port": 80, "targetPort": 8080}, {"port": 82, "targetPort": 9090}], ["80", "8080"]),
+        ([{"port": 8080}], ["8080"]),
+        ([{"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080, "protocol": "UDP"}], ["80", "8080"]),
+    ],
+)
+def test_a_waypoint_is_told_every_port_of_the_service_that_leads_there(
+    ports: list[dict[str, Any]], named: list[str]
+) -> None:
+    found = rules(behind_waypoint(*ports), "shop/authorizationpolicy-api-waypoint.yaml")
+    assert [rule["ports"] for rule in found] == [named]

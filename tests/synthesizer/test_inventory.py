@@ -280,3 +280,8 @@ def test_the_waypoint_of_a_service_is_its_own_or_its_namespaces() -> None:
     around = namespace("shop", {"istio.io/use-waypoint": "waypoint"})
     found = parse([own, service("plain", {}), without, around]).services
     assert [item.waypoint for item in found] == ["infra/w", "shop/waypoint", ""]
+    near = service("near", {})
+    near["metadata"]["labels"] = {"istio.io/use-waypoint": "w"}  # in its own namespace, whatever that one says
+    around = namespace("shop", {"istio.io/use-waypoint": "waypoint", "istio.io/use-waypoint-namespace": "infra"})
+    found = parse([near, service("plain", {}), around]).services
+    assert [item.waypoint for item in found] == ["shop/w", "infra/waypoint"]

@@ -11,6 +11,7 @@ from leastway.verify.errors import PolicyError
 from leastway.verify.judge import Judge
 from leastway.verify.peerauthentication_schema import read_peer_authentication
 from leastway.verify.reading import Document
+from leastway.verify.soundness import Observed, replay
 from tests.verify.kit import access, judge, labels, namespace, outcome, peers, pod
 
 THINGS: list[Document] = [
@@ -167,6 +168,37 @@ class TestSources:
         for domain, outcome_there in expected.items():
             assert outcome(of, "a/db", "a/web", principal=f"{domain}/ns/a/sa/db", **GET) == outcome_there, domain
 
+    def test_a_trust_domain_by_its_beginning_is_replaced_by_the_meshs_own(self) -> None:
+        of = mesh(allow(rule(source={"principals": ["pr*/ns/a/sa/db"]})), trust_domain="prod", aliases=["old"])
+        # Of the value nothing is left, as it stands for no domain in full: `preview` is none of the mesh's.
+        for domain, expected in {"prod": "allow", "old": "allow", "preview": "deny", "cluster.local": "deny"}.items():
+            assert outcome(of, "a/db", "a/web", principal=f"{domain}/ns/a/sa/db", **GET) == expected, domain
+        foreign = mesh(allow(rule(source={"principals": ["x*/ns/a/sa/db"]})), trust_domain="prod")
+        assert outcome(foreign, "a/db", "a/web", principal="xy/ns/a/sa/db", **GET) == "deny"
+
+    @pytest.mark.parametrize(
+        ("value", "known"),
+        [
+            ("prod", {"prod", "old"}),
+            ("old", {"prod", "old"}),
+            ("cluster.local", {"cluster.local"}),
+            ("o*", {"old", "other"}),
+            ("*d", {"prod", "old"}),
+            ("*", {"prod", "old", "other", "cluster.local"}),
+        ],
+    )
+    def test_a_trust_domain_of_the_mesh_stands_for_its_aliases(self, value: str, known: set[str]) -> None:
+        """istio pilot/pkg/security/trustdomain/bundle.go, `ExpandTrustDomainAliases`: whole values only."""
+        condition = [{"key": "source.trustDomain", "values": [value]}]
+        for part in (rule(source={"trustDomains": [value]}), rule(when=condition)):
+            of = mesh(allow(part), trust_domain="prod", aliases=["old"])
+            for domain in ("prod", "old", "other", "cluster.local"):
+                expected = "allow" if domain in known else "deny"
+                assert outcome(of, "a/db", "a/web", principal=f"{domain}/ns/a/sa/db", **GET) == expected, domain
+        of = mesh(allow(rule(source={"trustDomains": [value]})), trust_domain="prod", aliases=["old"])
+        found = replay(of, [Observed("a/db", "a/web", "TCP", 80, "GET", "/x")])
+        assert found.sound is ("prod" in known)
+
 
 class TestOperations:
     @pytest.mark.parametrize(
@@ -283,6 +315,28 @@ class TestZtunnel:
     def test_service_account_as_a_condition_is_beyond_it(self) -> None:
         of = mesh(allow(rule(when=[{"key": "source.serviceAccount", "values": ["a/db"]}])), mode="ambient")
         assert outcome(of, "a/db", "a/web", **GET) == "deny"
+
+    def test_a_trust_domain_is_passed_over(self) -> None:
+        """istio pilot/pkg/serviceregistry/ambient/authorization.go, `handleRule`, knows no such field: what is beside
+        it decides, and a source of nothing else matches nobody."""
+        beside = {"trustDomains": ["other"], "namespaces": ["a"]}
+        of = mesh(allow(rule(source=beside)), mode="ambient")
+        assert [outcome(of, ref, "a/web", **GET) for ref in ("a/db", "b/cron")] == ["allow", "deny"]
+        refused = mesh(access("a/d", action="DENY", rules=[rule(source=beside)]), mode="ambient")
+        assert [outcome(refused, ref, "a/web", **GET) for ref in ("a/db", "b/cron")] == ["deny", "allow"]
+        alone = {"trustDomains": ["cluster.local"]}
+        assert outcome(mesh(allow(rule(source=alone)), mode="ambient"), "a/db", "a/web", **GET) == "deny"
+        nobody = access("a/d", action="DENY", rules=[rule(source=alone)])
+        assert outcome(mesh(nobody, mode="ambient"), "a/db", "a/web", **GET) == "allow"
+        other = {"from": [{"source": alone}, {"source": {"namespaces": ["b"]}}]}
+        of = mesh(allow(other), mode="ambient")
+        assert [outcome(of, ref, "a/web", **GET) for ref in ("a/db", "b/cron")] == ["deny", "allow"]
+
+    def test_a_condition_on_the_trust_domain_is_beyond_it(self) -> None:
+        condition = [{"key": "source.trustDomain", "values": ["cluster.local"]}]
+        assert outcome(mesh(allow(rule(when=condition)), mode="ambient"), "a/db", "a/web", **GET) == "deny"
+        nobody = access("a/d", action="DENY", rules=[rule(when=condition)])
+        assert outcome(mesh(nobody, mode="ambient"), "a/db", "a/web", **GET) == "allow"
 
     def test_custom_policies_are_not_sent_to_it(self) -> None:
         custom = access("a/c", action="CUSTOM", provider={"name": "ext"}, rules=[{}])

@@ -1,0 +1,171 @@
+"""A waypoint listens where its Services do: rules there are compared with the Service's port and address, and only
+behind it the connection goes to the pod's (istio pilot/pkg/networking/core/listener_waypoint.go)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+from leastway.verify.judge import Judge, Question
+from leastway.verify.minimality import redundant_parts
+from leastway.verify.overpermission import over_permission
+from leastway.verify.reading import Document
+from leastway.verify.soundness import Observed, replay
+from tests.verify.kit import access, judge, namespace, outcome, pod
+
+GET = {"method": "GET", "path": "/x"}
+PORTS = [{"name": "web", "containerPort": 8080}]
+
+
+def service(name: str, *ports: dict[str, Any], ip: str = "10.96.0.1", **labels: str) -> Document:
+    """A Service of namespace `a` in front of the pod `web`, behind the waypoint `gate`."""
+    meta = {"name": name, "namespace": "a", "labels": {"istio.io/use-waypoint": "gate", **labels}}
+    spec = {"selector": {"app": "web"}, "ports": list(ports), "clusterIP": ip}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+
+
+def things(*services: Document, **more: str) -> list[Document]:
+    mesh = {"istio.io/dataplane-mode": "ambient"}
+    return [
+        namespace("a", **mesh, **more),
+        namespace("infra", **mesh),
+        pod("a/web", {"app": "web"}, "10.0.0.1", ports=PORTS),
+        pod("a/db", {"app": "db"}, "10.0.0.2", serviceAccountName="db"),
+        pod("infra/gate", {"app": "gate"}, "10.0.0.3", serviceAccountName="gate"),
+        *services,
+    ]
+
+
+def at_service(name: str = "web", *, ports: list[str] | None = None, **rule: Any) -> Document:
+    """A policy of the Service, for everyone at `ports`, or by one rule."""
+    found = rule or {"to": [{"operation": {"ports": ports}}]}
+    target = [{"group": "", "kind": "Service", "name": name}]
+    return access(f"a/{name}", targetRefs=target, rules=[found])
+
+
+def of(*policies: Document, services: list[Document] | None = None) -> Judge:
+    shown = [service("web", {"port": 80, "targetPort": 8080})] if services is None else services
+    return judge(things(*shown), policies, mesh="ambient")
+
+
+class TestPorts:
+    NAMED: ClassVar[dict[str, Any]] = {"port": 80, "targetPort": "web"}
+
+    @pytest.mark.parametrize("entry", [{"port": 80, "targetPort": 8080}, NAMED])
+    def test_a_rule_names_the_port_of_the_service_and_not_of_the_pod(self, entry: dict[str, Any]) -> None:
+        services = [service("web", entry)]
+        for port, expected in (("80", "allow"), ("8080", "deny")):
+            ruled = of(at_service(ports=[port]), services=services)
+            for http in (GET, {}):
+                assert outcome(ruled, "a/db", "a/web", 8080, **http) == expected
+                assert outcome(ruled, "a/db", "10.96.0.1", 80, **http) == expected
+
+    def test_a_condition_on_the_port_means_the_same(self) -> None:
+        ruled = of(at_service(when=[{"key": "destination.port", "values": ["8080"]}]))
+        assert outcome(ruled, "a/db", "a/web", 8080, **GET) == "deny"
+
+    def test_what_is_said_names_both_ports(self) -> None:
+        said = of(at_service(ports=["8080"])).ask(Question("a/db", "a/web", port=8080)).because
+        assert "port 80 of the Service" in said
+        assert "8080" in said
+
+    def test_behind_the_waypoint_and_past_it_the_port_is_the_pods(self) -> None:
+        own = access(
+            "a/own", selector={"matchLabels": {"app": "web"}}, rules=[{"to": [{"operation": {"ports": ["80"]}}]}]
+        )
+        assert outcome(of(own), "a/db", "a/web", 8080) == "deny"
+        assert outcome(of(at_service(ports=["80"])), "a/db", "a/web", 8080, direct=True) == "allow"
+
+    def test_several_ports_that_lead_to_the_pod_must_agree(self) -> None:
+        services = [service("web", {"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080})]
+        both, one = (of(at_service(ports=p), services=services) for p in (["80", "81"], ["80"]))
+        assert outcome(both, "a/db", "a/web", 8080, **GET) == "allow"
+        assert outcome(one, "a/db", "a/web", 8080, **GET) == "undefined"
+        assert outcome(one, "a/db", "10.96.0.1", 80, **GET) == "allow"
+        assert outcome(one, "a/db", "10.96.0.1", 81, **GET) == "deny"
+
+    def test_ports_of_another_protocol_or_to_another_port_lead_elsewhere(self) -> None:
+        udp, other = {"port": 81, "targetPort": 8080, "protocol": "UDP"}, {"port": 82, "targetPort": 9090}
+        services = [service("web", {"port": 80, "targetPort": 8080}, udp, other)]
+        assert outcome(of(at_service(ports=["80"]), services=services), "a/db", "a/web", 8080, **GET) == "allow"
+
+    def test_a_port_to_which_no_service_leads_is_its_own(self) -> None:
+        assert outcome(of(at_service(ports=["9090"])), "a/db", "a/web", 9090, **GET) == "allow"
+
+    def test_a_sidecar_sees_the_port_of_the_pod(self) -> None:
+        ruled = access("a/own", rules=[{"to": [{"operation": {"ports": ["8080"]}}]}])
+        meshed = judge(things(service("web", {"port": 80, "targetPort": 8080})), [ruled], mesh="sidecar")
+        assert outcome(meshed, "a/db", "a/web", 8080, **GET) == "allow"
+        assert outcome(meshed, "a/db", "10.96.0.1", 80, **GET) == "allow"
+
+
+class TestAddress:
+    def test_the_destination_of_a_condition_is_the_service(self) -> None:
+        for block, expected in (("10.96.0.1", "allow"), ("10.0.0.1", "deny")):
+            ruled = of(at_service(when=[{"key": "destination.ip", "values": [block]}]))
+            assert outcome(ruled, "a/db", "a/web", 8080, **GET) == expected
+            seen = [Observed("a/db", "a/web", "TCP", 8080, "GET", "/x")]
+            assert replay(ruled, seen).sound is (expected == "allow")
+
+
+class TestNumbers:
+    SEEN: ClassVar[list[Observed]] = [Observed("a/db", "a/web", "TCP", 8080, "GET", "/x")]
+
+    @pytest.mark.parametrize(("port", "sound"), [("80", True), ("8080", False)])
+    def test_replay(self, port: str, sound: bool) -> None:
+        assert replay(of(at_service(ports=[port])), self.SEEN).sound is sound
+
+    def test_over_permission_counts_what_the_services_port_opens(self) -> None:
+        closed = {"from": [{"source": {"principals": ["cluster.local/ns/a/sa/gate"]}}]}
+        own = access("a/own", selector={"matchLabels": {"app": "web"}}, rules=[closed])
+
+        def opened(port: str) -> set[str]:
+            found = over_permission(of(at_service(ports=[port]), own), [])
+            return {
+                shown for examples in found.examples.values() for shown in examples if shown == "a/db → a/web 8080/TCP"
+            }
+
+        assert opened("80")
+        assert not opened("8080")
+
+    def test_a_value_of_the_services_port_is_needed_and_one_of_the_pods_is_not(self) -> None:
+        found = redundant_parts(of(at_service(ports=["80", "8080"])), self.SEEN)
+        assert [part["part"] for part in found] == ["port 8080"]
+
+
+class TestWaypointElsewhere:
+    WITH: ClassVar[dict[str, str]] = {"istio.io/use-waypoint-namespace": "infra"}
+
+    def gated(self, *policies: Document) -> Judge:
+        return of(*policies, services=[service("web", {"port": 80, "targetPort": 8080}, **self.WITH)])
+
+    def test_a_policy_of_the_gateway_is_in_the_namespace_of_the_gateway(self) -> None:
+        target = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gate"}]
+        assert outcome(self.gated(access("infra/g", targetRefs=target)), "a/db", "a/web", 8080, **GET) == "deny"
+        assert outcome(self.gated(access("a/g", targetRefs=target)), "a/db", "a/web", 8080, **GET) == "allow"
+
+    def test_a_policy_of_the_service_stays_in_the_services(self) -> None:
+        assert outcome(self.gated(at_service(ports=["81"])), "a/db", "a/web", 8080, **GET) == "deny"
+        target = [{"group": "", "kind": "Service", "name": "web"}]
+        assert outcome(self.gated(access("infra/w", targetRefs=target)), "a/db", "a/web", 8080, **GET) == "allow"
+
+    def test_the_destination_sees_the_account_of_that_waypoint(self) -> None:
+        for account, expected in (("infra/sa/gate", "allow"), ("a/sa/gate", "deny")):
+            rule = {"from": [{"source": {"principals": [f"cluster.local/ns/{account}"]}}]}
+            own = access("a/own", selector={"matchLabels": {"app": "web"}}, rules=[rule])
+            assert outcome(self.gated(own), "a/db", "a/web", 8080, **GET) == expected
+
+    def test_the_labels_of_a_service_go_before_those_of_its_namespace(self) -> None:
+        denied = at_service(when=[{"key": "source.namespace", "values": ["nobody"]}])
+        for own, expected in (("none", "allow"), ("gate", "deny")):
+            front = service("web", {"port": 80, "targetPort": 8080}, **{"istio.io/use-waypoint": own})
+            within = things(front, **{"istio.io/use-waypoint": "other"})
+            assert outcome(judge(within, [denied], mesh="ambient"), "a/db", "a/web", 8080, **GET) == expected
+
+    def test_the_namespace_of_a_waypoint_is_read_from_the_labels_that_name_it(self) -> None:
+        front = service("web", {"port": 80, "targetPort": 8080})
+        within = things(front, **{"istio.io/use-waypoint": "other", **self.WITH})
+        rule = {"from": [{"source": {"principals": ["cluster.local/ns/a/sa/gate"]}}]}
+        own = access("a/own", selector={"matchLabels": {"app": "web"}}, rules=[rule])
+        assert outcome(judge(within, [own], mesh="ambient"), "a/db", "a/web", 8080, **GET) == "allow"
