@@ -46,7 +46,7 @@ class Line(msgspec.Struct, eq=False):
     records: int
     because: str = ""
     principals: tuple[str, ...] = ()
-    via: str = ""  # the Service whose address was used
+    via: tuple[str, ...] = ()  # the Services whose addresses were used
     key: tuple[str, str, str, int] = ("", "", "", 0)  # sorts and identifies: the parties' keys, protocol, port
     together: bool = False
 
@@ -117,7 +117,7 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
                         min(source.records, destination.records),
                         pattern.because,
                         principals,
-                        via,
+                        (via,) if via else (),
                         together=several and each is None,
                     )
                 )
@@ -140,7 +140,7 @@ def _join(one: Line, two: Line) -> Line:
         one.records + two.records,
         stronger.because,
         principals,
-        one.via or two.via,
+        tuple(sorted({*one.via, *two.via})),
         together=one.together or two.together,
     )
 
