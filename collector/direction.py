@@ -42,7 +42,7 @@ def first_look(
         if sport >= EPHEMERAL > dport:
             return False, "open"
         return True, "refused" if flags is not None and flags.RST else "answered"
-    if reply is None:
+    if reply is None or (flags is not None and flags.RST):
         return False, "open"
     if ((sport >= EPHEMERAL or not sport) and dport < EPHEMERAL) or dport < PRIVILEGED or sport == dport:
         return False, "carried" if protocol == "TCP" and not verdict else "opened"

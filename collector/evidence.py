@@ -24,6 +24,8 @@ NOBODY = "-"  # in `Evidence.callers`: neither pod nor address is known
 
 INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
 
+RESET = "open:reset"  # the signal of a reset of which it is not known which end sent it
+
 Seconds = int
 
 # Seconds by minute and second; UTC times of this form, and of one hour, are in order as text.

@@ -10,13 +10,17 @@ from collections.abc import Callable, Hashable
 
 from collector.direction import EPHEMERAL
 from collector.endpoints import Endpoint
-from collector.evidence import Evidence, socket_port
+from collector.evidence import INFERRED, RESET, Evidence, socket_port
 from collector.flow import Signal
 from collector.patterns import Edge, EdgeKey, Patterns
 
 Identify = Callable[[Endpoint], Hashable]
 Declared = Callable[[Endpoint, str, int], bool]
 Totals = dict[str, int]  # records per signal
+PROXY_POINTS = frozenset({"inbound", "outbound", "gateway", "waypoint"})  # the observation points of access logs
+# What shows packets that came back, and what shows responses.
+_PACKETS, _MESSAGES = "packets", "messages"
+_REFUSALS = frozenset({Signal.REFUSED.value, f"{Signal.REFUSED}:{INFERRED}"})
 
 
 class Openings:
@@ -29,16 +33,26 @@ class Openings:
         self.ports: dict[EdgeKey, list[tuple[int, Evidence, Totals]]] = {
             key: [(port, evidence, evidence.totals()) for port, evidence in edge.ports()] for key, edge in self.edges
         }
-        self._talking: set[tuple[Hashable, str]] = set()  # (party, protocol) whose replies this capture shows
+        # (party, protocol, kind of record) of which this capture shows replies
+        self._talking: set[tuple[Hashable, str, str]] = set()
         self._listening: dict[tuple[Hashable, str], set[int]] = {}
-        for key in self.ports:
-            self._note_answers(key)
+        for key, edge in self.edges:
+            self._note_answers(key, edge)
         for key in self.ports:
             self._note_listeners(key)
 
-    def _note_answers(self, key: EdgeKey) -> None:
-        if any(Signal.ANSWERED in totals for _, _, totals in self.ports[key]):
-            self._talking |= {(self.identify(end), key.protocol) for end in (key.source, key.destination)}
+    def _note_answers(self, key: EdgeKey, edge: Edge) -> None:
+        names = {name for _, evidence, _ in self.ports[key] for name in evidence.signals}
+        kinds = {kind for name in names if (kind := _answers_in(name))}
+        if any(RESET in told.signals and sport in self.opened_back(key) for (sport, _), told in edge.open.items()):
+            kinds.add(_PACKETS)
+        if kinds:
+            self._talking |= {(party, key.protocol, kind) for party in self._heard(key) for kind in kinds}
+
+    def _heard(self, key: EdgeKey) -> set[Hashable]:
+        """Whose replies tell what is captured: the pods'. The outside, or the nodes, are in no one place."""
+        ends = (key.source, key.destination)
+        return {self.identify(end) for end in ends if end.kind == "pod"} or {self.identify(end) for end in ends}
 
     def _note_listeners(self, key: EdgeKey) -> None:
         """A port listens if a certain opening at it was answered (or answers cannot be seen)."""
@@ -48,12 +62,16 @@ class Openings:
             opened = Signal.OPENED in totals
             alive = Signal.ANSWERED in totals or Signal.CARRIED in totals
             by_proxy = (alive and evidence.requests) or evidence.mtls
-            if by_proxy or (opened and (alive or (party, key.protocol) not in self._talking)):
+            if by_proxy or (opened and (alive or not (refused(evidence) or self.shows_answers(key, evidence)))):
                 ports.add(port)
 
-    def shows_answers(self, key: EdgeKey) -> bool:
-        """Whether the capture shows replies of either end to anyone, so that silence means something."""
-        return any((self.identify(end), key.protocol) in self._talking for end in (key.source, key.destination))
+    def shows_answers(self, key: EdgeKey, evidence: Evidence) -> bool:
+        """Whether silence means something: the capture shows replies of an end to anyone, in records of this kind.
+
+        A policy verdict is of a first packet and shows none; what a proxy reports as opened has not ended yet.
+        """
+        kinds = {kind for name in evidence.signals if (kind := _openings_in(name))}
+        return any((party, key.protocol, kind) in self._talking for party in self._heard(key) for kind in kinds)
 
     def listens(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
         """Whether a port is known to listen, by certain connections or by declaration."""
@@ -83,6 +101,32 @@ class Openings:
         """
         lowest, highest = _openers_ports(evidence)
         return lowest != highest and self.came_from_clients(key, evidence)
+
+
+def refused(evidence: Evidence) -> bool:
+    """Whether what was opened was refused where its opening was seen: packets by packets, a proxy's by the proxy.
+
+    What a proxy calls a failure may be a response (404) over a connection that Hubble saw opened.
+    """
+    signals = evidence.signals
+    return not _REFUSALS.isdisjoint(signals) or any(
+        f"{Signal.OPENED}:{point}" in signals and f"{Signal.REFUSED}:{point}" in signals for point in PROXY_POINTS
+    )
+
+
+def _answers_in(name: str) -> str:
+    """Which kind of record shows replies with this signal; "" when none does."""
+    if name in _REFUSALS or name == Signal.ANSWERED:
+        return _PACKETS
+    return _MESSAGES if name == f"{Signal.ANSWERED}:l7" else ""
+
+
+def _openings_in(name: str) -> str:
+    """Which kind of record would show the reply to an opening with this signal; "" when none would."""
+    signal, _, point = name.partition(":")
+    if signal != Signal.OPENED or point in PROXY_POINTS or point.startswith("verdict"):
+        return ""
+    return _MESSAGES if point == "l7" else _PACKETS
 
 
 def _openers_ports(evidence: Evidence) -> tuple[int | None, int | None]:

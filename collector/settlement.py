@@ -17,13 +17,14 @@ import msgspec
 
 from collector.direction import EPHEMERAL, PRIVILEGED
 from collector.endpoints import Endpoint
-from collector.evidence import INFERRED, Evidence, socket_name
+from collector.evidence import INFERRED, RESET, Evidence, socket_name
 from collector.flow import Signal
-from collector.openings import Declared, Identify, Openings, Totals
+from collector.openings import PROXY_POINTS, Declared, Identify, Openings, Totals, refused
 from collector.patterns import Edge, EdgeKey, Patterns
 
 # What access logs say: a proxy knows who called whom, whatever the ports are.
-PROXY_SIGNALS = frozenset({f"answered:{point}" for point in ("inbound", "outbound", "gateway", "waypoint")})
+PROXY_SIGNALS = frozenset({f"answered:{point}" for point in PROXY_POINTS})
+REFUSED = "every attempt was refused"
 SPREAD = 3  # distinct ports on one side, against one on the other, that tell a client's side
 
 
@@ -84,9 +85,13 @@ class _Settlement:
         for key, ports in self.openings.ports.items():
             for port, evidence, totals in ports:
                 self._settle_port(key, port, evidence, totals)
-        for key, edge in self.openings.edges:
-            for (sport, dport), evidence in edge.open.items():
+        opens = [(key, edge, *told) for key, edge in self.openings.edges for told in edge.open.items()]
+        resets = [told for told in opens if told[3].signals.keys() == {RESET}]
+        for key, edge, (sport, dport), evidence in opens:
+            if evidence.signals.keys() != {RESET}:
                 self._settle_open(key, edge, sport, dport, evidence)
+        for key, edge, (sport, dport), evidence in resets:
+            self._settle_reset(key, edge, sport, dport, evidence)
         return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
 
     def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence, totals: Totals) -> None:
@@ -99,7 +104,8 @@ class _Settlement:
             if Signal.DENIED in totals:
                 self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")
             elif seen_by_proxy or Signal.REFUSED in totals:
-                self._put(key, port, Standing.UNANSWERED, evidence, "refused or never completed")
+                because = REFUSED if refused(evidence) else "refused or never completed"
+                self._put(key, port, Standing.UNANSWERED, evidence, because)
             return
         weak = not certain and not seen_by_proxy and not self.openings.listens(key.destination, key.protocol, port)
         if weak and self._looks_like_replies(key, port, evidence, opened or Signal.CARRIED in totals):
@@ -126,14 +132,18 @@ class _Settlement:
         return True
 
     def _standing(self, key: EdgeKey, evidence: Evidence, totals: Totals, by_proxy: bool) -> tuple[Standing, str]:
+        opened, carried = Signal.OPENED in totals, Signal.CARRIED in totals
+        silent = not (carried or Signal.ANSWERED in totals)
+        stopped = Signal.DENIED in totals and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence))
+        if opened and silent and stopped:
+            return Standing.DENIED, "it left the source, and a policy stopped it"
+        if silent and refused(evidence):
+            return Standing.UNANSWERED, REFUSED
+        if silent and self.openings.shows_answers(key, evidence):
+            return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
         if Signal.AUDITED in totals:
             return Standing.AUDITED, "let through by a policy in audit mode"
-        opened, carried = Signal.OPENED in totals, Signal.CARRIED in totals
-        if opened and not (carried or Signal.ANSWERED in totals):
-            if Signal.DENIED in totals and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence)):
-                return Standing.DENIED, "it left the source, and a policy stopped it"
-            if self.openings.shows_answers(key):
-                return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
+        if opened and silent:
             return Standing.INITIATED, "opened; this capture shows no replies"
         if opened or by_proxy:
             return Standing.INITIATED, "opened and answered"
@@ -168,6 +178,28 @@ class _Settlement:
             back = key.back()
             self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
 
+    def _settle_reset(self, key: EdgeKey, edge: Edge, sport: int, dport: int, evidence: Evidence) -> None:
+        """Resets of which it is not known which end sent them: a server's refuse the connection, none is an answer."""
+        there, here = self._opened(key, dport), self._opened(key.back(), sport)
+        if there == here:
+            there = self.openings.listens(key.destination, key.protocol, dport)
+            here = bool(sport) and self.openings.listens(key.source, key.protocol, sport)
+        forward = there if there != here else self._by_ports(key, edge, sport, dport)[0]
+        if forward is not False:
+            self._put(key, dport, Standing.OPEN, evidence, "nothing but resets was seen")
+            return
+        back = key.back()
+        self._conclude(back, dport, sport, evidence, REFUSED, Signal.REFUSED)
+        known = self.settled[back, sport]
+        totals = known.evidence.totals()
+        if known.standing is not Standing.DENIED and not (Signal.CARRIED in totals or Signal.ANSWERED in totals):
+            known.standing, known.because = Standing.UNANSWERED, REFUSED
+
+    def _opened(self, key: EdgeKey, port: int) -> bool:
+        """Whether somebody was seen opening connections this way at this port."""
+        known = self.settled.get((key, port))
+        return known is not None and Signal.OPENED in known.evidence.totals()
+
     def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
         """The other direction of this very conversation has been settled already."""
         return (key.back(), sport) in self.settled and dport >= EPHEMERAL
@@ -197,8 +229,9 @@ class _Settlement:
         forward = signal is Signal.CARRIED
         known = self.settled.get((key, port))
         if known is None or known.standing is Standing.OPEN:
-            self._put(key, port, Standing.INFERRED, Evidence(), because)
-        else:
+            standing = Standing.UNANSWERED if signal is Signal.REFUSED else Standing.INFERRED
+            self._put(key, port, standing, Evidence(), because)
+        elif signal is not Signal.REFUSED:
             self._revive(known, because, forward)
         told = self._own(key, port)
         told.signal(f"{signal}:{INFERRED}", sum(evidence.signals.values()))

@@ -112,11 +112,13 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
         return
     principals = callers(line, options) if isinstance(line.destination, Workload) else ()
     requests = sorted(legitimate_requests(line.own)) if reads_http(line, options) else []
-    ways = [(False, r.method, r.path) for r in requests] or [(False, "", "")]
+    services = line.via if options.mesh == "ambient" and line.via else ("",)
+    asked = [(r.method, r.path) for r in requests] or [("", "")]
+    ways = [(False, service, method, path) for service in services for method, path in asked]
     if options.mesh == "ambient" and past_waypoint(line):
-        ways = [(True, "", ""), *(ways if via_waypoint(line) else ())]
+        ways = [(True, "", "", ""), *(ways if via_waypoint(line) else ())]
     for principal in principals or ("",):
-        for past, method, path in ways:
+        for past, service, method, path in ways:
             yield Observed(
                 source=source,
                 destination=destination,
@@ -131,6 +133,7 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
                 held=decision.review or decision.access_review or decision.held_requests.get(Request(method, path), ""),
                 declared=not line.records,
                 direct=past,
+                service=service,
                 weight=max(1, line.records),
             )
 

@@ -71,13 +71,12 @@ def _files(decision: Decision, known: dict[str, list[str]]) -> Iterator[tuple[st
     own = _of_entities(line, destination, known) or own
     if own in known and not decision.review:
         yield own, "ingress"
-    namespace, _, service = line.via.partition("/")
-    gate = f"{namespace}/authorizationpolicy-{service}-waypoint.yaml"
     own = f"{destination.namespace}/authorizationpolicy-{destination.policy_name}.yaml"
-    through = via_waypoint(line) and gate in known
-    if through:
-        yield gate, "ingress"
-    if own in known and (not through or past_waypoint(line)):
+    through = [service.split("/") for service in line.via] if via_waypoint(line) else []
+    gates = [f"{namespace}/authorizationpolicy-{name}-waypoint.yaml" for namespace, name in through]
+    gates = [gate for gate in gates if gate in known]
+    yield from ((gate, "ingress") for gate in gates)
+    if own in known and (not gates or past_waypoint(line)):
         yield own, "ingress"
 
 
@@ -98,7 +97,7 @@ def _entry(decision: Decision, direction: str, told: dict[str, object]) -> Entry
         "cause": decision.cause.value,
         "standing": line.standing.value,
         "because": line.because,
-        "via_service": line.via,
+        "via_service": ", ".join(line.via),
         "principals": list(line.principals),
         "requests": len(line.own.requests) + len(line.own.asked),
         **told,

@@ -60,10 +60,11 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
                 members[party.key] = party
         line = decision.line
         if decision.fate is Fate.POLICY and isinstance(line.destination, Workload):
-            through = options.mesh == "ambient" and via_waypoint(line) and _has_waypoint(line.via, inventory)
-            if through:
-                behind.setdefault((line.via, line.destination.key), []).append(decision)
-            if not through or past_waypoint(line):
+            through = line.via if options.mesh == "ambient" and via_waypoint(line) else ()
+            gates = [service for service in through if _has_waypoint(service, inventory)]
+            for service in gates:
+                behind.setdefault((service, line.destination.key), []).append(decision)
+            if not gates or past_waypoint(line):
                 calls.setdefault(line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
         called = [d for d in calls.get(key, ()) if enforced(d.line, options)]

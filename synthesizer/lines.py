@@ -11,6 +11,7 @@ import msgspec
 
 from collector.endpoints import Endpoint
 from collector.evidence import Evidence
+from collector.flow import Signal
 from collector.patterns import Patterns, Sighting
 from collector.settlement import Pattern, Settled, Standing, settle
 from synthesizer.inventory import Inventory
@@ -45,7 +46,7 @@ class Line(msgspec.Struct, eq=False):
     records: int
     because: str = ""
     principals: tuple[str, ...] = ()
-    via: str = ""  # the Service whose address was used
+    via: tuple[str, ...] = ()  # the Services whose addresses were used
     key: tuple[str, str, str, int] = ("", "", "", 0)  # sorts and identifies: the parties' keys, protocol, port
     together: bool = False
 
@@ -116,7 +117,7 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
                         min(source.records, destination.records),
                         pattern.because,
                         principals,
-                        via,
+                        (via,) if via else (),
                         together=several and each is None,
                     )
                 )
@@ -124,7 +125,7 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
 
 
 def _join(one: Line, two: Line) -> Line:
-    stronger = one if _STRENGTH[one.standing] >= _STRENGTH[two.standing] else two
+    stronger = one if _strength(one) >= _strength(two) else two
     evidence = _joined(one.evidence, two.evidence)
     own = evidence if one.own is one.evidence and two.own is two.evidence else _joined(one.own, two.own)
     principals = tuple(sorted({*one.principals, *two.principals}))
@@ -139,9 +140,13 @@ def _join(one: Line, two: Line) -> Line:
         one.records + two.records,
         stronger.because,
         principals,
-        one.via or two.via,
+        tuple(sorted({*one.via, *two.via})),
         together=one.together or two.together,
     )
+
+
+def _strength(line: Line) -> tuple[int, bool]:
+    return _STRENGTH[line.standing], line.evidence.count(Signal.ANSWERED) > 0
 
 
 def _joined(one: Evidence, two: Evidence) -> Evidence:

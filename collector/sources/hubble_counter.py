@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from collector.direction import first_look
-from collector.evidence import CLOCK, seconds
+from collector.evidence import CLOCK, RESET, seconds
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.sources.hubble_counts import ORIGIN, Counts, socket_of
@@ -105,7 +105,7 @@ class FlowCounter:
             signal, outcome, request = _request(message)
             name = f"{signal}:l7"
         else:
-            name = _signal_name(flow, signal, reply, first_packet)
+            name = _signal_name(flow, signal, reply, first_packet, ports)
         source_port = sport if signal == "open" else 0
         time = flow.time or ""
         flow_id = flow.uuid or time
@@ -232,15 +232,17 @@ def _transport(l4: Layer4 | None) -> tuple[str, Ports | None]:
     return ("ICMP" if len(l4.ICMPv4) or len(l4.ICMPv6) else "no layer 4"), None
 
 
-def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet: bool) -> str:
+def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet: bool, ports: Ports) -> str:
     """A signal's name in `Evidence.signals`: with the observation point, or what the record claims to be."""
     if signal == "open":
+        if ports.flags is not None and ports.flags.RST:
+            return RESET
         return "open:unknown" if reply is None else "open:reply" if reply else "open:new"
     if flow.verdict == "AUDIT":
         return "audited"
     # Each side gives a verdict of its own on the first packet.
     point = flow.traffic_direction if first_packet else flow.trace_observation_point
-    return _NAMES.get((signal, first_packet, point), signal)
+    return _NAMES.get((signal, first_packet, point)) or (f"{signal}:verdict" if first_packet else signal)
 
 
 def _request(message: Layer7) -> tuple[str, str, str]:

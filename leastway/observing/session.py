@@ -93,8 +93,8 @@ class Session:
             fail("the store cannot be written; what was gathered is kept", error=str(error), since=int(self.flushed))
             return False
         if self.failing:
+            self.failing = ""  # before it is said: who reads the log may ask at once
             note("the store can be written again, nothing was lost")
-            self.failing = ""
         return True
 
     def _loop(self, stop: Stop, end: float) -> None:

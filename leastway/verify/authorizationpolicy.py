@@ -8,7 +8,7 @@ denies.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -19,7 +19,7 @@ from leastway.verify.authorizationpolicy_schema import (
     Fields,
 )
 from leastway.verify.identity import Request, field_matches
-from leastway.verify.mesh import PROXY_PORTS, Mesh
+from leastway.verify.mesh import PROXY_PORTS, Mesh, Way
 from leastway.verify.verdict import Tri, Verdict, all_of, any_of
 from leastway.verify.world import Subject, address
 
@@ -134,34 +134,38 @@ class AuthorizationPolicies:
                 self._by_target[policy.namespace].append(policy)
             else:
                 self._by_pair[policy.namespace, next(iter(policy.selector), None)].append(policy)
-        self._applying: dict[tuple[Subject, bool], tuple[AuthorizationPolicy, ...]] = {}
+        self._applying: dict[Subject, tuple[AuthorizationPolicy, ...]] = {}
+        self._targeting: dict[tuple[str, str], tuple[AuthorizationPolicy, ...]] = {}
 
-    def applying(self, subject: Subject, waypoint: bool = False) -> tuple[AuthorizationPolicy, ...]:
-        """The enforced policies of a destination: by selector, or those that target its waypoint."""
-        known = self._applying.get((subject, waypoint))
+    def applying(self, subject: Subject) -> tuple[AuthorizationPolicy, ...]:
+        """The policies that a destination's own proxy enforces, its ztunnel in ambient mode."""
+        known = self._applying.get(subject)
         if known is None:
             namespaces = sorted({subject.namespace, self.mesh.root_namespace})
-            if waypoint:
-                gateway = self.mesh.waypoint(subject).partition("/")[0]
-                namespaces = sorted({*namespaces, gateway} - {""})
-                known = tuple(p for n in namespaces for p in self._by_target.get(n, ()) if self._targeted(p, subject))
-            else:
-                labels = set(subject.labels.items())
-                near = [p for n in namespaces for pair in (None, *labels) for p in self._by_pair.get((n, pair), ())]
-                found = [p for p in near if labels.issuperset(p.selector)]
-                known = tuple(sorted(found, key=lambda p: (p.namespace, p.name)))
-            self._applying[subject, waypoint] = known
+            labels = set(subject.labels.items())
+            near = [p for n in namespaces for pair in (None, *labels) for p in self._by_pair.get((n, pair), ())]
+            found = [p for p in near if labels.issuperset(p.selector)]
+            known = self._applying[subject] = tuple(sorted(found, key=lambda p: (p.namespace, p.name)))
         return known
 
-    def _targeted(self, policy: AuthorizationPolicy, subject: Subject) -> bool:
-        waypoint = self.mesh.waypoint(subject)
+    def targeting(self, way: Way) -> tuple[AuthorizationPolicy, ...]:
+        """The policies that the waypoint on a way enforces: those that target it, its class or the Service called."""
+        key = way.waypoint, way.service
+        known = self._targeting.get(key)
+        if known is None:
+            places = {text.partition("/")[0] for text in key} | {self.mesh.root_namespace}
+            near = [policy for place in sorted(places) for policy in self._by_target.get(place, ())]
+            known = tuple(policy for policy in near if way.waypoint and self._targets(policy, way))
+            self._targeting[key] = known
+        return known
+
+    def _targets(self, policy: AuthorizationPolicy, way: Way) -> bool:
         for kind, name in policy.targets:
-            if kind == "Gateway" and f"{policy.namespace}/{name}" == waypoint:
+            if kind == "Gateway" and f"{policy.namespace}/{name}" == way.waypoint:
                 return True
             if kind == "GatewayClass" and policy.namespace == self.mesh.root_namespace and name == "istio-waypoint":
                 return True
-            service = self.mesh.world.services.get(f"{policy.namespace}/{name}") if kind == "Service" else None
-            if service is not None and service in self.mesh.world.services_of(subject):
+            if kind == "Service" and f"{policy.namespace}/{name}" == way.service:
                 return True
         return False
 
@@ -177,52 +181,60 @@ class AuthorizationPolicies:
         if strict is not None:
             return strict
         if mode != "ambient":
-            return self._decide(self.applying(subject), subject, request, "http" if http else "tcp")
-        hop = self.mesh.hop(subject)
-        if hop and request.principal != hop and not request.direct:
-            targeted = self._at_waypoint(subject, request, "http" if http else "tcp")
-            if targeted.outcome != "allow":
-                return targeted
-            # From here on the destination's ztunnel sees the waypoint, not the client.
-            request = request._replace(principal=hop, address=None)
-        return self.verdict_at_ztunnel(subject, request)
-
-    def fronted(self, subject: Subject, request: Request) -> list[Request]:
-        """A request as the waypoint in front of a destination sees it, for each Service's port that may be meant."""
-        found = []
-        for front in self.mesh.fronts(subject, request.port):
-            if request.service_port in (0, front.port):
-                ips = [ip for text in front.addresses if (ip := address(text)) is not None]
-                own = [ip for ip in ips if request.destination is None or ip.version == request.destination.version]
-                found.append(request._replace(port=front.port, destination=own[0] if len(own) == 1 else None))
-        return found or [request]
-
-    def _at_waypoint(self, subject: Subject, request: Request, place: Place) -> Verdict:
-        """What the waypoint says, if it says the same whichever Service's port was called."""
-        found: list[Verdict] = []
-        for seen in self.fronted(subject, request):
-            verdict = self._decide(self.applying(subject, waypoint=True), subject, seen, place)
-            if seen.port != request.port:
-                shown = f"by port {seen.port} of the Service, which the waypoint sees and which leads to {request.port}"
-                verdict = verdict._replace(because=f"{verdict.because}, {shown}")
-            found.append(verdict)
+            return self.at_place(self.applying(subject), subject, request, "http" if http else "tcp")
+        found = [self._by(way, subject, request, "http" if http else "tcp") for way in self.ways(subject, request)]
         other = next((verdict for verdict in found if verdict.outcome != found[0].outcome), None)
         if other is None:
             return found[0]
         both = "; ".join(f"{verdict.outcome} ({verdict.because})" for verdict in (found[0], other))
-        policies = found[0].policies or other.policies
-        return Verdict(
-            "undefined", f"it depends on which of the Services' ports is called: {both}", LAYER, "ingress", policies
-        )
+        because = f"it depends on which of the Services and their ports is called: {both}"
+        return Verdict("undefined", because, LAYER, "ingress", found[0].policies or other.policies)
 
-    def verdict_at_ztunnel(self, subject: Subject, request: Request) -> Verdict:
-        """What the destination's ztunnel alone says."""
-        return self._decide(self.applying(subject), subject, request._replace(ztunnel=True), "ztunnel")
+    def ways(self, subject: Subject, request: Request) -> tuple[Way, ...]:
+        """The ways that a request to an ambient destination may take, as far as it is known which Service it calls."""
+        itself = self.mesh.itself(subject, request.port)
+        known = () if request.direct else self.mesh.ways(subject, request.port)
+        called = [w for w in known if request.service in ("", w.service) and request.service_port in (0, w.port)]
+        return tuple(called) or known or (itself,)
 
-    def refusing(self, subject: Subject, titles: tuple[str, ...]) -> list[AuthorizationPolicy]:
-        """The ALLOW policies of a destination that are called so, at its waypoint and at itself."""
-        both = (*self.applying(subject, waypoint=True), *self.applying(subject))
-        return [policy for policy in both if policy.action == "ALLOW" and policy.title in titles]
+    def at_waypoint(self, way: Way, request: Request) -> Request | None:
+        """A request as the waypoint on a way sees it; None if it passes none."""
+        hop = self.mesh.hop(way)
+        if not hop or request.principal == hop:
+            return None
+        if not way.service:
+            return request
+        ips = [ip for text in way.addresses if (ip := address(text)) is not None]
+        own = [ip for ip in ips if request.destination is None or ip.version == request.destination.version]
+        return request._replace(port=way.port, destination=own[0] if len(own) == 1 else None)
+
+    def at_ztunnel(self, way: Way, request: Request) -> Request:
+        """A request as the destination's ztunnel sees it: behind a waypoint that, and not the client."""
+        if self.at_waypoint(way, request) is not None:
+            request = request._replace(principal=self.mesh.hop(way), address=None)
+        return request._replace(ztunnel=True)
+
+    def _by(self, way: Way, subject: Subject, request: Request, place: Place) -> Verdict:
+        seen = self.at_waypoint(way, request)
+        if seen is not None:
+            verdict = self.at_place(self.targeting(way), subject, seen, place)
+            if verdict.outcome != "allow":
+                led = f"by port {way.port} of the Service, which the waypoint sees and which leads to {request.port}"
+                because = verdict.because if way.port == request.port else f"{verdict.because}, {led}"
+                return verdict._replace(because=because)
+        return self.at_place(self.applying(subject), subject, self.at_ztunnel(way, request), "ztunnel")
+
+    def refusing(
+        self, subject: Subject, request: Request, titles: tuple[str, ...]
+    ) -> Iterator[tuple[AuthorizationPolicy, Request]]:
+        """The ALLOW policies of a destination that are called so, with the request as they are compared with it."""
+        ways = self.ways(subject, request) if self.mesh.mode == "ambient" else ()
+        found = [(policy, self.at_waypoint(way, request)) for way in ways for policy in self.targeting(way)]
+        own = self.at_ztunnel(ways[0], request) if ways else request
+        found += [(policy, own) for policy in self.applying(subject)]
+        for policy, seen in found:
+            if seen is not None and policy.action == "ALLOW" and policy.title in titles:
+                yield policy, seen
 
     def place(self, policy: AuthorizationPolicy, http: bool) -> Place:
         """Where a policy is enforced, for a request (`http`) or a connection."""
@@ -239,9 +251,10 @@ class AuthorizationPolicies:
         because = f"{title} demands mutual TLS on port {request.port} of {subject.ref}, and the source sends plaintext"
         return Verdict("deny", because, LAYER, "ingress", (title,))
 
-    def _decide(
+    def at_place(
         self, policies: tuple[AuthorizationPolicy, ...], subject: Subject, request: Request, place: Place
     ) -> Verdict:
+        """What one proxy says by its policies."""
         unknown: Verdict | None = None
         for action in ("CUSTOM", "DENY"):
             for policy in policies:

@@ -180,29 +180,30 @@ def _mesh(judge: Judge, asked: Question, source: End, destination: End, holds: H
     request = judge.request(asked, source, destination, subject)
     holds = _perhaps if asked.http else holds  # of a port that speaks HTTP, it is enough that some request is allowed
     places = _places(judge, asked, subject)
+    authorization = judge.authorization
+    own = authorization.applying(subject)
     if judge.mesh.mode == "sidecar":
-        yield from _granted(judge, request, subject, False, places, holds)
+        yield from _granted(own, request, places, holds)
         return
-    hop = judge.mesh.hop(subject)
-    if hop and request.principal != hop and not request.direct:
-        for seen in judge.authorization.fronted(subject, request):
-            yield from _granted(judge, seen, subject, True, places, holds)
-        request = request._replace(principal=hop, address=None)
-    yield from _granted(judge, request._replace(ztunnel=True), subject, False, ("ztunnel",), holds)
+    for way in authorization.ways(subject, request):
+        seen = authorization.at_waypoint(way, request)
+        if seen is not None:
+            yield from _granted(authorization.targeting(way), seen, places, holds)
+        yield from _granted(own, authorization.at_ztunnel(way, request), ("ztunnel",), holds)
 
 
 def _places(judge: Judge, asked: Question, subject: Subject) -> tuple[Place, ...]:
     """As what a proxy may see a connection; where it is not known, it must be allowed as both."""
     if asked.method or asked.path:
         return ("http",)
-    http = judge.speaks_http(subject, asked.port) if asked.http is None else asked.http
+    http = judge.speaks_http(subject, asked.port, asked.service_port) if asked.http is None else asked.http
     return ("tcp", "http") if http is None else ("http",) if http else ("tcp",)
 
 
 def _granted(
-    judge: Judge, request: Request, subject: Subject, waypoint: bool, places: tuple[Place, ...], holds: Holds
+    policies: tuple[AuthorizationPolicy, ...], request: Request, places: tuple[Place, ...], holds: Holds
 ) -> Iterator[Gate]:
-    allowing = [p for p in judge.authorization.applying(subject, waypoint) if p.action == "ALLOW"]
+    allowing = [policy for policy in policies if policy.action == "ALLOW"]
     for place in places if allowing else ():
         ways: Gate = set()
         for policy in allowing:

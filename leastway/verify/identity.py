@@ -21,7 +21,7 @@ class Request(NamedTuple):
     """A connection or request as the destination's proxy sees it. None: not known. `principal` is without scheme, "" on
     plaintext; `namespace` is that of a source whose account is unknown; `path` is normalised; `ztunnel` narrows
     matching to what ztunnel implements; `direct`: it goes to the pod itself, past a waypoint that its Services have;
-    `service_port` is the Service's port that was called, 0 if not known."""
+    `service` (`namespace/name`) and `service_port` are what was called, "" and 0 if not known."""
 
     principal: str | None = ""
     namespace: str | None = None
@@ -34,6 +34,7 @@ class Request(NamedTuple):
     trust_domains: tuple[str, ...] = ("cluster.local",)
     ztunnel: bool = False
     direct: bool = False
+    service: str = ""
     service_port: int = 0
 
 

@@ -68,20 +68,12 @@ def fill(world: World, docs: Iterable[Document]) -> World:
             pods.append((_pod(world, document, namespace, name, where), _owner(document, namespace, where)))
             place = optional(document.get("spec"), where).get("nodeName")
             places.append(place if isinstance(place, str) else "")
-        elif kind == "Namespace":
-            world.add_namespace(
-                name, labels(optional(document.get("metadata"), where).get("labels"), f"{where} labels")
-            )
         elif kind in SCALERS:
             scaled.add(_scaled(document, namespace, where))
-        elif kind == "Service":
-            world.add_service(_service(document, namespace, name, where))
         elif kind == "Node":
             nodes[name] = _node(world, document, where)
-        elif kind in api_server.KINDS:
-            world.api_servers.update(api_server.api_servers(document))
-        elif kind in POLICY_KINDS:
-            world.policies.append(document)
+        else:
+            _surroundings(world, document, where)
     # Without a status (a manifest, a trimmed copy) the node's name says where a pod is.
     placed = [
         (pod if pod.node_ip or not nodes.get(place) else _changed(pod, node_ip=nodes[place]), owner)
@@ -93,6 +85,22 @@ def fill(world: World, docs: Iterable[Document]) -> World:
         if subject is not None and subject.kind == kind and subject.replicas == 1:
             world.add_subject(_changed(subject, replicas=0))
     return world
+
+
+def _surroundings(world: World, document: Document, where: str) -> None:
+    """Know what is neither a workload nor a place where one runs."""
+    kind, namespace, name = identity(document)
+    own = optional(document.get("metadata"), where).get("labels")
+    if kind == "Namespace":
+        world.add_namespace(name, labels(own, f"{where} labels"))
+    elif kind == "Service":
+        world.add_service(_service(document, namespace, name, where))
+    elif kind == "Gateway" and str(document.get("apiVersion")).startswith("gateway.networking.k8s.io/"):
+        world.gateways[f"{namespace}/{name}"] = labels(own, f"{where} labels").get("istio.io/waypoint-for", "service")
+    elif kind in api_server.KINDS:
+        world.api_servers.update(api_server.api_servers(document))
+    elif kind in POLICY_KINDS:
+        world.policies.append(document)
 
 
 def _scaled(document: Document, namespace: str, where: str) -> Owner | None:

@@ -59,7 +59,7 @@ class Question(msgspec.Struct, frozen=True):
     its address if known. `port` is the pod's port. `method` and `path` make it an HTTP request. `principal` None means
     what the source presents by its service account, "" means plaintext. `http` tells a connection without method and
     path to a port that speaks HTTP (True) or does not (False); None means not known. `direct`: to the pod itself, and
-    not by a Service that has a waypoint. `service_port` is the Service's port that was called, 0 if not known.
+    not by a Service. `service` (`namespace/name`) and `service_port` are those that were called, "" and 0 if not known.
     """
 
     source: str
@@ -74,6 +74,7 @@ class Question(msgspec.Struct, frozen=True):
     host: str = ""
     http: bool | None = None
     direct: bool = False
+    service: str = ""
     service_port: int = 0
 
 
@@ -235,6 +236,7 @@ class Judge:
             namespace=namespace,
             address=source.address or _only(source),
             port=question.port,
+            service=question.service,
             service_port=question.service_port,
             method=question.method or None,
             path=normalise(question.path, self.mesh.normalization) if question.path else None,

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from leastway.verify.httppath import Normalization
 from leastway.verify.peerauthentication_schema import PeerAuthentication
-from leastway.verify.world import Subject, World
+from leastway.verify.world import Service, Subject, World
 
 Mode = Literal["none", "sidecar", "ambient"]
 MESHES: tuple[Mode, ...] = ("none", "sidecar", "ambient")
@@ -19,9 +19,12 @@ HBONE = 15008
 PROXY_PORTS = frozenset({HBONE, 15020, 15021, 15090})
 
 
-class Front(NamedTuple):
-    """A Service's port, and the Service's addresses."""
+class Way(NamedTuple):
+    """One way to a port of a destination in an ambient mesh: by a Service's `port` and `addresses`, or to the pod
+    itself (`service` ""). `waypoint` is what stands in between, "" if nothing does. Both are `namespace/name`."""
 
+    service: str
+    waypoint: str
     port: int
     addresses: tuple[str, ...]
 
@@ -49,6 +52,7 @@ class Mesh:
         self._peers = sorted(peer_authentications, key=lambda p: (p.created or "~", p.namespace, p.name))
         self._marked: bool | None = None
         self._known: dict[Subject, bool] = {}
+        self._ways: dict[tuple[Subject, int], tuple[Way, ...]] = {}
 
     def meshed(self, subject: Subject | None) -> bool:
         """Is this subject captured by the mesh?
@@ -95,37 +99,69 @@ class Mesh:
             return None
         return f"{self.trust_domain}/ns/{subject.namespace}/sa/{subject.service_account}"
 
-    def waypoint(self, subject: Subject) -> str:
-        """The `namespace/name` of the waypoint in front of an ambient destination, "" if there is none."""
+    def ways(self, subject: Subject, port: int) -> tuple[Way, ...]:
+        """The ways by Services to a port of an ambient destination, sorted.
+
+        A Service's own label names its waypoint, else its namespace's does; the waypoint compares its rules with the
+        Service's port and address, and chooses the pod behind them (istio pilot/pkg/networking/core/
+        listener_waypoint.go, `buildWaypointInternal`). If no Service of the pod is known at all, one is taken for
+        granted, with the waypoint that the labels of the pod or its namespace name.
+        """
+        known = self._ways.get((subject, port))
+        if known is None:
+            known = self._ways[subject, port] = self._by_services(subject, port)
+        return known
+
+    def itself(self, subject: Subject, port: int) -> Way:
+        """The way to the pod's own address: past any waypoint, but for one whose Gateway says that it serves workloads
+        (Istio, "Configure waypoint proxies", label `istio.io/waypoint-for`)."""
+        waypoint = self._named(subject.namespace, (subject.labels, self._labels(subject.namespace)))
+        serves = self.world.gateways.get(waypoint) in ("workload", "all")
+        return Way("", waypoint if serves else "", port, subject.ips)
+
+    def behind(self, subject: Subject) -> tuple[Way, ...]:
+        """The ways to a destination that lead through a waypoint, at any port: each Service's once, without a port."""
+        if self.mode != "ambient":
+            return ()
+        services = [self._by(service, 0) for service in self.world.services_of(subject)] or self.ways(subject, 0)
+        found = {way._replace(port=0, addresses=()) for way in (*services, self.itself(subject, 0)) if way.waypoint}
+        return tuple(sorted(found))
+
+    def _by_services(self, subject: Subject, port: int) -> tuple[Way, ...]:
+        if self.mode != "ambient":
+            return ()
+        if not self.world.services_of(subject):
+            waypoint = self._named(subject.namespace, (subject.labels, self._labels(subject.namespace)))
+            return (Way("", waypoint, port, subject.ips),) if waypoint else ()
+        leading = self.world.leading(subject, port)
+        return tuple(sorted({self._by(service, entry.number) for service, entry in leading if entry.protocol == "TCP"}))
+
+    def _by(self, service: Service, port: int) -> Way:
+        waypoint = self._named(service.namespace, (service.labels, self._labels(service.namespace)))
+        serves = self.world.gateways.get(waypoint, "service") in ("service", "all")
+        return Way(service.ref, waypoint if serves else "", port, service.addresses)
+
+    def _labels(self, namespace: str) -> Mapping[str, str]:
+        return self.world.namespaces.get(namespace, {})
+
+    def _named(self, namespace: str, places: Iterable[Mapping[str, str]]) -> str:
+        """The waypoint that the first labels name which name one or none."""
         if self.mode != "ambient":
             return ""
-        services = [service.labels for service in self.world.services_of(subject)]
-        for found in (subject.labels, *services, self.world.namespaces.get(subject.namespace, {})):
+        for found in places:
             name = found.get("istio.io/use-waypoint")
             if name is not None:
-                owner = found.get("istio.io/use-waypoint-namespace", subject.namespace)
+                owner = found.get("istio.io/use-waypoint-namespace", namespace)
                 return "" if name in ("", "none") else f"{owner}/{name}"
         return ""
 
-    def hop(self, subject: Subject) -> str:
-        """The identity of the waypoint in front of an ambient destination, "" if there is none: what the destination's
-        ztunnel sees instead of the client, and whose own calls do not pass the waypoint again."""
-        waypoint = self.waypoint(subject)
-        if not waypoint:
+    def hop(self, way: Way) -> str:
+        """The identity of the waypoint on a way, "" if there is none: what the destination's ztunnel sees instead of
+        the client, and whose own calls do not pass the waypoint again."""
+        if not way.waypoint:
             return ""
-        namespace, name = waypoint.split("/", 1)
+        namespace, name = way.waypoint.split("/", 1)
         return f"{self.trust_domain}/ns/{namespace}/sa/{name}"
-
-    def fronts(self, subject: Subject, port: int) -> tuple[Front, ...]:
-        """Where the waypoint in front of an ambient destination listens for what it sends on to a port of the pod.
-
-        Nowhere if no Service is known to lead there. Its rules are compared with these ports and addresses, the pod's
-        it chooses behind them (istio pilot/pkg/networking/core/listener_waypoint.go, `buildWaypointInternal`).
-        """
-        if not self.waypoint(subject):
-            return ()
-        leading = self.world.leading(subject, port)
-        return tuple(sorted({Front(e.number, service.addresses) for service, e in leading if e.protocol == "TCP"}))
 
     def mtls(self, subject: Subject, port: int) -> tuple[str, str]:
         """(mode, policy title) in force at a destination port: PERMISSIVE unless a PeerAuthentication says otherwise.

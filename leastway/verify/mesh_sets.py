@@ -15,7 +15,7 @@ from leastway.verify.bits import Universe, union
 from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, joined
 from leastway.verify.identity import Request
 from leastway.verify.judge import Judge
-from leastway.verify.mesh import PROXY_PORTS
+from leastway.verify.mesh import PROXY_PORTS, Way
 from leastway.verify.mesh_callers import Beyond, Within
 from leastway.verify.mesh_rules import ASKED, PORT, At, RuleSets
 from leastway.verify.witnesses import Asked, Called, Requests
@@ -50,6 +50,7 @@ class MeshSets:
         self._named_ports: dict[int, frozenset[int]] = {}
         self._requests: dict[tuple[object, ...], Requests | None] = {}
         self._beyond: dict[tuple[int, ...], tuple[Beyond, RuleSets]] = {}
+        self._passed: dict[tuple[Subject, int, tuple[int, ...]], list[Way]] = {}
 
     def ports(self, destination: int) -> set[int]:
         """Ports of a destination in the mesh at which it may decide otherwise than at others."""
@@ -71,8 +72,8 @@ class MeshSets:
     def applying(self, destination: int) -> tuple[AuthorizationPolicy, ...]:
         """All policies of a destination, at its waypoint and at itself."""
         subject = self.universe.subjects[destination]
-        targeted = self.policies.applying(subject, waypoint=True) if self.mesh.waypoint(subject) else ()
-        return self.policies.applying(subject) + targeted
+        targeted = [policy for way in self.mesh.behind(subject) for policy in self.policies.targeting(way)]
+        return tuple(dict.fromkeys((*self.policies.applying(subject), *targeted)))
 
     def governed(self, destination: int, protocol: str) -> bool:
         """Is anything in the mesh in the way of this destination?"""
@@ -80,16 +81,18 @@ class MeshSets:
             return False
         return any(p.action == "ALLOW" for p in self.applying(destination))
 
-    def restricts_requests(self, destination: int) -> bool:
-        """Must a rule allow a request, where requests are read?"""
+    def restricts_requests(self, destination: int, port: int) -> bool:
+        """Must a rule allow a request, wherever requests are read?"""
         subject = self.universe.subjects[destination]
-        placed = self.policies.applying(subject, waypoint=bool(self.mesh.waypoint(subject)))
-        return any(policy.action == "ALLOW" for policy in placed)
+        placed = [self.policies.applying(subject)]
+        if self.mesh.mode == "ambient":
+            placed = [self.policies.targeting(way) for way in self._passing(subject, port)]
+        return all(any(policy.action == "ALLOW" for policy in policies) for policies in placed)
 
     def sees_requests(self, destination: int, port: int) -> bool:
         """Is there a proxy that reads HTTP on this port?"""
         subject = self.universe.subjects[destination]
-        if self.mesh.mode == "ambient" and not self.mesh.waypoint(subject):
+        if self.mesh.mode == "ambient" and not any(way.waypoint for way in self._ways_to(subject, port)):
             return False
         return bool(self.meshed >> destination & 1) and self.judge.speaks_http(subject, port) is not False
 
@@ -118,15 +121,15 @@ class MeshSets:
         return bits
 
     def direct(self, destination: int, port: int) -> int:
-        """Sources that may call a destination past the waypoint in front of it, where nobody reads requests."""
-        if not self.mesh.hop(self.universe.subjects[destination]):
+        """Sources that may call a destination past a waypoint in front of it, so that nobody reads their requests."""
+        if not any(way.waypoint for way in self._ways_to(self.universe.subjects[destination], port)):
             return 0
         return self.universe.over_every_family(
             destination, lambda version: self._ways(self._rules, destination, At(port, "tcp", (), version))[0]
         )
 
     def bypassed(self, destination: int, port: int) -> int:
-        """Those of `direct` of which the waypoint admits no request."""
+        """Those of `direct` of which no waypoint admits a request."""
         through = self.universe.over_every_family(
             destination, lambda version: self._some(self._rules, destination, port, version, (1,))
         )
@@ -180,7 +183,7 @@ class MeshSets:
         return union(self._ways(rules, destination, at))
 
     def _ways(self, rules: RuleSets, destination: int, at: At) -> tuple[int, int]:
-        """`_over` of those who call the destination itself, and of those who call it by its waypoint."""
+        """`_over` of those who reach the destination past all waypoints, and of those who reach it through one."""
         subject = self.universe.subjects[destination]
         everyone = rules.sources.all
         if not self.meshed >> destination & 1 or (self.mesh.mode == "sidecar" and at.port in PROXY_PORTS):
@@ -194,39 +197,57 @@ class MeshSets:
         own = self.policies.applying(subject)
         if self.mesh.mode == "sidecar":
             return everyone & rules.admitted(own, at), 0
-        direct = everyone & rules.admitted(own, at._replace(place="ztunnel"))
-        hop = self.mesh.hop(subject)
-        # The waypoint's own calls do not pass it; the destination's ztunnel sees it behind all others.
-        others = everyone & ~rules.sources.by_principal.get(hop, 0)
-        only = at.destination[0] if len(at.destination) == 1 else None
-        seen = Request(principal=hop, port=at.port, destination=only)
-        if not hop or self.policies.verdict_at_ztunnel(subject, seen).outcome != "allow":
-            return direct, 0
-        targeted = self.policies.applying(subject, waypoint=True)
-        for front in self._fronted(subject, at):
-            others &= rules.admitted(targeted, front)
-        return direct, others
+        past = everyone & rules.admitted(own, at._replace(place="ztunnel"))
+        passing = self._passing(subject, at.port, at.version)
+        direct = through = 0
+        for way in self._ways_to(subject, at.port):
+            hop = self.mesh.hop(way)
+            itself = rules.sources.by_principal.get(hop, 0) if hop else everyone  # its own calls do not pass it
+            direct |= past & itself
+            if way in passing:
+                front = at._replace(port=way.port, destination=_of_family(way.addresses, at.version))
+                through |= everyone & ~itself & rules.admitted(self.policies.targeting(way), front)
+        return direct, through
 
-    def _fronted(self, subject: Subject, at: At) -> list[At]:
-        """A port as the waypoint in front of it sees it, for each Service's port that leads there."""
-        fronts = self.mesh.fronts(subject, at.port)
-        return [at._replace(port=f.port, destination=_of_family(f.addresses, at.version)) for f in fronts] or [at]
+    def _passing(self, subject: Subject, port: int, *versions: int) -> list[Way]:
+        """The ways through waypoints that the destination's ztunnel, which sees those and not the clients, admits in
+        some family."""
+        key = subject, port, versions
+        if key in self._passed:
+            return self._passed[key]
+        own = self.policies.applying(subject)
+        found = self._passed[key] = []
+        for way in self._ways_to(subject, port):
+            for version in (versions or (4, 6)) if way.waypoint else ():
+                ips = _of_family(subject.ips, version)
+                there = ips[0] if len(ips) == 1 else None
+                seen = Request(self.mesh.hop(way), port=port, destination=there, ztunnel=True)
+                if way not in found and self.policies.at_place(own, subject, seen, "ztunnel").outcome == "allow":
+                    found.append(way)
+        return found
+
+    def _ways_to(self, subject: Subject, port: int) -> tuple[Way, ...]:
+        return (*self.mesh.ways(subject, port), self.mesh.itself(subject, port)) if self.mesh.mode == "ambient" else ()
 
     def admissions(self, destination: int, port: int) -> list[Admission]:
         """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is
         one."""
         subject = self.universe.subjects[destination]
-        waypoint = bool(self.mesh.waypoint(subject))
-        ztunnel = self.mesh.mode == "ambient" and not waypoint
-        place: Place = "ztunnel" if ztunnel else "http" if self.sees_requests(destination, port) else "tcp"
-        at = At(port, place, _of_family(subject.ips, 0))
+        there = At(port, "http" if self.sees_requests(destination, port) else "tcp", _of_family(subject.ips, 0))
+        if any(way.waypoint for way in self._ways_to(subject, port)):
+            placed = [
+                (there._replace(port=way.port, destination=_of_family(way.addresses, 0)), self.policies.targeting(way))
+                for way in self._passing(subject, port)
+            ]
+        else:
+            own = there._replace(place="ztunnel") if self.mesh.mode == "ambient" else there
+            placed = [(own, self.policies.applying(subject))]
         found = []
-        for policy in self.policies.applying(subject, waypoint=waypoint):
-            for rule in policy.rules if policy.action == "ALLOW" else ():
-                for seen in self._fronted(subject, at) if waypoint else (at,):
-                    sources = self._rules.matching(policy, rule, seen, lenient=False)
-                    if sources:
-                        found.append(Admission(policy, rule, sources, _is_wide(rule), seen.port))
+        for at, policies in placed:
+            for policy, rule in ((p, rule) for p in policies if p.action == "ALLOW" for rule in p.rules):
+                sources = self._rules.matching(policy, rule, at, lenient=False)
+                if sources:
+                    found.append(Admission(policy, rule, sources, _is_wide(rule), at.port))
         return found
 
 

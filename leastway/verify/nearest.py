@@ -55,13 +55,9 @@ def nearest_authorization(judge: Judge, verdict: Verdict, question: Question, so
     if subject is None:
         return ""
     asked = judge.request(question, source, destination, subject)
-    hop = judge.mesh.hop(subject)  # behind a waypoint, ztunnel sees it instead of the client
     best: tuple[int, str] | None = None
-    for policy in judge.authorization.refusing(subject, verdict.policies):
+    for policy, request in judge.authorization.refusing(subject, asked, verdict.policies):
         place = judge.authorization.place(policy, http=_http(judge, question, destination))
-        request = asked._replace(principal=hop, address=None) if hop else asked
-        if place != "ztunnel":
-            request = judge.authorization.fronted(subject, asked)[0]
         for i, rule in enumerate(policy.rules):
             shown = f"{policy.title} rule {i}"
             beyond = unenforceable(rule, place)

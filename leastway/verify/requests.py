@@ -136,7 +136,7 @@ def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> tuple[Requests
     """
     found: Requests = defaultdict(int)
     by_anyone: Requests = defaultdict(int)
-    if not mesh.restricts_requests(d):
+    if not mesh.restricts_requests(d, port):
         found[EVERYTHING] = talking
     for admission in mesh.admissions(d, port):
         bits = admission.sources & talking

@@ -24,7 +24,7 @@ def through(judge: Judge, question: Question, source: End, service: Service) -> 
     found = [
         verdict for target, to in targets(judge, question, service) for verdict in _asked(judge, target, source, to)
     ]
-    shown = f"Service {service.namespace}/{service.name}"
+    shown = f"Service {service.ref}"
     if not found or len({verdict.outcome for verdict in found}) > 1:
         why = "its backends differ" if found else "no backend of this port is known"
         itself = next((v.because for v in found if v.because.startswith(ITSELF)), "")
@@ -42,7 +42,8 @@ def targets(judge: Judge, question: Question, service: Service) -> Iterator[tupl
             numbers = [p.number for p in backend.ports if p.name == entry.target]
             for port in [entry.target] if isinstance(entry.target, int) else numbers:
                 there = {"destination": backend.ref, "port": port, "destination_address": ""}
-                yield msgspec.structs.replace(question, **there, service_port=entry.number), backend
+                called = {"service": service.ref, "service_port": entry.number}
+                yield msgspec.structs.replace(question, **there, **called), backend
 
 
 ITSELF = "it may lead back to itself"

@@ -24,7 +24,8 @@ class Observed(msgspec.Struct, frozen=True):
 
     `source_address`/`destination_address` are the addresses it had, "" if unknown. `principal` is the source's
     identity as the destination's proxy saw it; "" with `mtls` None means not seen, with `mtls` False plaintext.
-    `direct`: an ambient pod's own ztunnel saw the source itself, so no waypoint was in between.
+    `direct`: an ambient pod's own ztunnel saw the source itself, so no waypoint was in between. `service` is the
+    Service (`namespace/name`) that was called, "" if not known.
     `held` names the review item if it is deliberately not made policy. `declared` marks a connection that was
     declared, not seen. `weight` is the number of records behind it.
     """
@@ -42,6 +43,7 @@ class Observed(msgspec.Struct, frozen=True):
     held: str = ""
     declared: bool = False
     direct: bool = False
+    service: str = ""
     weight: int = 1
 
     @property
@@ -94,7 +96,9 @@ def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
 
 
 def _distinct(items: list[Observed]) -> Iterable[Observed]:
-    return {(i.principal, i.mtls, i.source_address, i.destination_address, i.direct): i for i in items}.values()
+    return {
+        (i.principal, i.mtls, i.source_address, i.destination_address, i.direct, i.service): i for i in items
+    }.values()
 
 
 def question(item: Observed, http: bool | None = None) -> Question:
@@ -112,6 +116,7 @@ def question(item: Observed, http: bool | None = None) -> Question:
         destination_address=item.destination_address,
         http=http,
         direct=item.direct,
+        service=item.service,
     )
 
 

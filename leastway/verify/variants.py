@@ -178,8 +178,10 @@ class Variants:
     def _in_mesh(self, subject: Subject) -> tuple[object, ...]:
         if not self._meshes:
             return ()
-        services = tuple(service.name for service in self._world.services_of(subject))
-        return (services, *((mesh.meshed(subject), mesh.waypoint(subject)) for mesh in self._meshes))
+        services = self._world.services_of(subject)
+        by_name = any(isinstance(entry.target, str) for service in services for entry in service.ports)
+        names = tuple(service.name for service in services), subject.ports if by_name else ()
+        return (names, *((mesh.meshed(subject), mesh.behind(subject)) for mesh in self._meshes))
 
     def _read(self, policies: PolicySet, blocks: set[Network]) -> None:
         for policy in policies.network:

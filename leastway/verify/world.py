@@ -92,14 +92,21 @@ class Service(msgspec.Struct, frozen=True, eq=False):
     ports: tuple[ServicePort, ...] = ()
     labels: Mapping[str, str] = {}
 
+    @property
+    def ref(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
 
 class World:
-    """All that exists. `policies` are the policy documents found among the manifests: what is in force already."""
+    """All that exists. `policies` are the policy documents found among the manifests: what is in force already.
+    `gateways` tell what each serves as a waypoint: `service`, `workload`, `all` or `none`."""
 
     def __init__(self) -> None:
         self.namespaces: dict[str, dict[str, str]] = {}
         self.subjects: dict[str, Subject] = {}
         self.services: dict[str, Service] = {}
+        self.gateways: dict[str, str] = {}
         self.node_ips: set[str] = set()
         self.api_servers: set[Address] = set()
         self.policies: list[Document] = []
@@ -165,7 +172,7 @@ class World:
 
     def add_service(self, service: Service) -> None:
         """Know a Service."""
-        self.services[f"{service.namespace}/{service.name}"] = service
+        self.services[service.ref] = service
         for ip in service.addresses:
             found = address(ip)
             if found is not None:

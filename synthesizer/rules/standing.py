@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.settlement import Standing
+from collector.settlement import REFUSED, Standing
 from synthesizer.lines import Line
 from synthesizer.rules.view import Held, View
 
@@ -34,4 +34,6 @@ def unanswered(line: Line, view: View) -> Held | None:
     )
     if one_way and line.key[0] not in view.scanners:
         return None
+    if line.because == REFUSED:
+        return Held("unanswered", f"{REFUSED}: the port was closed, or nobody listens there any more")
     return Held("unanswered", "nothing ever answered, in a capture that shows other answers of these parties")

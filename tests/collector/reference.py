@@ -28,7 +28,6 @@ EVENTS = {"flow", "lost_events", "node_status", "agent_event", "debug_event"}
 BARE = {"verdict", "l4", "traffic_direction", "event_type", "trace_observation_point", "is_reply"}
 POINTS = {f"TO_{place}" for place in ("PROXY", "HOST", "STACK", "OVERLAY", "ENDPOINT", "NETWORK", "CRYPTO")}
 POINTS |= {f"FROM_{place}" for place in ("ENDPOINT", "PROXY", "HOST", "STACK", "OVERLAY", "NETWORK", "CRYPTO")}
-POINTS |= {"verdict EGRESS", "verdict INGRESS"}
 NO_FLAGS = {"SYN": None, "ACK": None, "RST": None}
 POLICY_DROPS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQUIRED"}
 
@@ -186,12 +185,17 @@ def passage(flow: Json, first: tuple[bool, str]) -> tuple[bool, str, str]:
         swapped = layer7["type"] == "RESPONSE"
         return swapped, "answered" if swapped else "opened", "l7"
     if signal == "open":
-        return swapped, signal, {None: "unknown", True: "reply", False: "new"}[told(flow, False)]
+        _, _, _, flags = transport(flow.get("l4") or {})
+        mark = {None: "unknown", True: "reply", False: "new"}[told(flow, False)]
+        return swapped, signal, "reset" if flags is not None and flags.RST else mark
     if verdict == "AUDIT":
         return swapped, "audited", ""
     if signal not in ("opened", "carried"):
         return swapped, signal, ""
-    point = f"verdict {flow.get('traffic_direction')}" if is_verdict(flow) else flow.get("trace_observation_point")
+    if is_verdict(flow):
+        side = flow.get("traffic_direction")
+        return swapped, signal, f"verdict {side}" if side in ("EGRESS", "INGRESS") else "verdict"
+    point = flow.get("trace_observation_point")
     return swapped, signal, str(point) if point in POINTS else ""
 
 

@@ -52,7 +52,9 @@ from tests.e2e.hostile.scene import End, Scene
         ("ACK", (8080, 41000), None, (False, "open")),
         ("", (41000, 8080), None, (False, "open")),
         ("ACK", (41000, 8080), False, (False, "carried")),
-        ("RST ACK", (41000, 8080), False, (False, "carried")),
+        ("RST ACK", (41000, 8080), False, (False, "open")),  # either end resets, and it is no word of a conversation
+        ("RST", (50051, 20011), False, (False, "open")),
+        ("RST ACK", (8080, 53), False, (False, "open")),
         ("", (41000, 8080), False, (False, "carried")),
         ("ACK", (0, 8080), False, (False, "carried")),  # no source port told
         ("ACK", (20011, 443), False, (False, "carried")),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.endpoints import Endpoint
+from collector.endpoints import ADDRESS, Endpoint
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.settlement import settle
@@ -18,6 +18,7 @@ from tests.collector.settled import (
     OPEN,
     UNANSWERED,
     conclusion,
+    fold,
     mislabelled,
     told,
 )
@@ -64,6 +65,67 @@ def test_one_party_seen_by_two_sources_answers_for_both() -> None:
     assert [pattern.standing for pattern in joined.patterns if pattern.port == 5432] == [UNANSWERED]
 
 
+@pytest.mark.parametrize("point", ["inbound", "outbound", "gateway", "waypoint"])
+def test_answers_in_access_logs_say_nothing_about_packets(s: Scene, web: End, point: str) -> None:
+    """A proxy logs answers whatever Hubble was asked for; and a gateway's clients are outside, as web's peer is."""
+    s.talk(web, s.world("203.0.113.7"), 443, replies=False)
+    s.talk(s.world("203.0.113.9"), web, 8443, replies=False)
+    patterns = fold(s.records)
+    (pod,) = {key.source for key in patterns.edges if key.source.kind == "pod"}
+    for ends in ((ADDRESS, pod), (pod, ADDRESS)):
+        patterns.add(Flow(*ends, port=8080, signal=Signal.ANSWERED, point=point))
+    found = told(patterns)
+    assert found.pop("web → address:443 TCP") is found.pop("address → web:8443 TCP") is INITIATED
+
+
+def test_responses_say_nothing_about_packets(s: Scene, web: End, api: End) -> None:
+    """Cilium's proxy tells of responses where no packet is captured."""
+    s.http(web, api, 8080, "GET", "/items")
+    s.talk(web, api, 6379, replies=False)
+    assert told(s) == {"web → api:8080 TCP": INITIATED, "web → api:6379 TCP": INITIATED}
+
+
+def test_requests_without_a_response_count_where_responses_are_shown(s: Scene, web: End, api: End) -> None:
+    s.http(web, api, 8080, "GET", "/items")
+    s.http(web, s.pod("shop/mute"), 8080, "GET", "/items")
+    del s.records[-1]
+    assert told(s) == {"web → api:8080 TCP": INITIATED, "web → mute:8080 TCP": UNANSWERED}
+
+
+def test_answers_from_outside_to_one_pod_say_nothing_about_another(s: Scene, web: End, api: End) -> None:
+    """The outside is no place whose packets were captured; another node may have reported first packets only."""
+    s.talk(web, s.world("203.0.113.7"), 443)
+    s.talk(api, s.world("203.0.113.7"), 443, replies=False)
+    s.talk(s.place("192.168.1.7", "host"), api, 8080, replies=False)
+    s.talk(s.place("192.168.1.7", "host"), web, 8080)
+    assert set(told(s).values()) == {INITIATED}
+
+
+def test_policy_verdicts_show_no_answers(s: Scene, web: End, api: End) -> None:
+    """They are of first packets; beside a file of traces, one of verdicts says as much as alone."""
+    s.talk(web, api, 8080)
+    for number in range(3):
+        s.packet(web, api, 41000 + number, 6379, flags="SYN", event_type={"type": 5}, traffic_direction="EGRESS")
+    assert told(s) == {"web → api:8080 TCP": INITIATED, "web → api:6379 TCP": INITIATED}
+
+
+def test_a_verdict_and_a_trace_of_an_attempt_are_an_attempt(s: Scene, web: End, api: End) -> None:
+    s.talk(web, api, 8080)
+    s.packet(web, api, 41000, 6379, flags="SYN", event_type={"type": 5}, traffic_direction="EGRESS")
+    s.packet(web, api, 41000, 6379, flags="SYN", reason="NEW")
+    assert told(s)["web → api:6379 TCP"] is UNANSWERED
+
+
+def test_what_ztunnel_saw_opened_and_not_ended_is_still_open() -> None:
+    """An attempt that fails ends with an error, so silence is a connection that outlives the log."""
+    patterns = Patterns()
+    web, api = (Endpoint("pod", "", "shop", (("app", name),)) for name in ("web", "api"))
+    for port, *signals in ((80, "opened", "answered"), (5432, "opened"), (6379, "opened", "refused")):
+        for signal in signals:
+            patterns.add(Flow(web, api, port=port, signal=Signal(signal), point="inbound", mtls=True))
+    assert [pattern.standing for pattern in conclusion(patterns)] == [INITIATED, INITIATED, UNANSWERED]
+
+
 def test_resets_are_no_answers(s: Scene, web: End, api: End) -> None:
     s.packet(web, api, 41000, 9200, flags="SYN", reason="NEW")
     s.packet(api, web, 9200, 41000, flags="RST ACK", reply=True, reason="REPLY")
@@ -71,8 +133,58 @@ def test_resets_are_no_answers(s: Scene, web: End, api: End) -> None:
     assert told(s) == {"web → api:8080 TCP": INITIATED, "web → api:9200 TCP": UNANSWERED}
 
 
-def test_resets_alone_tell_of_attempts(s: Scene, web: End, api: End) -> None:
-    s.packet(api, web, 9200, 41000, flags="RST", reply=True, reason="REPLY")
+@pytest.mark.parametrize("mark", [True, False, None])
+@pytest.mark.parametrize("client", [41000, 20011, 53])
+@pytest.mark.parametrize("port", [9200, 50051, 22])
+def test_attempts_that_were_always_reset_are_no_connections(
+    s: Scene, web: End, api: End, port: int, client: int, mark: bool | None
+) -> None:
+    """Nothing else was captured, and the resets are marked rightly, wrongly or not at all."""
+    for _ in range(5):
+        s.packet(web, api, client, port, flags="SYN", reason="NEW")
+        s.packet(api, web, port, client, flags="RST ACK", reply=mark)
+    assert told(s)[f"web → api:{port} TCP"] is UNANSWERED
+    assert set(told(s).values()) <= {UNANSWERED, OPEN}
+
+
+def test_attempts_in_audit_mode_that_were_always_reset(s: Scene, web: End, api: End) -> None:
+    """Where a policy is only audited, every knock has its verdict."""
+    for port, flags in ((8080, "SYN ACK"), (9200, "RST ACK"), (9300, "")):
+        s.packet(web, api, 41000, port, flags="SYN", verdict="AUDIT", event_type={"type": 5})
+        s.packet(web, api, 41000, port, flags="SYN", reason="NEW")
+        if flags:
+            s.packet(api, web, port, 41000, flags=flags, reply=True)
+    found = told(s)
+    assert found == {"web → api:8080 TCP": AUDITED, "web → api:9200 TCP": UNANSWERED, "web → api:9300 TCP": UNANSWERED}
+
+
+@pytest.mark.parametrize("mark", [True, None])
+def test_reset_at_first_and_answered_later(s: Scene, web: End, api: End, mark: bool | None) -> None:
+    """The server was starting."""
+    s.packet(web, api, 41000, 9200, flags="SYN", reason="NEW")
+    s.packet(api, web, 9200, 41000, flags="RST ACK", reply=mark)
+    s.talk(web, api, 9200)
+    assert told(s) == {"web → api:9200 TCP": INITIATED}
+
+
+@pytest.mark.parametrize("mark", [True, None])
+def test_a_reset_shows_that_answers_would_be_seen(s: Scene, web: End, api: End, mark: bool | None) -> None:
+    s.packet(web, api, 41000, 9200, flags="SYN", reason="NEW")
+    s.packet(api, web, 9200, 41000, flags="RST ACK", reply=mark)
+    s.talk(web, api, 6379, replies=False)
+    assert set(told(s).values()) == {UNANSWERED}
+
+
+@pytest.mark.parametrize("mark", [False, None])
+def test_a_clients_own_reset_refuses_nothing(s: Scene, web: End, api: End, mark: bool | None) -> None:
+    s.talk(web, api, 9200, replies=False)
+    s.packet(web, api, 41000, 9200, flags="RST", reply=mark)
+    assert told(s) == {"web → api:9200 TCP": INITIATED}
+
+
+@pytest.mark.parametrize("mark", [True, None])
+def test_resets_alone_tell_of_attempts(s: Scene, web: End, api: End, mark: bool | None) -> None:
+    s.packet(api, web, 9200, 41000, flags="RST", reply=mark, reason="REPLY")
     assert told(s) == {"web → api:9200 TCP": UNANSWERED}
 
 

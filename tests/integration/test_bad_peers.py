@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from tests.collector.sources.test_envoy_als import NODE, entry, message
 from tests.collector.sources.test_otlp_logs import request
 from tests.collector.sources.test_otlp_server import wire as otlp_wire
 from tests.integration.listening_process import Listening, listening
+from tests.observing.processes import until
 
 METHODS = {source.name: f"/{source.service}/{source.method}" for source in (AccessLogServer, LogServer)}
 GOOD = {"als": als_wire(message(entry(), node=NODE)), "otlp": otlp_wire(request(said=INBOUND))}
@@ -58,7 +58,7 @@ def friend(peers: Listening) -> Iterator[Callable[[], None]]:
         assert not future.done()
 
     with own_channel(peers.als) as channel:
-        future = channel.stream_unary(METHODS["als"]).future(messages(), timeout=60)
+        future = channel.stream_unary(METHODS["als"]).future(messages(), timeout=600)
         send()
         yield send
         send()
@@ -70,13 +70,6 @@ def friend(peers: Listening) -> Iterator[Callable[[], None]]:
 def own_channel(address: str) -> Any:
     """A connection of its own: gRPC would share it between channels."""
     return grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def ended(address: str, name: str, *messages: bytes) -> tuple[grpc.StatusCode, str]:

@@ -306,3 +306,21 @@ def test_a_waypoint_is_told_every_port_of_the_service_that_leads_there(
 ) -> None:
     found = rules(behind_waypoint(*ports), "shop/authorizationpolicy-api-waypoint.yaml")
     assert [rule["ports"] for rule in found] == [named]
+
+
+def test_every_waypoint_is_told_that_a_client_went_through() -> None:
+    """A policy of one Service alone would leave the other's waypoint open to everyone."""
+    traffic = Traffic()
+    fronts = []
+    for name, address in (("api", "10.1.9.9"), ("admin", "10.1.9.8")):
+        called = End(Endpoint("service", namespace="shop", workload=name), address=address)
+        traffic.call(traffic.proxied("shop/web", "web"), called, 8080, f"GET /{name}", point="waypoint", principal=WEB)
+        fronts.append(service(name, {"app": "api"}, {"port": 80, "targetPort": 8080}))
+        fronts[-1]["metadata"]["labels"] = {"istio.io/use-waypoint": f"{name}-gate"}
+    mesh = namespace("shop", {"istio.io/dataplane-mode": "ambient"})
+    pods = [deployment(name, {"app": name}, serviceAccountName=name) for name in ("web", "api")]
+    found = made(traffic, mesh, *fronts, *pods, options=AMBIENT)
+    for name in ("api", "admin"):
+        assert rules(found, f"shop/authorizationpolicy-{name}-waypoint.yaml")[0]["from"] == [
+            WEB.removeprefix("spiffe://")
+        ]

@@ -51,7 +51,21 @@ def test_a_service_is_remembered_on_the_line_that_went_through_it() -> None:
         deployment("api", {"app": "api"}),
         service("api", {"app": "api"}, {"port": 80, "targetPort": 8080}, clusterIP="10.96.0.9"),
     ]
-    assert [line.via for line in drawn(traffic, *objects)] == ["shop/api"]
+    assert [line.via for line in drawn(traffic, *objects)] == [("shop/api",)]
+
+
+def test_all_services_are_remembered_that_one_line_went_through() -> None:
+    traffic = Traffic()
+    web = traffic.pod("shop/web")
+    for ip in ("10.96.0.9", "10.96.0.8"):
+        traffic.talk(web, at(ip), 80)
+    traffic.talk(web, traffic.pod("shop/api"), 8080)
+    objects = [
+        deployment("api", {"app": "api"}),
+        service("api", {"app": "api"}, {"port": 80, "targetPort": 8080}, clusterIP="10.96.0.9"),
+        service("admin", {"app": "api"}, {"port": 80, "targetPort": 8080}, clusterIP="10.96.0.8"),
+    ]
+    assert [line.via for line in drawn(traffic, *objects)] == [("shop/admin", "shop/api")]
 
 
 def test_before_and_after_translation_are_one_line() -> None:

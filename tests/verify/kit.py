@@ -33,6 +33,22 @@ def pod(ref: str, labels: dict[str, str] | None = None, ip: str = "", **spec: An
     }
 
 
+def service(ref: str, selector: dict[str, str], /, *ports: dict[str, Any], ip: str = "", **labels: str) -> Document:
+    """A Service from `namespace/name`, with its ports as they are in a manifest."""
+    where, _, name = ref.partition("/")
+    spec: Document = {"selector": selector, "ports": list(ports)} | ({"clusterIP": ip} if ip else {})
+    meta = {"name": name, "namespace": where, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+
+
+def gateway(ref: str, serves: str = "") -> Document:
+    """A waypoint from `namespace/name`, and what it says that it serves."""
+    where, _, name = ref.partition("/")
+    meta = {"name": name, "namespace": where, "labels": {"istio.io/waypoint-for": serves} if serves else {}}
+    spec = {"gatewayClassName": "istio-waypoint"}
+    return {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": meta, "spec": spec}
+
+
 def policy(ref: str, **spec: Any) -> Document:
     """A NetworkPolicy from `namespace/name`."""
     where, _, name = ref.partition("/")

@@ -26,6 +26,7 @@ SOUND = "test_soundness.py"
 BEYOND = "test_overpermission.py"
 PODS = "test_pod_by_pod.py"
 PATHS = "test_httppath.py"
+WAYS = "test_ways.py"
 
 MUTATIONS = [
     # Label selectors
@@ -261,10 +262,45 @@ MUTATIONS = [
         (f"{ISTIO}::TestTcp",),
     ),
     Mutation(
+        "all Services in front of a pod are one",
+        "authorizationpolicy",
+        'request.service in ("", w.service) and',
+        "",
+        (WAYS,),
+    ),
+    Mutation(
+        "of the ways to a pod the first decides",
+        "authorizationpolicy",
+        "if verdict.outcome != found[0].outcome), None)",
+        "if False), None)",
+        (WAYS,),
+    ),
+    Mutation(
+        "a Service has the waypoint of its namespace",
+        "mesh",
+        "(service.labels, self._labels(service.namespace))",
+        "(self._labels(service.namespace),)",
+        (WAYS,),
+    ),
+    Mutation(
+        "every waypoint serves Services",
+        "mesh",
+        'self.world.gateways.get(waypoint, "service") in ("service", "all")',
+        "True",
+        (WAYS,),
+    ),
+    Mutation(
+        "no waypoint serves workloads",
+        "mesh",
+        'waypoint if serves else "", port, subject.ips',
+        '"", port, subject.ips',
+        (WAYS,),
+    ),
+    Mutation(
         "behind a waypoint the destination sees the client",
         "authorizationpolicy",
-        "request = request._replace(principal=hop, address=None)",
-        "request = request",
+        "request = request._replace(principal=self.mesh.hop(way), address=None)",
+        "pass",
         (f"{ISTIO}::TestWaypoint",),
     ),
     Mutation(
@@ -407,7 +443,7 @@ MUTATIONS = [
     Mutation(
         "of several identities one is asked about",
         "soundness",
-        "(i.principal, i.mtls, i.source_address, i.destination_address, i.direct): i for i in items",
+        "(i.principal, i.mtls, i.source_address, i.destination_address, i.direct, i.service): i for i in items",
         "None: i for i in items[:1]",
         (SOUND,),
     ),

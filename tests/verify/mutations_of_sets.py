@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.verify.mutations import PODS, Mutation
+from tests.verify.mutations import PODS, WAYS, Mutation
 
 CILIUM = "test_cilium.py"
 REQUESTS = "test_request_by_request.py"
@@ -40,7 +40,7 @@ MORE = [
     Mutation(
         "pods that are not in the mesh are as those that are",
         "variants",
-        "(mesh.meshed(subject), mesh.waypoint(subject)) for mesh in self._meshes",
+        "(mesh.meshed(subject), mesh.behind(subject)) for mesh in self._meshes",
         "() for mesh in self._meshes",
         (f"{PODS}::test_pods_in_the_mesh_and_outside_it_are_told_apart",),
     ),
@@ -75,8 +75,29 @@ MORE = [
     Mutation(
         "nobody calls past a waypoint",
         "mesh_sets",
-        "return direct, others\n",
-        "return 0, others\n",
+        "return direct, through",
+        "return 0, through",
+        (REQUESTS,),
+    ),
+    Mutation(
+        "of several Services in front of a pod one is a way to it",
+        "mesh_sets",
+        "through |= everyone",
+        "through = everyone",
+        (WAYS, REQUESTS),
+    ),
+    Mutation(
+        "a waypoint passes on what the destination does not admit from it",
+        "mesh_sets",
+        'seen, "ztunnel").outcome == "allow"',
+        'seen, "ztunnel").outcome',
+        (REQUESTS,),
+    ),
+    Mutation(
+        "a waypoint's rules are unseen where another has none",
+        "mesh_sets",
+        "return all(any(policy.action",
+        "return any(any(policy.action",
         (REQUESTS,),
     ),
     Mutation(
@@ -110,8 +131,8 @@ MORE = [
     Mutation(
         "behind a waypoint nothing needs the rule that lets it in",
         "gates",
-        'yield from _granted(judge, request._replace(ztunnel=True), subject, False, ("ztunnel",), holds)',
-        "return",
+        'yield from _granted(own, authorization.at_ztunnel(way, request), ("ztunnel",), holds)',
+        "pass",
         ("test_minimality_by_removal.py",),
     ),
     Mutation(

@@ -12,12 +12,14 @@ from functools import partial
 from itertools import chain, groupby
 from typing import Any
 
+from msgspec.structs import replace
+
 from leastway.verify.judge import Judge, Question
 from leastway.verify.mesh import Mode
 from leastway.verify.reading import Document
 from leastway.verify.soundness import Observed
-from leastway.verify.world import World
-from tests.verify.kit import NAME, access, namespace, peers, policy
+from leastway.verify.world import Subject, World
+from tests.verify.kit import NAME, access, gateway, namespace, peers, policy, service
 
 TOP = 9
 PORTS = range(1, TOP + 2)  # the last stands for all that follow
@@ -44,7 +46,7 @@ Connection = tuple[str, str, str, int]
 
 class SmallWorld:
     """Workloads of one to three pods that have labels, ports and address families of their own, and policies; in a
-    `mesh` also accounts, pods that are left out of it, waypoints, and policies about connections."""
+    `mesh` also accounts, pods that are left out of it, Services, waypoints, and policies about connections."""
 
     def __init__(self, seed: int, mesh: Mode = "none") -> None:
         self._draw = random.Random(seed)
@@ -56,6 +58,11 @@ class SmallWorld:
         self.things: list[Document] = [namespace(name, team=name) for name in SPACES]
         for number in range(self._draw.randint(2, 4)):
             self._workload(f"{self._draw.choice(SPACES)}/w{number}", number)
+        if mesh == "ambient":
+            self.things += [self._service(f"s{number}") for number in range(self._draw.randint(0, 3))]
+            for name in WAYPOINTS:
+                serves = self._draw.choice(("", "", "service", "workload", "all", "none"))
+                self.things += [gateway(f"{space}/{name}", serves) for space in SPACES if serves]
         self.policies = [self.policy(f"p{number}") for number in range(self._draw.randint(0, 5))]
         if mesh != "none":
             if seed % 3 == 0:  # the other namespace is not in it
@@ -108,6 +115,14 @@ class SmallWorld:
         if host:
             self.hosts += {ref, *self.pods[ref]}
             del self.pods[ref], self.known[ref]
+
+    def _service(self, name: str) -> Document:
+        """One in front of the pods of an app, which may have a waypoint of its own or none."""
+        draw = self._draw
+        own = draw.choice(({}, *({"istio.io/use-waypoint": name} for name in (*WAYPOINTS, "none"))))
+        pairs = zip(draw.sample(range(1, TOP + 1), 2), draw.sample(("web", 2, 5, 8), 2), strict=True)
+        ports = [{"name": f"p{port}", "port": port, "targetPort": target} for port, target in pairs]
+        return service(f"{draw.choice(SPACES)}/{name}", {"app": draw.choice("xy")}, *ports, **own)
 
     def _ips(self, families: str, number: int, i: int) -> list[str]:
         chosen = self._draw.choice(("4", "46")) if families == "mixed" else families
@@ -201,7 +216,12 @@ class SmallWorld:
             pair = draw.choice((("app", draw.choice("xy")), ("pod", draw.choice(names))))
             spec["selector"] = {"matchLabels": dict([pair])}
         elif self.mesh == "ambient" and draw.random() < 0.6:
-            spec["targetRefs"] = [{**GATEWAY, "name": draw.choice(WAYPOINTS)}]
+            services = [f"s{number}" for number in range(3)]
+            spec["targetRefs"] = [
+                {**GATEWAY, "name": draw.choice(WAYPOINTS)}
+                if draw.random() < 0.6
+                else {"kind": "Service", "group": "", "name": draw.choice(services)}
+            ]
             return access(f"{draw.choice(SPACES)}/{name}", **spec)
         return access(f"{self._place()}/{name}", **spec)
 
@@ -251,15 +271,20 @@ class Asked:
         self._known: dict[Connection, bool] = {}
 
     def allows(self, source: str, destination: str, protocol: str, port: int) -> bool:
-        """Is this allowed for certain, by a Service or to the pod itself?"""
+        """Is this allowed for certain, by some Service or to the pod itself?"""
         key = (source, destination, protocol, port)
         if key not in self._known:
             self._known[key] = any(self.judge.ask(question).allowed for question in self._ways(*key))
         return self._known[key]
 
     def _ways(self, source: str, destination: str, protocol: str, port: int) -> Iterator[Question]:
-        for direct in (False, True) if self.world.mesh == "ambient" else (False,):
-            yield Question(source, destination, protocol, port, http=False, direct=direct)
+        asked = Question(source, destination, protocol, port, http=False)
+        yield asked
+        if self.world.mesh == "ambient":
+            yield replace(asked, direct=True)
+            subject = self.judge.end(destination).subject
+            for name, number in leading(self.world.things, subject, port) if subject is not None else ():
+                yield replace(asked, service=name, service_port=number)
 
     def workloads(self, source: str, destination: str, protocol: str, port: int) -> bool:
         """May some pod of one reach some other pod of the other? One pod stands for replicas that it may get."""
@@ -271,6 +296,18 @@ class Asked:
             ends = self.judge.end(source), self.judge.end(destination)
             return any(self.judge.decide(question, *ends).allowed for question in self._ways(*key))
         return any(self.allows(one, other, protocol, port) for one in ones for other in others if one != other)
+
+
+def leading(things: Iterable[Document], subject: Subject, port: int) -> Iterator[tuple[str, int]]:
+    """The Services, and their ports, that lead to a pod's port."""
+    named = {entry.name for entry in subject.ports if entry.number == port}
+    for thing in things:
+        meta, spec = thing["metadata"], thing.get("spec", {})
+        if thing["kind"] != "Service" or meta["namespace"] != subject.namespace:
+            continue
+        if spec["selector"].items() <= subject.labels.items():
+            found = (entry for entry in spec["ports"] if entry["targetPort"] in {port, *named})
+            yield from ((f"{meta['namespace']}/{meta['name']}", entry["port"]) for entry in found)
 
 
 def run_count(allowed: Callable[[int], bool], known: Iterable[int], seen: Iterable[int]) -> int:

@@ -115,7 +115,7 @@ def test_of_request_rules_what_may_go_may_go_together_and_nothing_more(mesh: Mod
     way = {"from": [{"source": {"principals": ["cluster.local/ns/a/sa/way", "cluster.local/ns/a/sa/other"]}}]}
     for seed in range(40):
         draw = random.Random(seed)
-        policies = targeted([drawn(draw, f"p{i}") for i in range(draw.randint(1, 4))], mesh)
+        policies = targeted(draw, [drawn(draw, f"p{i}") for i in range(draw.randint(1, 4))], mesh)
         if mesh == "ambient":
             policies.append(copy.deepcopy({**policies[0], "metadata": {"name": "way", "namespace": "a"}}))
             policies[-1]["spec"] = {"selector": {"matchLabels": {"app": "db"}}, "rules": [way]}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 
 from leastway.verify import witnesses
 from leastway.verify.difference import Changes, difference
@@ -19,7 +20,7 @@ from leastway.verify.ports import single
 from leastway.verify.reading import Document
 from leastway.verify.soundness import Observed
 from leastway.verify.world import World
-from tests.verify.kit import access, labels, pod
+from tests.verify.kit import access, labels, pod, service
 
 CLIENTS = ("one", "two", "three")
 METHODS = ("GET", "POST", "PUT", "DELETE")
@@ -37,6 +38,20 @@ THINGS: list[Document] = [
     *(pod(f"a/{name}", {"app": name}, f"10.0.0.{i + 1}", serviceAccountName=name) for i, name in enumerate(CLIENTS)),
     pod("a/db", {"app": "db", "istio.io/use-waypoint": "way"}, "10.0.0.9"),
 ]
+
+
+SERVICES = ("front", "side", "back")
+
+
+def things(draw: random.Random, mesh: Mode) -> list[Document]:
+    """In ambient mode there may be Services in front of db, one at least with a waypoint, the others as well or not."""
+    found = list(THINGS)
+    if mesh == "ambient" and draw.random() < 0.6:
+        for number, name in enumerate(draw.sample(SERVICES, draw.randint(1, 3))):
+            waypoint = draw.choice(("way", "way", "other", "none")[: 4 if number else 3])
+            port = {"port": draw.choice((80, 81)), "targetPort": 80}
+            found.append(service(f"a/{name}", {"app": "db"}, port, **{"istio.io/use-waypoint": waypoint}))
+    return found
 
 
 def drawn(draw: random.Random, name: str) -> Document:
@@ -61,19 +76,24 @@ def drawn(draw: random.Random, name: str) -> Document:
     return access(f"a/{name}", action=action, rules=rules)
 
 
-def targeted(policies: list[Document], mesh: str) -> list[Document]:
+def targeted(draw: random.Random, policies: list[Document], mesh: str) -> list[Document]:
     """The policies where requests are read."""
-    target = {"targetRefs": [{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "way"}]}
-    chosen: Document = target if mesh == "ambient" else {"selector": labels(app="db")}
-    return [{**policy, "spec": {**policy["spec"], **chosen}} for policy in policies]
+    gate = {"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "way"}
+    targets = [gate, gate, {**gate, "name": "other"}, *({"kind": "Service", "group": "", "name": s} for s in SERVICES)]
+    found = []
+    for policy in policies:
+        own: Document = {"targetRefs": [draw.choice(targets)]} if mesh == "ambient" else {"selector": labels(app="db")}
+        found.append({**policy, "spec": {**policy["spec"], **own}})
+    return found
 
 
 def placed(draw: random.Random, policies: list[Document], mesh: str) -> list[Document]:
     """`targeted`; in ambient mode the destination's own ztunnel may have a policy as well, about who calls it past the
     waypoint."""
-    found = targeted(policies, mesh)
+    found = targeted(draw, policies, mesh)
     if mesh == "ambient" and draw.random() < 0.8:
-        accounts = draw.choice((["way"], ["way"], ["way", draw.choice(CLIENTS)], [draw.choice(CLIENTS)]))
+        hops = ["way", "other"]
+        accounts = draw.choice((hops, ["way"], [*hops, draw.choice(CLIENTS)], [draw.choice(CLIENTS)]))
         source = {"principals": [f"cluster.local/ns/a/sa/{account}" for account in accounts]}
         found.append(access("a/own", selector=labels(app="db"), rules=[{"from": [{"source": source}]}]))
     return found
@@ -94,10 +114,13 @@ def allowed(judge: Judge, source: str, request: Asked) -> bool:
 
 
 def ways(judge: Judge, source: str, request: Asked) -> Iterator[Question]:
-    """By a Service, and past its waypoint."""
+    """By each Service, and past all waypoints."""
     method, path, host = request
-    for direct in (False, True) if judge.mesh.mode == "ambient" else (False,):
-        yield Question(f"a/{source}", "a/db", "TCP", 80, method, path, host=host, direct=direct)
+    asked = Question(f"a/{source}", "a/db", "TCP", 80, method, path, host=host)
+    yield asked
+    if judge.mesh.mode == "ambient":
+        yield replace(asked, direct=True)
+        yield from (replace(asked, service=name) for name in judge.world.services)
 
 
 def called(method: str, path: str, request: Asked) -> bool:
@@ -113,7 +136,7 @@ def test_every_request_that_changes_is_in_a_change_and_every_change_has_one(mesh
     for seed in range(25):
         draw = random.Random(seed)
         sets = [placed(draw, [drawn(draw, f"p{i}") for i in range(draw.randint(1, 2))], mesh) for _ in range(2)]
-        world = World.from_manifests(THINGS)
+        world = World.from_manifests(things(draw, mesh))
         judges = [Judge(world, policies, mesh=mesh) for policies in sets]
         found = difference(judges[0], judges[1])
         assert not found.incomplete
@@ -145,7 +168,7 @@ def test_whoever_may_send_some_request_may_connect_and_nobody_else(mesh: Mode) -
         for policy in policies:  # whose headers would suit whom is not asked here
             for rule in policy["spec"]["rules"]:
                 rule.pop("when", None)
-        judge = Judge(World.from_manifests(THINGS), policies, mesh=mesh)
+        judge = Judge(World.from_manifests(things(draw, mesh)), policies, mesh=mesh)
         measure = Measure(judge, ())
         d = measure.universe.position["a/db"]
         found = measure.allowed(d, single("TCP", 80), measure.network.egress(d))
@@ -170,7 +193,7 @@ def test_whatever_is_admitted_and_was_not_sent_is_counted_and_nothing_else(
             for rule in policy["spec"]["rules"]:
                 if draw.random() < 0.15:
                     rule.pop("to", None)
-        judge = Judge(World.from_manifests(THINGS), policies, mesh=mesh)
+        judge = Judge(World.from_manifests(things(draw, mesh)), policies, mesh=mesh)
         was = {(source, (draw.choice(METHODS), draw.choice(PATHS))) for source in CLIENTS for _ in range(3)}
         was |= {(source, pair) for source in CLIENTS for pair in _opened(judge) if draw.random() < 0.5}
         found = over_permission(judge, [Observed(f"a/{one}", "a/db", "TCP", 80, *what) for one, what in sorted(was)])

@@ -12,6 +12,7 @@ from leastway.verify.minimality import redundant_parts
 from leastway.verify.overpermission import over_permission
 from leastway.verify.reading import Document
 from leastway.verify.soundness import Observed, replay
+from tests.verify import kit
 from tests.verify.kit import access, judge, namespace, outcome, pod
 
 GET = {"method": "GET", "path": "/x"}
@@ -20,9 +21,7 @@ PORTS = [{"name": "web", "containerPort": 8080}]
 
 def service(name: str, *ports: dict[str, Any], ip: str = "10.96.0.1", **labels: str) -> Document:
     """A Service of namespace `a` in front of the pod `web`, behind the waypoint `gate`."""
-    meta = {"name": name, "namespace": "a", "labels": {"istio.io/use-waypoint": "gate", **labels}}
-    spec = {"selector": {"app": "web"}, "ports": list(ports), "clusterIP": ip}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+    return kit.service(f"a/{name}", {"app": "web"}, *ports, ip=ip, **{"istio.io/use-waypoint": "gate", **labels})
 
 
 def things(*services: Document, **more: str) -> list[Document]:

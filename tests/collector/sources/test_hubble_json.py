@@ -106,7 +106,7 @@ def test_a_null_stands_for_the_default() -> None:
         (flow(flags=SYN, trace_observation_point="TO_OVERLAY", is_reply=None), "opened:TO_OVERLAY"),
         (flow(flags=SYN, event_type={"type": 5}, traffic_direction="EGRESS"), "opened:verdict EGRESS"),
         (flow(flags=SYN, event_type={"type": 5}, traffic_direction="INGRESS"), "opened:verdict INGRESS"),
-        (flow(flags=SYN, event_type={"type": 5}), "opened"),
+        (flow(flags=SYN, event_type={"type": 5}), "opened:verdict"),
         (flow(flags=SYN, trace_observation_point="<script>"), "opened"),
         (flow(flags=ACK), "carried:TO_ENDPOINT"),
         (flow(protocol="UDP"), "opened:TO_ENDPOINT"),
@@ -136,6 +136,8 @@ def test_signal_of_a_record(record: Json, name: str) -> None:
         (flow(dport=50051, flags=ACK), "open:new"),
         (flow(dport=50051, flags=ACK, verdict="AUDIT"), "open:new"),
         (flow(flags=ACK, is_reply=True), "open:reply"),
+        (flow(flags={"RST": True}, is_reply=None), "open:reset"),
+        (flow(dport=50051, flags=ACK | {"RST": True}), "open:reset"),
     ],
 )
 def test_what_is_unclear_keeps_both_ports_and_the_claim(record: Json, name: str) -> None:

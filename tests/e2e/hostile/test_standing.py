@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.hostile.logs import envoy
 from tests.e2e.hostile.scene import Record, Scene, as_lines
 
 BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
@@ -176,6 +178,55 @@ def test_unanswered_syn_where_no_reply_is_shown(tmp_path: Path, inventory: bool)
     s.talk(other, api, 6379, replies=False)
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080), ("shop/other", "shop/api", 6379)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("how", [{"event_type": {"type": 5}}, {}], ids=["verdicts", "first packets"])
+def test_access_logs_that_show_answers_beside_first_packets(
+    tmp_path: Path, inventory: bool, how: dict[str, Any]
+) -> None:
+    """Each source is judged by what it shows itself; what comes from outside and goes there was lost by the other's."""
+    s = Scene()
+    gateway, web = s.pod("edge/gateway", ports=((8443, "TCP"),)), s.pod("shop/web")
+    outside = s.world("203.0.113.7")
+    for source, destination, port in ((outside, gateway, 8443), (gateway, web, 8080), (web, outside, 443)):
+        s.talk(source, destination, port, replies=False, **how)
+    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+    entries = [envoy(gateway, web, 8080)]
+    entries += [
+        envoy(
+            gateway,
+            web,
+            8080,
+            upstream_cluster="outbound|80||web.shop.svc.cluster.local",
+            downstream_remote_address="203.0.113.7:50000",
+            downstream_local_address=f"{gateway.ip}:8443",
+            node_id=f"router~{gateway.ip}~{gateway.pod}.edge~edge.svc.cluster.local",
+            downstream_peer_uri_san=None,
+            downstream_local_uri_san=None,
+            pod=gateway.pod,
+            namespace="edge",
+        )
+    ]
+    (tmp_path / "access.jsonl").write_text(as_lines(entries))
+    out = s.run_files([tmp_path / "flows.jsonl", tmp_path / "access.jsonl"], tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "203.0.113.7", 443)], [("203.0.113.7", "shop/web", 8080)]) == []
+    assert (out.blocks("ingress"), out.blocks("egress")) == (["0.0.0.0/0"], ["203.0.113.7/32"])
+    assert out.review("unanswered") == []
+
+
+@BOTH
+def test_always_refused_where_nothing_else_was_seen(tmp_path: Path, inventory: bool) -> None:
+    """Neither party was answered ever; a reset is no answer."""
+    s = Scene()
+    web, db = s.pod("shop/web"), s.pod("shop/db")
+    s.talk(s.pod("shop/api"), s.pod("shop/cache"), 6379)
+    for number in range(5):
+        s.packet(web, db, 44_000 + number, 9200, flags="SYN", reason="NEW")
+        s.packet(db, web, 9200, 44_000 + number, flags="RST ACK", reply=None, node=web.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/api", "shop/cache", 6379)], [("shop/web", "shop/db", 9200)]) == []
+    assert "every attempt was refused" in out.result.files["REVIEW.md"]
 
 
 @BOTH

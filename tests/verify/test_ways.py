@@ -1,0 +1,154 @@
+"""Which waypoint a connection passes is decided by what is called: a Service's own, or none before the pod itself.
+
+Istio, "Configure waypoint proxies"; ztunnel src/proxy/outbound.rs, `build_request`."""
+
+from __future__ import annotations
+
+import pytest
+
+from leastway.verify.judge import Judge, Question
+from leastway.verify.overpermission import over_permission
+from leastway.verify.reading import Document
+from leastway.verify.soundness import Observed, replay
+from tests.verify.kit import access, gateway, judge, labels, namespace, outcome, pod, service
+
+GET = {"method": "GET", "path": "/x"}
+PORT = {"port": 80, "targetPort": 8080}
+SHOP, ADMIN, PLAIN = "10.96.0.1", "10.96.0.2", "10.96.0.3"
+MEMBER = {"istio.io/dataplane-mode": "ambient"}
+USES = "istio.io/use-waypoint"
+
+
+def things(*more: Document, pod_labels: dict[str, str] | None = None, **space: str) -> list[Document]:
+    """One pod behind two Services with a waypoint each, and a third without."""
+    return [
+        namespace("a", **MEMBER, **space),
+        pod("a/web", {"app": "web", **(pod_labels or {})}, "10.0.0.1"),
+        *(pod(f"a/{name}", {}, f"10.0.0.{i}", serviceAccountName=name) for i, name in enumerate(("db", "ops"), 2)),
+        service("a/shop", {"app": "web"}, PORT, ip=SHOP, **{USES: "front"}),
+        service("a/admin", {"app": "web"}, PORT, ip=ADMIN, **{USES: "back"}),
+        service("a/plain", {"app": "web"}, PORT, ip=PLAIN, **{USES: "none"}),
+        *more,
+    ]
+
+
+def gated(name: str, *accounts: str) -> Document:
+    """A policy of the Gateway: GET, by some accounts, or nobody."""
+    rule = {
+        "from": [{"source": {"principals": [f"cluster.local/ns/a/sa/{account}" for account in accounts]}}],
+        "to": [{"operation": {"methods": ["GET"]}}],
+    }
+    target = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name}]
+    return access(f"a/{name}", targetRefs=target, rules=[rule] if accounts else [])
+
+
+def behind(*accounts: str) -> Document:
+    """The pod's own ztunnel admits these accounts alone."""
+    principals = [f"cluster.local/ns/a/sa/{account}" for account in accounts]
+    return access("a/own", selector=labels(app="web"), rules=[{"from": [{"source": {"principals": principals}}]}])
+
+
+def of(*policies: Document, within: list[Document] | None = None) -> Judge:
+    return judge(within or things(), policies, mesh="ambient")
+
+
+def test_the_policies_of_the_service_that_is_called_decide() -> None:
+    found = of(gated("front", "db"), gated("back", "ops"), behind("front", "back"))
+    for source, ip, expected in (
+        ("a/db", SHOP, "allow"),
+        ("a/ops", SHOP, "deny"),
+        ("a/db", ADMIN, "deny"),
+        ("a/ops", ADMIN, "allow"),
+        ("a/db", PLAIN, "deny"),
+    ):
+        assert outcome(found, source, ip, 80, **GET) == expected, (source, ip)
+
+
+def test_who_asks_about_the_pod_without_a_service_is_told_that_it_depends() -> None:
+    found = of(gated("front", "db"), gated("back", "ops"), behind("front", "back"))
+    verdict = found.ask(Question("a/db", "a/web", "TCP", 8080, "GET", "/x"))
+    assert verdict.outcome == "undefined"
+    assert "depends on which of the Services" in verdict.because
+    assert outcome(found, "a/db", "a/web", 8080, **GET, service="a/shop") == "allow"
+    assert outcome(found, "a/db", "a/web", 8080, **GET, service="a/admin") == "deny"
+    everywhere = of(gated("front", "db"), gated("back", "db"), behind("front", "back", "db"))
+    assert outcome(everywhere, "a/db", "a/web", 8080, **GET) == "allow"
+
+
+def test_a_service_without_a_waypoint_leads_to_the_pods_own_ztunnel() -> None:
+    found = of(gated("front"), gated("back"), behind("ops"))
+    assert outcome(found, "a/ops", PLAIN, 80, method="DELETE", path="/") == "allow"
+    assert outcome(found, "a/db", PLAIN, 80, **GET) == "deny"
+
+
+def test_a_port_that_no_service_leads_to_is_called_at_the_pod_itself() -> None:
+    found = of(gated("front"), gated("back"), behind("ops"))
+    assert outcome(found, "a/ops", "a/web", 9090) == "allow"
+    assert outcome(found, "a/db", "a/web", 9090) == "deny"
+
+
+def test_the_label_of_a_service_goes_before_its_namespaces() -> None:
+    """And of the pod neither counts for who calls a Service."""
+    within = things(pod_labels={USES: "other"}, **{USES: "other"})
+    found = of(gated("other"), gated("front", "db"), behind("front", "other", "ops"), within=within)
+    assert outcome(found, "a/db", SHOP, 80, **GET) == "allow"
+    assert outcome(found, "a/ops", PLAIN, 80, **GET) == "allow"
+    unlabelled = [*within, service("a/bare", {"app": "web"}, PORT, ip="10.96.0.4")]
+    assert outcome(of(gated("other"), within=unlabelled), "a/db", "10.96.0.4", 80, **GET) == "deny"
+
+
+@pytest.mark.parametrize(
+    ("serves", "by_service", "to_the_pod"),
+    [
+        ("", "deny", "allow"),
+        ("service", "deny", "allow"),
+        ("workload", "allow", "deny"),
+        ("all", "deny", "deny"),
+        ("none", "allow", "allow"),
+    ],
+)
+def test_a_waypoint_serves_what_its_gateway_says(serves: str, by_service: str, to_the_pod: str) -> None:
+    """The label `istio.io/waypoint-for`; without it, Services."""
+    for more in ({}, {USES: "gate"}):
+        within = [
+            namespace("a", **MEMBER, **({} if more else {USES: "gate"})),
+            pod("a/web", {"app": "web", **more}, "10.0.0.1"),
+            pod("a/db", {}, "10.0.0.2"),
+            service("a/shop", {"app": "web"}, PORT, ip=SHOP, **more),
+            gateway("a/gate", serves),
+        ]
+        found = of(gated("gate"), within=within)
+        assert outcome(found, "a/db", SHOP, 80, **GET) == by_service
+        assert outcome(found, "a/db", "a/web", 8080, **GET, direct=True) == to_the_pod
+
+
+def test_istios_older_gateway_is_no_waypoint() -> None:
+    older = {**gateway("a/front", "none"), "apiVersion": "networking.istio.io/v1"}
+    found = of(gated("front"), within=things(older))
+    assert outcome(found, "a/db", SHOP, 80, **GET) == "deny"
+
+
+def test_replay_asks_about_the_service_that_was_called() -> None:
+    found = of(gated("front", "db"), gated("back", "ops"), behind("front", "back"))
+    for name, sound in (("a/shop", True), ("a/admin", False), ("", False)):
+        assert replay(found, [Observed("a/db", "a/web", "TCP", 8080, "GET", "/x", service=name)]).sound is sound
+    both = [Observed("a/db", "a/web", "TCP", 8080, "GET", "/x", service=name) for name in ("a/shop", "a/admin")]
+    assert not replay(found, both).sound
+
+
+def test_what_one_of_the_services_opens_is_open() -> None:
+    found = over_permission(of(gated("front", "db"), gated("back", "ops"), behind("front", "back")), [])
+    opened = {text for examples in found.examples.values() for text in examples if "→ a/web" in text and "TCP" in text}
+    assert {"a/db → a/web 8080/TCP", "a/ops → a/web 8080/TCP"} <= opened
+    assert not any(text.startswith("a/web") for text in opened)
+
+
+def test_a_refusal_names_the_rule_at_the_waypoint_that_was_passed() -> None:
+    found = replay(
+        of(gated("front", "db"), gated("back", "ops"), behind("front", "back")),
+        [Observed("a/db", "a/web", "TCP", 8080, "GET", "/x", service="a/admin")],
+    )
+    assert found.denied[0]["policies"] == ["AuthorizationPolicy a/back"]
+    assert (
+        found.denied[0]["nearest"] == "AuthorizationPolicy a/back rule 0 fails on principals cluster.local/ns/a/sa/ops"
+    )
