@@ -51,6 +51,17 @@ CASES = [
         [Broken(FRONT, CATALOG, 8080, "AuthorizationPolicy bazaar/catalog", "sa/waypoint")],
     ),
     Case(
+        "the pod's port at the waypoint, which listens on the Service's",
+        access("bazaar/catalog", """
+            targetRefs: [{kind: Service, group: "", name: catalog}]
+            rules:
+              - from: [{source: {principals: [cluster.local/ns/bazaar/sa/front]}}]
+                to: [{operation: {ports: ["8080"]}}]
+        """),
+        [Broken(FRONT, CATALOG, 8080, "AuthorizationPolicy bazaar/catalog", "ports 8080")],
+        "by port 80 of the Service, which the waypoint sees and which leads to 8080",
+    ),
+    Case(
         "identities asked of those who have none",
         access("bazaar/all", """
             rules: [{from: [{source: {namespaces: [bazaar, ingress, monitoring]}}]}]
@@ -95,4 +106,18 @@ def test_a_deny_of_paths_at_ztunnel_has_no_effect(tmp_path: Path) -> None:
         rules: [{to: [{operation: {notPaths: [/cart]}}]}]
     """)  # fmt: skip
     code, proof, _ = verified(BAZAAR, deny, tmp_path)
+    assert (code, proof["sound"]) == (0, True)
+
+
+def test_the_services_port_at_its_waypoint_lets_the_client_through(tmp_path: Path) -> None:
+    named = access(
+        "bazaar/catalog",
+        """
+        targetRefs: [{kind: Service, group: "", name: catalog}]
+        rules:
+          - from: [{source: {principals: [cluster.local/ns/bazaar/sa/front]}}]
+            to: [{operation: {ports: ["80"]}}]
+    """,
+    )
+    code, proof, _ = verified(BAZAAR, named, tmp_path)
     assert (code, proof["sound"]) == (0, True)
