@@ -302,4 +302,5 @@ def _service(document: Document, namespace: str, name: str, where: str) -> Servi
         addresses=tuple(sorted({a for a in addresses if isinstance(a, str) and address(a) is not None})),
         ports=tuple(ports),
         labels=labels(meta.get("labels"), f"{where} labels"),
+        headless="None" in addresses,
     )

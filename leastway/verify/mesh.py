@@ -123,7 +123,7 @@ class Mesh:
         """The ways to a destination that lead through a waypoint, at any port: each Service's once, without a port."""
         if self.mode != "ambient":
             return ()
-        services = [self._by(service, 0) for service in self.world.services_of(subject)] or self.ways(subject, 0)
+        services = [self._by(s, 0) for s in self.world.services_of(subject) if not s.headless] or self.ways(subject, 0)
         found = {way._replace(port=0, addresses=()) for way in (*services, self.itself(subject, 0)) if way.waypoint}
         return tuple(sorted(found))
 
@@ -133,8 +133,10 @@ class Mesh:
         if not self.world.services_of(subject):
             waypoint = self._named(subject.namespace, (subject.labels, self._labels(subject.namespace)))
             return (Way("", waypoint, port, subject.ips),) if waypoint else ()
-        leading = self.world.leading(subject, port)
-        return tuple(sorted({self._by(service, entry.number) for service, entry in leading if entry.protocol == "TCP"}))
+        leading = [(s, entry) for s, entry in self.world.leading(subject, port) if entry.protocol == "TCP"]
+        # By the address of a pod ztunnel finds no Service, and so none's waypoint.
+        found = {self.itself(subject, port) if s.headless else self._by(s, entry.number) for s, entry in leading}
+        return tuple(sorted(found))
 
     def _by(self, service: Service, port: int) -> Way:
         waypoint = self._named(service.namespace, (service.labels, self._labels(service.namespace)))

@@ -83,7 +83,8 @@ class ServicePort(NamedTuple):
 
 
 class Service(msgspec.Struct, frozen=True, eq=False):
-    """A Service; `selector` is empty for one whose endpoints are managed elsewhere."""
+    """A Service; `selector` is empty for one whose endpoints are managed elsewhere. `headless`: its name stands for the
+    addresses of its pods."""
 
     namespace: str
     name: str
@@ -91,6 +92,7 @@ class Service(msgspec.Struct, frozen=True, eq=False):
     addresses: tuple[str, ...] = ()
     ports: tuple[ServicePort, ...] = ()
     labels: Mapping[str, str] = {}
+    headless: bool = False
 
     @property
     def ref(self) -> str:

@@ -67,6 +67,13 @@ MORE = [
         (WAYPOINT,),
     ),
     Mutation(
+        "a headless Service has a waypoint",
+        "mesh",
+        "self.itself(subject, port) if s.headless else self._by(s, entry.number)",
+        "self._by(s, entry.number)",
+        (WAYPOINT,),
+    ),
+    Mutation(
         "one port of a Service says for all whether it is HTTP",
         "judge",
         "if service_port in (0, entry.number):",

@@ -16,6 +16,7 @@ from tests.verify import kit
 from tests.verify.kit import access, judge, namespace, outcome, pod
 
 GET = {"method": "GET", "path": "/x"}
+GATEWAY = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gate"}]
 PORTS = [{"name": "web", "containerPort": 8080}]
 
 
@@ -111,6 +112,25 @@ class TestPorts:
         assert outcome(meshed, "a/db", "10.96.0.1", 80, **GET) == "allow"
 
 
+class TestHeadless:
+    def test_a_service_without_an_address_leads_to_the_pod_itself(self) -> None:
+        """Clients resolve it to the pods' addresses, by which ztunnel finds no Service and so no waypoint."""
+        services = [service("web", {"port": 8080}, ip="None")]
+        assert outcome(of(at_service(ports=["81"]), services=services), "a/db", "a/web", 8080, **GET) == "allow"
+        for account, expected in (("db", "allow"), ("gate", "deny")):
+            rule = {"from": [{"source": {"principals": [f"cluster.local/ns/a/sa/{account}"]}}]}
+            own = access("a/own", selector={"matchLabels": {"app": "web"}}, rules=[rule])
+            ruled = of(own, services=services)
+            assert outcome(ruled, "a/db", "a/web", 8080, **GET) == expected
+            assert replay(ruled, [Observed("a/db", "a/web", "TCP", 8080)]).sound is (expected == "allow")
+
+    def test_beside_one_with_an_address_both_ways_count(self) -> None:
+        services = [service("web", {"port": 8080}), service("pods", {"port": 8080}, ip="None")]
+        ruled = of(access("a/g", targetRefs=GATEWAY), services=services)
+        assert outcome(ruled, "a/db", "a/web", 8080, **GET) == "undefined"
+        assert outcome(ruled, "a/db", "10.96.0.1", 8080, **GET) == "deny"
+
+
 class TestAddress:
     def test_the_destination_of_a_condition_is_the_service(self) -> None:
         for block, expected in (("10.96.0.1", "allow"), ("10.0.0.1", "deny")):
@@ -152,9 +172,8 @@ class TestWaypointElsewhere:
         return of(*policies, services=[service("web", {"port": 80, "targetPort": 8080}, **self.WITH)])
 
     def test_a_policy_of_the_gateway_is_in_the_namespace_of_the_gateway(self) -> None:
-        target = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gate"}]
-        assert outcome(self.gated(access("infra/g", targetRefs=target)), "a/db", "a/web", 8080, **GET) == "deny"
-        assert outcome(self.gated(access("a/g", targetRefs=target)), "a/db", "a/web", 8080, **GET) == "allow"
+        assert outcome(self.gated(access("infra/g", targetRefs=GATEWAY)), "a/db", "a/web", 8080, **GET) == "deny"
+        assert outcome(self.gated(access("a/g", targetRefs=GATEWAY)), "a/db", "a/web", 8080, **GET) == "allow"
 
     def test_a_policy_of_the_service_stays_in_the_services(self) -> None:
         assert outcome(self.gated(at_service(ports=["81"])), "a/db", "a/web", 8080, **GET) == "deny"
