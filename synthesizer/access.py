@@ -165,7 +165,8 @@ def _at_waypoint(
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
     It listens on the Service's ports and compares rules with them (istio pilot/pkg/networking/core/
-    listener_waypoint.go), which is not documented: every one that leads to the pod's port is named, and that itself.
+    listener_waypoint.go), which is not documented: every one that leads to the pod's port is named, and that itself,
+    unless the Service's port of that number leads elsewhere.
     """
     namespace, _, name = service.partition("/")
     known = inventory.service(namespace, name)
@@ -175,9 +176,11 @@ def _at_waypoint(
         for target, number in inventory.target_ports(known, port.protocol, port.port) if known is not None else ():
             if target is item and port.protocol == "TCP":
                 leading.setdefault(number, set()).add(port.port)
+    taken = {port for ports in leading.values() for port in ports}
+    named = {number: ports if number in taken else {number, *ports} for number, ports in leading.items()}
     accesses = tuple(
         msgspec.structs.replace(
-            access, ports=tuple(sorted({p for number in access.ports for p in (number, *leading.get(number, ()))}))
+            access, ports=tuple(sorted({p for number in access.ports for p in named.get(number, {number})}))
         )
         for access in _accesses(workload, called, options, review, at_waypoint=True)
     )

@@ -167,7 +167,7 @@ class Resolver:
             return [Arrival(party, pattern.port)]
         endpoint, port = pattern.destination, pattern.port
         services = self._services_at(party.address, endpoint)
-        found = [
+        found = self._answered(services, pattern) or [
             Arrival(self.workloads.of_object(item), number, str(service))
             for service in services
             for item, number in self.inventory.target_ports(service, pattern.protocol, port)
@@ -182,6 +182,20 @@ class Resolver:
             if not found and namesake is not None:
                 return [Arrival(namesake, port, f"{endpoint.namespace}/{endpoint.workload}")]
         return found or [Arrival(party, port)]
+
+    def _answered(self, services: list[ServiceObject], pattern: Pattern) -> list[Arrival]:
+        """What a waypoint led to: its log has the port of the pod that answered, and no Service's."""
+        if not any(name == "answered:waypoint" for name in pattern.evidence.signals):
+            return []
+        protocol = pattern.protocol
+        found = {
+            (item.key, number, str(service)): Arrival(self.workloads.of_object(item), number, str(service))
+            for service in services
+            for entry in service.ports
+            for item, number in self.inventory.target_ports(service, protocol, entry.port)
+            if (entry.protocol, number) == (protocol, pattern.port)
+        }
+        return [found[key] for key in sorted(found)]
 
     def _services_at(self, address: str, endpoint: Endpoint) -> list[ServiceObject]:
         """The Services with an address, by the inventory or by what the flows tell; or the one that a proxy names."""

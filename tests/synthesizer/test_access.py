@@ -298,6 +298,10 @@ def behind_waypoint(*ports: dict[str, Any], **labels: str) -> Synthesis:
         ([{"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080}], ["80", "81", "8080"]),
         ([{"port": 80, "targetPort": 8080}, {"port": 82, "targetPort": 9090}], ["80", "8080"]),
         ([{"port": 8080}], ["8080"]),
+        # The pod's port is no way to it where the Service's of that number leads to another.
+        ([{"port": 80, "targetPort": 8080}, {"port": 8080, "targetPort": 9090}], ["80"]),
+        ([{"port": 80, "targetPort": 8080}, {"port": 8080, "targetPort": 9090, "protocol": "UDP"}], ["80", "8080"]),
+        ([{"port": 80, "targetPort": 8080}, {"port": 8080}], ["80", "8080"]),
         ([{"port": 80, "targetPort": 8080}, {"port": 81, "targetPort": 8080, "protocol": "UDP"}], ["80", "8080"]),
     ],
 )
