@@ -7,13 +7,13 @@ Source: istio/api security/v1beta1/authorization_policy.proto, istio pkg/config/
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any, NamedTuple
 
 from leastway.verify import httppath
 from leastway.verify.errors import PolicyError
-from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence, text, texts
+from leastway.verify.istio_attachment import match_labels, read_dry_run, read_targets
+from leastway.verify.reading import Document, identity, mapping, network, optional, sequence, text, texts
 
 GROUP = "security.istio.io"
 SOURCE_FIELDS = (
@@ -54,10 +54,16 @@ _NOT_CUSTOM = frozenset(
         "requestPrincipals",
         "namespaces",
         "serviceAccounts",
+        "trustDomains",
         "source.namespace",
         "source.principal",
+        "source.serviceAccount",
+        "source.trustDomain",
     }
 )
+_ACCOUNT = ("serviceAccounts", "source.serviceAccount")
+# What the API takes: rules, and sources of one; service accounts of one field, and characters of each.
+MANY, ACCOUNTS, ACCOUNT = 512, 16, 320
 
 
 class Field(NamedTuple):
@@ -113,10 +119,8 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     action = text(spec.get("action", "ALLOW"), f"{where} spec.action")
     if action not in ACTIONS:
         raise PolicyError(f"action {action[:40]!r} is not one of {', '.join(ACTIONS)}", f"{where} spec.action")
-    rules = tuple(
-        _rule(item, f"{where} spec.rules[{i}]")
-        for i, item in enumerate(sequence(spec.get("rules"), f"{where} spec.rules"))
-    )
+    items = _few(sequence(spec.get("rules"), f"{where} spec.rules"), MANY, f"{where} spec.rules")
+    rules = tuple(_rule(item, f"{where} spec.rules[{i}]") for i, item in enumerate(items))
     if action in ("DENY", "CUSTOM") and not rules:
         raise PolicyError(f"action {action} without rules is meaningless", where, "Istio rejects it")
     if action == "CUSTOM":
@@ -128,12 +132,9 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
     elif "provider" in spec:
         raise PolicyError("provider belongs to action CUSTOM", f"{where} spec.provider")
     selector = match_labels(spec.get("selector"), f"{where} spec.selector")
-    targets = _targets(spec, where)
-    if targets and "selector" in spec:
-        raise PolicyError("selector and targetRefs exclude each other", where)
+    targets = read_targets(spec, where)
     notes = optional(mapping(document.get("metadata"), where).get("annotations"), f"{where} annotations")
-    # Go's strconv.ParseBool; what it does not parse is enforced.
-    dry = notes.get("istio.io/dry-run") in ("1", "t", "T", "true", "TRUE", "True")
+    dry = read_dry_run(notes, action, f"{where} annotations", existing)
     return AuthorizationPolicy(namespace, name, action, selector, targets, rules, dry, existing)
 
 
@@ -145,33 +146,6 @@ def _check_custom(rules: tuple[AuthorizationRule, ...], where: str) -> None:
                 if field.name in _NOT_CUSTOM or field.name.startswith("request.auth."):
                     hint = "Istio rejects it; one that is in force all the same is read from the inventory"
                     raise PolicyError(f"{field.name} is not supported with action CUSTOM", f"{where}[{i}]", hint)
-
-
-def _targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
-    found = list(sequence(spec.get("targetRefs"), f"{where} spec.targetRefs"))
-    if spec.get("targetRef") is not None:
-        found.append(spec["targetRef"])
-    targets = []
-    for i, item in enumerate(found):
-        at = f"{where} spec.targetRefs[{i}]"
-        target = mapping(item, at, ("group", "kind", "name", "namespace"))
-        kind = text(target.get("kind"), f"{at}.kind")
-        if kind not in ("Gateway", "GatewayClass", "Service", "ServiceEntry"):
-            raise PolicyError(f"cannot target a {kind[:40]!r}", f"{at}.kind")
-        targets.append((kind, text(target.get("name"), f"{at}.name")))
-    if len(targets) > 16:
-        raise PolicyError("more than 16 targetRefs", where)
-    return tuple(targets)
-
-
-def match_labels(value: object, where: str) -> tuple[tuple[str, str], ...]:
-    """The pairs of an Istio selector, sorted."""
-    found = labels(optional(value, where, ("matchLabels",)).get("matchLabels"), f"{where}.matchLabels")
-    for key, item in found.items():
-        if not key or "*" in key + item:
-            shown = f"{key}={item}"[:80]
-            raise PolicyError(f"{shown!r} is no label", f"{where}.matchLabels", "a selector knows no wildcards")
-    return tuple(sorted(found.items()))
 
 
 def _rule(value: object, where: str) -> AuthorizationRule:
@@ -189,7 +163,7 @@ def _alternatives(
 ) -> tuple[Fields, ...] | None:
     if rule.get(key) is None:
         return None
-    items = sequence(rule[key], f"{where}.{key}")
+    items = _few(sequence(rule[key], f"{where}.{key}"), MANY if key == "from" else None, f"{where}.{key}")
     if not items:
         raise PolicyError(f"{key} must not be an empty list", where, f"leave {key} out to match any")
     found = []
@@ -215,8 +189,7 @@ def _fields(entry: dict[str, Any], names: tuple[str, ...], where: str) -> Fields
         if not values:
             continue
         name = negated.get(key, key)
-        for value in values:
-            _check(name, value, f"{where}.{key}")
+        _check_all(name, values, f"{where}.{key}")
         found.append(Field(name, key in negated, values))
     return tuple(found)
 
@@ -229,13 +202,24 @@ def _condition(value: object, where: str) -> Fields:
     fields = []
     for side in ("values", "notValues"):
         values = texts(found.get(side), f"{where}.{side}")
-        for item in values:
-            _check(key, item, f"{where}.{side}")
+        _check_all(key, values, f"{where}.{side}")
         if values:
             fields.append(Field(key, side == "notValues", values))
     if not fields:
         raise PolicyError("a condition needs values or notValues", where)
     return tuple(fields)
+
+
+def _few(items: list[Any], most: int | None, where: str) -> list[Any]:
+    if most is not None and len(items) > most:
+        raise PolicyError(f"{len(items)} entries are more than {most}", where, "Istio rejects it")
+    return items
+
+
+def _check_all(name: str, values: tuple[str, ...], where: str) -> None:
+    _few(list(values), ACCOUNTS if name in _ACCOUNT else None, where)
+    for value in values:
+        _check(name, value, where)
 
 
 def _check(name: str, value: str, where: str) -> None:
@@ -244,14 +228,18 @@ def _check(name: str, value: str, where: str) -> None:
         raise PolicyError("empty value", where)
     if name in ("ipBlocks", "remoteIpBlocks", "source.ip", "remote.ip", "destination.ip"):
         try:
-            ipaddress.ip_network(value, strict=False)
+            network(value)
         except ValueError:
             raise PolicyError(f"{value[:60]!r} is not an address or CIDR", where) from None
     elif name in ("ports", "destination.port"):
-        if not (value.isascii() and value.isdigit() and int(value[:9]) < 65536):
+        if not (value.isascii() and value.isdigit() and int(value[-9:]) < 65536 and not value[:-9].strip("0")):
             raise PolicyError(f"{value[:40]!r} is not a port number", where)
-    elif name in ("serviceAccounts", "source.serviceAccount"):
-        if "*" in value or value.count("/") > 1 or not all(value.split("/")):
+    elif name in ("trustDomains", "source.trustDomain"):
+        wild = value.count("*")
+        if wild > 1 or (wild and "*" not in (value[0], value[-1])) or (name == "trustDomains" and "/" in value):
+            raise PolicyError(f"{value[:80]!r} is no trust domain", where, "one wildcard, at the start or the end")
+    elif name in _ACCOUNT:
+        if "*" in value or value.count("/") > 1 or not all(value.split("/")) or len(value) > ACCOUNT:
             raise PolicyError(f"{value[:80]!r} is not NAMESPACE/ACCOUNT", where, "no wildcards here")
     elif name == "paths" and ("{" in value or "}" in value):
         if not httppath.is_template(value):

@@ -167,19 +167,26 @@ class Mesh:
         """(mode, policy title) in force at a destination port: PERMISSIVE unless a PeerAuthentication says otherwise.
 
         The workload's policy goes before its namespace's, that before the root namespace's; the oldest of several wins;
-        UNSET inherits; a port's own mode goes before all.
+        UNSET inherits; a port's own mode goes before all, with one exception (`_own_mode`).
         """
         mode, title = "PERMISSIVE", ""
         for policy in (self._root(), self._namespace(subject.namespace), self._workload(subject)):
             if policy is None:
                 continue
-            found = dict(policy.ports).get(port, "UNSET")
+            found = self._own_mode(policy, port, mode)
             found = policy.mode if found == "UNSET" else found
             if found != "UNSET":
                 mode, title = found, policy.title
         if mode == "DISABLE" and self.mode == "ambient":
             mode = "PERMISSIVE"  # ztunnel ignores DISABLE
         return mode, title
+
+    def _own_mode(self, policy: PeerAuthentication, port: int, inherited: str) -> str:
+        """What a policy says of a port. In ambient mode, where its workload inherits STRICT, Istio sends the ports' own
+        modes to ztunnel only if one is PERMISSIVE (`convertedSelectorPeerAuthentications`)."""
+        modes = dict(policy.ports)
+        kept = policy.mode != "UNSET" or inherited != "STRICT" or "PERMISSIVE" in modes.values()
+        return modes.get(port, "UNSET") if kept or self.mode != "ambient" else "UNSET"
 
     def _root(self) -> PeerAuthentication | None:
         return self._first(self.root_namespace, None)

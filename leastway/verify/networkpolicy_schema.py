@@ -11,7 +11,7 @@ import re
 from typing import Any, NamedTuple
 
 from leastway.verify.errors import PolicyError
-from leastway.verify.reading import Document, identity, mapping, optional, sequence, text, texts
+from leastway.verify.reading import Document, identity, mapping, network, optional, sequence, text, texts
 from leastway.verify.selectors import EVERYTHING, Selector, read_selector
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -188,7 +188,7 @@ def _network(value: object, where: str) -> Network:
     try:
         if "/" not in found:
             raise ValueError
-        return ipaddress.ip_network(found, strict=False)  # host bits are accepted, as old API servers did
+        return network(found)  # host bits are accepted, as old API servers did
     except ValueError:
         raise PolicyError(f"{found[:60]!r} is not a CIDR", where) from None
 

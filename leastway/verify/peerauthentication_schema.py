@@ -6,12 +6,14 @@ Source: istio/api security/v1beta1/peer_authentication.proto, istio pkg/config/v
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-from leastway.verify.authorizationpolicy_schema import match_labels
 from leastway.verify.errors import PolicyError
+from leastway.verify.istio_attachment import DRY_RUN, match_labels
 from leastway.verify.reading import Document, identity, mapping, optional, text
 
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
 
 
@@ -44,7 +46,10 @@ def read_peer_authentication(document: Document, existing: bool = False) -> Peer
         ports.append((key, _mode(item, f"{where} spec.portLevelMtls[{key}]")))
     if ports and not selector:
         raise PolicyError("portLevelMtls needs a selector", where)
-    created = mapping(document.get("metadata"), where).get("creationTimestamp")
+    meta = mapping(document.get("metadata"), where)
+    created = meta.get("creationTimestamp")
+    if DRY_RUN in optional(meta.get("annotations"), f"{where} annotations") and not existing:
+        raise PolicyError(f"{DRY_RUN} belongs to AuthorizationPolicy", f"{where} annotations", "Istio rejects it")
     mode = _mode(spec.get("mtls"), f"{where} spec.mtls")
     return PeerAuthentication(namespace, name, selector, mode, tuple(sorted(ports)), str(created or ""), existing)
 
@@ -53,12 +58,12 @@ def optional_ports(value: object, where: str) -> list[tuple[int, object]]:
     """A mapping keyed by port number; YAML may have made numbers or text of the keys."""
     if value is None:
         return []
-    if not isinstance(value, dict):
-        raise PolicyError("expected a mapping", where)
+    if not isinstance(value, dict) or not value:
+        raise PolicyError("expected a mapping with at least one port", where)
     found = []
     for key, item in value.items():
         digits = str(key)
-        if isinstance(key, bool) or not (digits.isascii() and digits.isdigit() and 0 < int(digits[:9]) < 65536):
+        if isinstance(key, bool) or _PORT.fullmatch(digits) is None or int(digits) > 65535:
             raise PolicyError(f"{str(key)[:40]!r} is not a port number", where)
         found.append((int(key), item))
     return found

@@ -27,6 +27,7 @@ DEPTH = 100  # nesting; Kubernetes objects stay below 60
 # What opens block collections on one line: indentation and compact nested entries (`- - - x`, `? ? x`).
 _NESTING = re.compile(r"^[-? \t:]+", re.MULTILINE)
 _NO_SPACE = re.compile(r"\S")
+_NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/(0|[1-9][0-9]{0,2}))?")
 NAME_LIMIT = 120  # characters of hostile text repeated in a message
 
 
@@ -78,7 +79,10 @@ def labels(value: object, where: str) -> dict[str, str]:
 
 @lru_cache(maxsize=1 << 14)
 def network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """A CIDR or address; host bits are dropped. Raises ValueError."""
+    """A CIDR or address; host bits are dropped. Raises ValueError, also for what Python reads and Kubernetes and Istio
+    do not: netmasks, lengths that begin with 0, zones."""
+    if _NETWORK.fullmatch(value) is None:
+        raise ValueError(value)
     return ipaddress.ip_network(value, strict=False)
 
 

@@ -40,7 +40,10 @@ def aliased(value: str, trust_domains: Sequence[str]) -> list[str]:
     def suffixed(known: str) -> bool:
         return domain.startswith("*") and known.endswith(domain[1:])
 
-    if domain != "cluster.local" and not any(domain == known or suffixed(known) for known in trust_domains):
+    def meant(known: str) -> bool:
+        return domain == known or suffixed(known) or (domain.endswith("*") and known.startswith(domain[:-1]))
+
+    if domain != "cluster.local" and not any(map(meant, trust_domains)):
         return [value]
     return list(dict.fromkeys(value if suffixed(known) else "/".join((known, *rest)) for known in trust_domains))
 
@@ -59,6 +62,13 @@ def principal(name: str, value: str, namespace: str) -> Json:
         return authenticated(
             {"safe_regex": {"regex": f"spiffe://.+/ns/{re.escape(owner)}/(.+/|)sa/{re.escape(account)}(/.+)?"}}
         )
+    if name in ("trustDomains", "source.trustDomain"):
+        if value == "*":
+            return authenticated({"prefix": "spiffe://"})
+        if "*" not in value:
+            return authenticated({"prefix": f"spiffe://{value}/"})
+        inner = "[^/]*".join(map(re.escape, value.split("*")))
+        return authenticated({"safe_regex": {"regex": f"spiffe://{inner}/.*"}})
     return {"direct_remote_ip": block(value)}
 
 
@@ -126,9 +136,13 @@ class Compiler:
 
     def principal(self, name: str, value: str) -> Json:
         """One value of a source field."""
-        if name not in ("principals", "source.principal"):
-            return principal(name, value, self.namespace)
-        found = [principal(name, alias, self.namespace) for alias in aliased(value, self.trust_domains)]
+        if name in ("trustDomains", "source.trustDomain"):
+            aliases = list(self.trust_domains) if value in self.trust_domains else [value]
+        elif name in ("principals", "source.principal"):
+            aliases = aliased(value, self.trust_domains)
+        else:
+            aliases = [value]
+        found = [principal(name, alias, self.namespace) for alias in aliases]
         return {"or_ids": {"ids": found}}
 
     def entries(self, entries: list[Json], make: Make, kind: str) -> Json:

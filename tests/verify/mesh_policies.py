@@ -41,10 +41,13 @@ class MeshPolicies:
         self.draw = random.Random(seed)
         self.trust_domains: tuple[str, ...] = self.draw.choice(TRUST_DOMAINS)
         principals = [*CLIENTS, "*", "cluster.local/*", "*/sa/web", "*/ns/b/sa/default", "cluster.local/ns/a/sa/nobody"]
+        principals += ["cluster*/ns/a/sa/web", "o*/ns/b/sa/default", "other.*/ns/a/sa/web", "x*/ns/a/sa/web"]
+        domains = ["cluster.local", "other.td", "old.local", "nowhere", "*.local", "o*", "*"]
         principals += ["*.local/ns/b/sa/default", "*d/ns/a/sa/web", "cluster.local/ns/a/sa/w*", "spiffe", "*web"]
         self.sources = {
             "principals": principals,
             "namespaces": ["a", "b", "A", "a*", "*b", "*", "a-b"],
+            "trustDomains": domains,
             "serviceAccounts": ["web", "b/default", "a/web", "a-b/web-2", "a/web-2"],
             "ipBlocks": [*blocks, "10.0.0.0/8", "::/0"],
         }
@@ -58,6 +61,7 @@ class MeshPolicies:
             "source.ip": [*blocks, "10.0.0.0/8"],
             "source.namespace": self.sources["namespaces"],
             "source.principal": principals,
+            "source.trustDomain": domains,
             "destination.port": self.operations["ports"],
             "destination.ip": ["127.0.0.1", "10.0.0.0/8"],
         }

@@ -203,9 +203,9 @@ MUTATIONS = [
     # AuthorizationPolicy, as it is read
     Mutation(
         "any dry-run annotation turns a policy off",
-        "authorizationpolicy_schema",
-        'dry = notes.get("istio.io/dry-run") in',
-        'dry = "istio.io/dry-run" in notes or None in',
+        "istio_attachment",
+        "return found in _TRUE",
+        "return found is not None",
         (f"{ISTIO}::TestDecision",),
     ),
     # AuthorizationPolicy, as it decides
@@ -250,14 +250,14 @@ MUTATIONS = [
     Mutation(
         "on TCP an HTTP field removes a DENY rule too",
         "authorizationpolicy",
-        '    if action == "ALLOW":\n        return None\n',
-        "    if True:\n        return None\n",
+        '    if foreign and action == "ALLOW":\n        return None\n',
+        "    if foreign:\n        return None\n",
         (f"{ISTIO}::TestTcp",),
     ),
     Mutation(
         "on TCP an HTTP field is dropped from an ALLOW rule",
         "authorizationpolicy",
-        '    if action == "ALLOW":\n        return None\n',
+        '    if foreign and action == "ALLOW":\n        return None\n',
         "    if False:\n        return None\n",
         (f"{ISTIO}::TestTcp",),
     ),
@@ -389,8 +389,8 @@ MUTATIONS = [
     Mutation(
         "a port's own mutual TLS mode is ignored",
         "mesh",
-        'dict(policy.ports).get(port, "UNSET")',
-        '"UNSET"',
+        "found = self._own_mode(policy, port, mode)",
+        'found = "UNSET"',
         (f"{ISTIO}::TestPeerAuthentication",),
     ),
     Mutation(

@@ -58,7 +58,8 @@ def outcome(policies: Iterable[Document], at: Workload, call: Call) -> str:
 
 
 def mutual_tls(policies: list[Document], at: Workload, port: int) -> str:
-    """The mode in force at a port: the nearest policy that says one."""
+    """The mode in force at a port: the nearest policy that says one. Behind ztunnel the ports of a workload that
+    inherits STRICT keep it unless one of them is PERMISSIVE (Istio's `convertedSelectorPeerAuthentications`)."""
     said = "PERMISSIVE"
     own = [p for p in policies if p["metadata"]["namespace"] == at.space]
     selecting = [p for p in own if "selector" in p["spec"]]
@@ -72,7 +73,11 @@ def mutual_tls(policies: list[Document], at: Workload, port: int) -> str:
             mode = policy["spec"].get("mtls", {}).get("mode", "UNSET")
             said = said if mode == "UNSET" else mode
     for policy in levels[2]:
-        mode = policy["spec"].get("portLevelMtls", {}).get(port, {}).get("mode", "UNSET")
+        ports = policy["spec"].get("portLevelMtls", {})
+        mode = ports.get(port, {}).get("mode", "UNSET")
+        inherited = said == "STRICT" and policy["spec"].get("mtls", {}).get("mode", "UNSET") == "UNSET"
+        if at.ambient and inherited and not any(level.get("mode") == "PERMISSIVE" for level in ports.values()):
+            continue
         said = said if mode == "UNSET" else mode
     return said
 

@@ -83,12 +83,12 @@ class TestDecision:
     )
     def test_dry_run_is_not_enforced_and_an_unreadable_value_is_enforced(self, value: str, expected: str) -> None:
         dry = access("a/p", annotations={"istio.io/dry-run": value})
-        assert outcome(mesh(dry), "b/cron", "a/web", **GET) == expected
+        assert outcome(mesh(things=[*THINGS, dry]), "b/cron", "a/web", **GET) == expected
 
     def test_a_dry_run_of_an_external_authoriser_may_be_enforced(self) -> None:
         dry = {"istio.io/dry-run": "true"}
         custom = access("a/c", action="CUSTOM", provider={"name": "ext"}, rules=[{}], annotations=dry)
-        assert outcome(mesh(custom), "b/cron", "a/web", **GET) == "undefined"
+        assert outcome(mesh(things=[*THINGS, custom]), "b/cron", "a/web", **GET) == "undefined"
 
     def test_the_allow_names_policy_and_rule(self) -> None:
         of = mesh(allow(rule(operation={"methods": ["PUT"]}), rule(operation={"methods": ["GET"]})))
@@ -174,7 +174,8 @@ class TestSources:
         for domain, expected in {"prod": "allow", "old": "allow", "preview": "deny", "cluster.local": "deny"}.items():
             assert outcome(of, "a/db", "a/web", principal=f"{domain}/ns/a/sa/db", **GET) == expected, domain
         foreign = mesh(allow(rule(source={"principals": ["x*/ns/a/sa/db"]})), trust_domain="prod")
-        assert outcome(foreign, "a/db", "a/web", principal="xy/ns/a/sa/db", **GET) == "deny"
+        for domain in ("prod", "xy"):
+            assert outcome(foreign, "a/db", "a/web", principal=f"{domain}/ns/a/sa/db", **GET) == "deny"
 
     @pytest.mark.parametrize(
         ("value", "known"),
@@ -415,6 +416,28 @@ class TestPeerAuthentication:
         ports = {80: {"mode": "PERMISSIVE"}, "81": {"mode": "STRICT"}}
         of = mesh(peers("a/web", selector=labels(app="web"), mtls=self.STRICT, portLevelMtls=ports))
         assert [outcome(of, "plain/old", "a/web", port) for port in (80, 81, 82)] == ["allow", "deny", "deny"]
+
+    @pytest.mark.parametrize(
+        ("own", "ports", "sidecar", "ambient"),
+        [
+            ("UNSET", {80: "DISABLE"}, "allow", "deny"),
+            ("UNSET", {80: "DISABLE", 81: "STRICT"}, "allow", "deny"),
+            ("UNSET", {80: "DISABLE", 81: "PERMISSIVE"}, "allow", "allow"),
+            ("UNSET", {80: "PERMISSIVE"}, "allow", "allow"),
+            ("STRICT", {80: "DISABLE"}, "allow", "allow"),
+            ("PERMISSIVE", {81: "DISABLE"}, "allow", "allow"),
+        ],
+    )
+    def test_ambient_keeps_an_inherited_strict_at_a_port_that_disables_it(
+        self, own: str, ports: dict[int, str], sidecar: str, ambient: str
+    ) -> None:
+        """istio pilot/pkg/serviceregistry/ambient/authorization.go, `convertedSelectorPeerAuthentications`: the
+        exceptions of a workload that inherits STRICT are sent to ztunnel only if one of them is PERMISSIVE."""
+        levels = {port: {"mode": mode} for port, mode in ports.items()}
+        workload = peers("a/web", selector=labels(app="web"), mtls={"mode": own}, portLevelMtls=levels)
+        for mode, expected in (("sidecar", sidecar), ("ambient", ambient)):
+            of = mesh(peers("a/default", mtls=self.STRICT), workload, mode=mode)
+            assert outcome(of, "plain/old", "a/web", 80) == expected
 
     def test_disabled_mutual_tls_leaves_no_principal(self) -> None:
         known = allow(rule(source={"principals": ["*"]}))

@@ -9,10 +9,12 @@ import pytest
 
 from leastway.verify.authorizationpolicy_schema import read_authorization_policy
 from leastway.verify.errors import PolicyError
-from tests.verify.kit import access, labels
+from leastway.verify.peerauthentication_schema import read_peer_authentication
+from tests.verify.kit import access, labels, peers
 
 Spec = dict[str, Any]
 EXT = {"name": "my-custom-authz"}
+SERVICE = {"group": "", "kind": "Service", "name": "a"}
 
 
 def source(**fields: Any) -> Spec:
@@ -46,6 +48,19 @@ VALID: dict[str, Spec] = {
     "allow-rules-nil": {"action": "ALLOW"},
     "dry-run-valid-allow": {"action": "ALLOW", "annotations": {"istio.io/dry-run": "true"}},
     "dry-run-valid-deny": {"action": "DENY", "rules": [{}], "annotations": {"istio.io/dry-run": "false"}},
+    "targets": {
+        "targetRefs": [
+            SERVICE,
+            {"kind": "Service", "name": "a", "namespace": ""},
+            {**SERVICE, "group": "core"},
+            {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "a"},
+            {"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint"},
+            {"group": "networking.istio.io", "kind": "ServiceEntry", "name": "a"},
+        ]
+    },
+    "trust domains": source(trustDomains=["*", "a*", "*a", "a"]),
+    "a trust domain with a slash in a condition": when(key="source.trustDomain", values=["a/b"]),
+    "as many as there may be": source(serviceAccounts=["a" * 320] * 16),
     "selector-empty-value": {"selector": labels(app="", version="v1")},
 }
 CUSTOM: Spec = {"action": "CUSTOM", "provider": EXT}
@@ -87,8 +102,46 @@ INVALID: dict[str, Spec] = {
     "invalid ip in notIpBlocks": source(ipBlocks=["1.2.3.4"], notIpBlocks=["5.6.7.8", "ip2"]),
     "invalid ip in remoteIpBlocks": source(remoteIpBlocks=["1.2.3.4", "ip1"]),
     "invalid ip in notRemoteIpBlocks": source(notRemoteIpBlocks=["5.6.7.8", "ip2"]),
+    **{
+        f"no address or CIDR in {field}: {value}": source(**{field: [value]})
+        for field in ("ipBlocks", "notIpBlocks", "remoteIpBlocks")
+        for value in ("10.0.0.0/255.0.0.0", "10.0.0.0/0.255.255.255", "10.0.0.0/08", "fe80::1%eth0/64", "fe80::1%eth0")
+    },
+    **{
+        f"no address or CIDR in {key}": when(key=key, values=["10.0.0.0/255.0.0.0"])
+        for key in ("source.ip", "remote.ip", "destination.ip")
+    },
     "invalid port in ports": operation(ports=["80", "port1"]),
     "invalid port in notPorts": operation(notPorts=["90", "port2"]),
+    **{
+        f"{name}: {value!r}": source(**{name: [value]})
+        for name in ("trustDomains", "notTrustDomains")
+        for value in (
+            "a/b",
+            "a/*",
+            "**",
+            "*a*",
+            "a*b",
+        )
+    },
+    **{f"source.trustDomain: {value!r}": when(key="source.trustDomain", values=[value]) for value in ("**", "a*b")},
+    "too many service accounts": source(serviceAccounts=["a"] * 17),
+    "too many service accounts in a condition": when(key="source.serviceAccount", notValues=["a"] * 17),
+    "a service account that is too long": source(notServiceAccounts=["a" * 321]),
+    "port of many digits": operation(ports=["00000000099999"]),
+    "too many rules": {"rules": [{}] * 513},
+    "too many sources": {"rules": [{"from": [{"source": {"namespaces": ["a"]}}] * 513}]},
+    "too long a label": {"selector": labels(app="a" * 64)},
+    "target without a group": {"targetRefs": [{"kind": "Gateway", "name": "a"}]},
+    "target of the wrong group": {"targetRefs": [{**SERVICE, "group": "gateway.networking.k8s.io"}]},
+    "target of an unknown group": {"targetRef": {**SERVICE, "group": "apps"}},
+    "target without a name": {"targetRefs": [{**SERVICE, "name": ""}]},
+    "target in another namespace": {"targetRefs": [{**SERVICE, "namespace": "b"}]},
+    "one target and several": {"targetRef": SERVICE, "targetRefs": [SERVICE]},
+    "one target and a selector": {"targetRef": SERVICE, "selector": labels(app="a")},
+    "dry-run-invalid-value": {"annotations": {"istio.io/dry-run": "foo"}},
+    "dry-run-invalid-action-audit": {"action": "AUDIT", "annotations": {"istio.io/dry-run": "true"}},
+    "dry-run-invalid-action-custom with rules": {**CUSTOM, "rules": [{}], "annotations": {"istio.io/dry-run": "false"}},
     "condition-key-missing": when(values=["v1", "v2"]),
     "condition-key-empty": when(key="", values=["v1", "v2"]),
     "condition-value-missing": when(key="source.principal"),
@@ -101,10 +154,11 @@ INVALID: dict[str, Spec] = {
 NOT_CUSTOM: dict[str, Spec] = {
     **{f"From.{name}": {**CUSTOM, **source(**{name: ["a"]})} for name in (
         "principals", "notPrincipals", "requestPrincipals", "notRequestPrincipals",
-        "namespaces", "notNamespaces", "serviceAccounts", "notServiceAccounts",
+        "namespaces", "notNamespaces", "serviceAccounts", "notServiceAccounts", "trustDomains", "notTrustDomains",
     )},
     **{key: {**CUSTOM, **when(key=key, values=["a"])} for key in (
         "source.namespace", "source.principal", "request.auth.audiences", "request.auth.claims[iss]",
+        "source.serviceAccount", "source.trustDomain",
     )},
 }  # fmt: skip
 
@@ -136,4 +190,21 @@ def test_invalid_policies_are_errors_that_name_the_policy(spec: Spec) -> None:
 
 def test_a_dry_run_that_the_webhook_refuses_is_enforced_where_it_got_past_it() -> None:
     """dry-run-invalid-value: the proxy's compiler reads what it cannot parse as false, and so does the judge."""
-    assert not read_authorization_policy(access("a/p", annotations={"istio.io/dry-run": "foo"})).dry_run
+    found = read_authorization_policy(access("a/p", annotations={"istio.io/dry-run": "foo"}), existing=True)
+    assert not found.dry_run
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"selector": labels(app="web"), "portLevelMtls": {}},
+        {"selector": labels(app="web"), "portLevelMtls": {"080": {"mode": "STRICT"}}},
+        {"selector": labels(app="web" * 22)},
+        {"annotations": {"istio.io/dry-run": "true"}},
+    ],
+)
+def test_peer_authentications_that_the_api_server_refuses(spec: Spec) -> None:
+    document = peers("a/p", **{key: value for key, value in spec.items() if key != "annotations"})
+    document["metadata"]["annotations"] = spec.get("annotations", {})
+    with pytest.raises(PolicyError, match="PeerAuthentication a/p"):
+        read_peer_authentication(document)

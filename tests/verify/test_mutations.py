@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.verify import mutations, mutations_of_sets
+from tests.verify import mutations, mutations_of_istio, mutations_of_sets
 from tests.verify.mutant import mutated
 from tests.verify.mutations import Mutation
 
-MUTATIONS = [*mutations.MUTATIONS, *mutations_of_sets.MORE]
+MUTATIONS = [*mutations.MUTATIONS, *mutations_of_sets.MORE, *mutations_of_istio.MORE]
 HERE = Path(__file__).parent
 FAILED = 1  # pytest's exit code when tests ran and some failed
 
