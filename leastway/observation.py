@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from collector.paths import Request
+from collector.paths import Request, normalise
 from collector.settlement import Standing
 from leastway.verify.soundness import Observed
 from leastway.verify.world import NamedPort, Subject, World
@@ -112,7 +112,9 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
         return
     principals = callers(line, options) if isinstance(line.destination, Workload) else ()
     requests = sorted(legitimate_requests(line.own)) if reads_http(line, options) else []
-    ways = [(False, r.method, r.path) for r in requests] or [(False, "", "")]
+    ways = [(False, r.method, r.path) for r in requests if _told_apart(r, decision)]
+    if len(ways) < max(1, len(requests)):
+        ways.append((False, "", ""))
     if options.mesh == "ambient" and past_waypoint(line):
         ways = [(True, "", ""), *(ways if via_waypoint(line) else ())]
     for principal in principals or ("",):
@@ -133,6 +135,14 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
                 direct=past,
                 weight=max(1, line.records),
             )
+
+
+def _told_apart(request: Request, decision: Decision) -> bool:
+    """Whether a request counts by itself: not if Envoy refuses its path and yet it passed, so that it was no Envoy.
+
+    Where policies name requests it is held. Elsewhere it was a connection.
+    """
+    return not request.path or normalise(request.path) is not None or request in decision.held_requests
 
 
 def _end(party: Party) -> tuple[str, str]:
