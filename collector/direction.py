@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Protocol as Interface
 
 EPHEMERAL = 32768  # Linux' default net.ipv4.ip_local_port_range starts here
-PRIVILEGED = 1024  # no client picks a source port below
+PRIVILEGED = 1024  # few clients pick a source port below (NFS and rsh do, and scans)
 
 
 class _Flags(Interface):

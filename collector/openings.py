@@ -6,7 +6,7 @@ Invariant: all of it is known before anything is settled, and settling changes n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 
 from collector.direction import EPHEMERAL
 from collector.endpoints import Endpoint
@@ -30,6 +30,7 @@ class Openings:
         self.identify = identify
         self.declared = declared
         self.edges: list[tuple[EdgeKey, Edge]] = list(patterns.sorted_edges())
+        self._patterns = patterns
         self.ports: dict[EdgeKey, list[tuple[int, Evidence, Totals]]] = {
             key: [(port, evidence, evidence.totals()) for port, evidence in edge.ports()] for key, edge in self.edges
         }
@@ -77,6 +78,11 @@ class Openings:
         """Whether a port is known to listen, by certain connections or by declaration."""
         known = self._listening.get((self.identify(endpoint), protocol), set())
         return port in known or self.declared(endpoint, protocol, port)
+
+    def open_ports(self, key: EdgeKey) -> Collection[tuple[int, int]]:
+        """The pairs of ports (source's, destination's) of which it is open who opened them, as they were seen."""
+        edge = self._patterns.edges.get(key)
+        return edge.open.kept.keys() if edge is not None else ()
 
     def opened_back(self, key: EdgeKey) -> set[int]:
         """The ports at which certain connections run the other way; a reply to them comes from one of these."""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from heapq import nsmallest
+from urllib.parse import quote
 
 import msgspec
 
@@ -29,7 +30,8 @@ RPCS = 256  # gRPC methods per client before collapse is forced
 INEXPRESSIBLE = 64  # reported requests per client
 CONSTANT = 5  # visits that make the only value that a client ever used a fixed part of its path
 
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNFIT = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
+_ESCAPED = re.compile(r"[\"<>^`{|}\u0080-\U0010ffff]")  # tried with Envoy 1.40, each character
 _TEMPLATABLE = re.compile(f"(?:/{LITERAL_CLASS}+){{0,{DEPTH - 1}}}/{LITERAL_CLASS}*")
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -78,14 +80,17 @@ class Templates(msgspec.Struct, frozen=True):
 def normalise(path: str) -> str | None:
     """The path that Istio compares: no query or fragment, `pathNormalization: BASE` applied (istio.io, Normalization).
 
-    Backslashes become slashes, percent-encoded unreserved characters are decoded, dot segments resolved; an encoded
-    slash stays in its segment, empty segments and a trailing slash stay. None when no policy can match it: no leading
-    slash, control characters, longer than `LENGTH`, or encoded twice so that every proxy decodes it further.
+    Backslashes become slashes, percent-encoded unreserved characters are decoded, dot segments resolved. Quotes, angle
+    brackets, braces, `^`, `|`, the backtick and what is not ASCII are percent-encoded. An encoded slash stays in its
+    segment, empty segments and a trailing slash stay. None when no policy can match it: no leading slash, spaces and
+    control characters (Envoy refuses them), longer than `LENGTH`, or encoded twice so that every proxy decodes it
+    further.
     """
     path = path.partition("#")[0].partition("?")[0]
-    if not path.startswith("/") or len(path) > LENGTH or "%00" in path:
+    if not path.startswith("/") or len(path) > LENGTH or "%00" in path or _UNFIT.search(path):
         return None
-    if not path.isprintable() and _UNFIT.search(path):
+    path = _ESCAPED.sub(lambda found: quote(found[0]), path)
+    if len(path) > LENGTH:
         return None
     if "%" not in path and "\\" not in path and "/." not in path:
         return path
@@ -217,11 +222,8 @@ def _nameable(request: Request) -> str | None:
     if not method or not path:
         return None  # a rule without a method or a path would admit all of them
     normal = normalise(path)
-    # Istio reads "*" at an end as a wildcard, and braces anywhere as a template. Envoy answers 400 to a space or to
-    # anything outside ASCII, so what a lenient proxy logged is not what an enforcing one would compare.
-    if normal is None or not normal.isascii() or any(mark in normal for mark in "*{} "):
-        return None
-    return normal
+    # Istio reads "*" at an end as a wildcard; Envoy compares it as it is.
+    return None if normal is None or "*" in normal else normal
 
 
 def _choose(

@@ -22,9 +22,11 @@ from collector import parts, sources, store
 from collector.errors import SourceError
 from collector.parts import SHOWN
 from collector.patterns import Patterns
-from collector.records import records
+from collector.records import records, several
+from collector.sources.wrappings import Wrapping, wrapping_of
 from collector.unpacking import BUFFER, unpacked
 
+UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 
 Progress = Callable[[str, int], None]  # (file, bytes consumed since the last call, as stored on disk)
@@ -154,19 +156,21 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
         except (OSError, EOFError) as error:
             broken(error)
             return
-        found, lines = _recognised(records(enumerate(_lines(stream, broken), 1)))
+        found, wrapping, lines = _recognised(records(enumerate(_lines(stream, broken), 1)))
         if found:
             reading.formats[name] = found
             source = sources.source(found)
-            if isinstance(source, parts.Divisible) and (pieces := parts.parts(name, source)):
+            if wrapping is not None:
+                source.fold(wrapping.unwrapped(lines, reading.patterns), reading.patterns, bad)
+            elif isinstance(source, parts.Divisible) and (pieces := parts.parts(name, source)):
                 parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name))
             else:
                 source.fold(lines, reading.patterns, bad)
         elif found is None:
             reading.formats.setdefault(name, "empty")
         elif name not in reading.formats:
-            reading.patterns.quality.bad.add("file in no known format", 1)
-            bad(0, "file in no known format")
+            reading.patterns.quality.bad.add(UNKNOWN, 1)
+            bad(next(lines)[0], f"{UNKNOWN}, from this line on: take off what another tool put around the lines")
             reading.formats[name] = "unknown"
 
 
@@ -186,8 +190,8 @@ def capture_records(name: str, broken: Callable[[str], None]) -> Iterator[tuple[
                 broken(f"{file}: {error}")
                 continue
             cut = _lines(stream, partial(_tell, broken, file))
-            found, lines = _recognised(records(enumerate(cut, 1)))
-            for _, record in lines:
+            found, wrapping, lines = _recognised(records(enumerate(cut, 1)))
+            for _, record in lines if wrapping is None else wrapping.unwrapped(lines, Patterns()):
                 yield found or "", record
 
 
@@ -195,18 +199,22 @@ def _tell(broken: Callable[[str], None], file: str, error: Exception) -> None:
     broken(f"{file}: {error}")
 
 
-def _recognised(lines: Iterator[tuple[int, bytes]]) -> tuple[str | None, Iterator[tuple[int, bytes]]]:
-    """The format of a file ("" unknown, None if the file is empty), and all of its records."""
+def _recognised(
+    lines: Iterator[tuple[int, bytes]],
+) -> tuple[str | None, Wrapping | None, Iterator[tuple[int, bytes]]]:
+    """The format of a file ("" unknown, None if the file is empty), what is around its records, and all of them."""
     head: list[tuple[int, bytes]] = []
     size = 0
-    found = None
+    found = wrapping = None
     for number, record in lines:
         head.append((number, record))
         size += len(record)
-        found = sources.recognise(record)
+        found = sources.recognise(record) or sources.recognise((several(record) or [b""])[0])
+        if found is None and (wrapping := wrapping_of(record)) is not None:
+            found = wrapping.format
         if found or size > HEAD or len(head) > 1000:
             break
-    return (found or "") if head else None, chain(head, lines)
+    return (found or "") if head else None, wrapping, chain(head, lines)
 
 
 def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:

@@ -6,10 +6,12 @@ the number of the line that the record begins on.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import msgspec
 
+_DECODER = json.JSONDecoder()  # msgspec has no way to stop at the end of a value
 RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
 
 
@@ -70,6 +72,23 @@ def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) 
         return
     for value in values:
         yield number, bytes(value)
+
+
+def several(record: bytes) -> list[bytes]:
+    """The JSON objects that follow one another on one line, for the writer lost a line break; [] if it is not that."""
+    pieces: list[bytes] = []
+    try:
+        text = record.decode().rstrip()
+        end = 0
+        while end < len(text):
+            start = len(text) - len(text[end:].lstrip()) if text[end].isspace() else end
+            value, end = _DECODER.raw_decode(text, start)
+            if not isinstance(value, dict):
+                return []
+            pieces.append(text[start:end].encode())
+    except (ValueError, RecursionError):
+        return []
+    return pieces if len(pieces) > 1 else []
 
 
 def _starts_anew(raw: bytes, text: bytes, indented: bool) -> bool:

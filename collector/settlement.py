@@ -15,17 +15,17 @@ from enum import StrEnum
 
 import msgspec
 
-from collector.direction import EPHEMERAL, PRIVILEGED
+from collector.direction import EPHEMERAL
 from collector.endpoints import Endpoint
 from collector.evidence import INFERRED, RESET, Evidence, socket_name
 from collector.flow import Signal
 from collector.openings import PROXY_POINTS, Declared, Identify, Openings, Totals, refused
-from collector.patterns import Edge, EdgeKey, Patterns
+from collector.patterns import EdgeKey, Patterns
+from collector.port_pairs import SPREAD, Guess, PortPairs
 
 # What access logs say: a proxy knows who called whom, whatever the ports are.
 PROXY_SIGNALS = frozenset({f"answered:{point}" for point in PROXY_POINTS})
 REFUSED = "every attempt was refused"
-SPREAD = 3  # distinct ports on one side, against one on the other, that tell a client's side
 
 
 class Standing(StrEnum):
@@ -65,7 +65,7 @@ def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settle
     `identify` says which endpoints are one party (a workload seen by Hubble and by Envoy); `declared` whether a port is
     declared at an endpoint (container port, Service target port).
     """
-    return _Settlement(patterns, Openings(patterns, identify, declared)).run()
+    return _Settlement(Openings(patterns, identify, declared)).run()
 
 
 def _arrived(evidence: Evidence) -> bool:
@@ -74,24 +74,24 @@ def _arrived(evidence: Evidence) -> bool:
 
 
 class _Settlement:
-    def __init__(self, patterns: Patterns, openings: Openings) -> None:
-        self.patterns = patterns
+    def __init__(self, openings: Openings) -> None:
         self.openings = openings
         self.settled: dict[tuple[EdgeKey, int], Pattern] = {}
         self.own: set[tuple[EdgeKey, int]] = set()  # those whose evidence is no longer the aggregate's
         self.mistaken = 0
+        self.pairs: PortPairs | None = None  # of the edge that was last asked about
 
     def run(self) -> Settled:
         for key, ports in self.openings.ports.items():
             for port, evidence, totals in ports:
                 self._settle_port(key, port, evidence, totals)
-        opens = [(key, edge, *told) for key, edge in self.openings.edges for told in edge.open.items()]
-        resets = [told for told in opens if told[3].signals.keys() == {RESET}]
-        for key, edge, (sport, dport), evidence in opens:
+        opens = [(key, *ports, told) for key, edge in self.openings.edges for ports, told in edge.open.items()]
+        for key, sport, dport, evidence in opens:
             if evidence.signals.keys() != {RESET}:
-                self._settle_open(key, edge, sport, dport, evidence)
-        for key, edge, (sport, dport), evidence in resets:
-            self._settle_reset(key, edge, sport, dport, evidence)
+                self._settle_open(key, sport, dport, evidence)
+        for key, sport, dport, evidence in opens:
+            if evidence.signals.keys() == {RESET}:
+                self._settle_reset(key, sport, dport, evidence)
         return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
 
     def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence, totals: Totals) -> None:
@@ -151,7 +151,7 @@ class _Settlement:
             return Standing.INITIATED, "seen in the initiator's direction within an established connection"
         return Standing.INFERRED, "only replies were seen"
 
-    def _settle_open(self, key: EdgeKey, edge: Edge, sport: int, dport: int, evidence: Evidence) -> None:
+    def _settle_open(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
         """Choose between source→destination:dport and destination→source:sport."""
         there = self.openings.listens(key.destination, key.protocol, dport)
         here = bool(sport) and self.openings.listens(key.source, key.protocol, sport)
@@ -162,7 +162,7 @@ class _Settlement:
         elif says_new and says_reply:
             forward, because = None, ""
         else:
-            forward, because = self._by_ports(key, edge, sport, dport)
+            forward, because = self._by_ports(key, sport, dport)
             if forward is not None and ((says_new and not forward) or (says_reply and forward)):
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
@@ -178,13 +178,13 @@ class _Settlement:
             back = key.back()
             self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
 
-    def _settle_reset(self, key: EdgeKey, edge: Edge, sport: int, dport: int, evidence: Evidence) -> None:
+    def _settle_reset(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
         """Resets of which it is not known which end sent them: a server's refuse the connection, none is an answer."""
         there, here = self._opened(key, dport), self._opened(key.back(), sport)
         if there == here:
             there = self.openings.listens(key.destination, key.protocol, dport)
             here = bool(sport) and self.openings.listens(key.source, key.protocol, sport)
-        forward = there if there != here else self._by_ports(key, edge, sport, dport)[0]
+        forward = there if there != here else self._by_ports(key, sport, dport)[0]
         if forward is not False:
             self._put(key, dport, Standing.OPEN, evidence, "nothing but resets was seen")
             return
@@ -200,29 +200,14 @@ class _Settlement:
         known = self.settled.get((key, port))
         return known is not None and Signal.OPENED in known.evidence.totals()
 
+    def _by_ports(self, key: EdgeKey, sport: int, dport: int) -> Guess:
+        if self.pairs is None or self.pairs.key is not key:
+            self.pairs = PortPairs(self.openings, key)
+        return self.pairs.tell(sport, dport)
+
     def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
         """The other direction of this very conversation has been settled already."""
         return (key.back(), sport) in self.settled and dport >= EPHEMERAL
-
-    def _by_ports(self, key: EdgeKey, edge: Edge, sport: int, dport: int) -> tuple[bool | None, str]:
-        if not sport:
-            return None, ""
-        if (sport >= EPHEMERAL) != (dport >= EPHEMERAL):
-            return sport >= EPHEMERAL, "one port is in the ephemeral range"
-        if (sport < PRIVILEGED) != (dport < PRIVILEGED):
-            return dport < PRIVILEGED, "one port is privileged"
-        sports = {s for s, d in edge.open.kept if d == dport}
-        dports = {d for s, d in edge.open.kept if s == sport}
-        if len(sports) >= SPREAD and len(dports) == 1:
-            return True, "many source ports speak to this one"
-        if len(dports) >= SPREAD and len(sports) == 1 and self._spoken_to(key, sport, dport):
-            return False, "this one port speaks to many, and they to it"
-        return None, ""
-
-    def _spoken_to(self, key: EdgeKey, sport: int, dport: int) -> bool:
-        """Whether packets came the other way too: a server is asked, a search from one port (traceroute) is not."""
-        other = self.patterns.edges.get(key.back())
-        return other is not None and (dport, sport) in other.open.kept
 
     def _conclude(self, key: EdgeKey, own: int, port: int, evidence: Evidence, because: str, signal: Signal) -> None:
         """Add an open record's evidence to the pattern that it belongs to after all; `own` is the opener's port."""

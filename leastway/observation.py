@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from collector.paths import Request
+from collector.paths import Request, normalise
 from collector.settlement import Standing
 from leastway.verify.soundness import Observed
 from leastway.verify.world import NamedPort, Subject, World
@@ -113,7 +113,9 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
     principals = callers(line, options) if isinstance(line.destination, Workload) else ()
     requests = sorted(legitimate_requests(line.own)) if reads_http(line, options) else []
     services = line.via if options.mesh == "ambient" and line.via else ("",)
-    asked = [(r.method, r.path) for r in requests] or [("", "")]
+    asked = [(r.method, r.path) for r in requests if _told_apart(r, decision)]
+    if len(asked) < max(1, len(requests)):
+        asked.append(("", ""))
     ways = [(False, service, method, path) for service in services for method, path in asked]
     if options.mesh == "ambient" and past_waypoint(line):
         ways = [(True, "", "", ""), *(ways if via_waypoint(line) else ())]
@@ -136,6 +138,14 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
                 service=service,
                 weight=max(1, line.records),
             )
+
+
+def _told_apart(request: Request, decision: Decision) -> bool:
+    """Whether a request counts by itself: not if Envoy refuses its path and yet it passed, so that it was no Envoy.
+
+    Where policies name requests it is held. Elsewhere it was a connection.
+    """
+    return not request.path or normalise(request.path) is not None or request in decision.held_requests
 
 
 def _end(party: Party) -> tuple[str, str]:

@@ -181,7 +181,17 @@ class Resolver:
             namesake = self.workloads.named(endpoint.namespace, endpoint.workload)
             if not found and namesake is not None:
                 return [Arrival(namesake, port, f"{endpoint.namespace}/{endpoint.workload}")]
-        return found or [Arrival(party, port)]
+        return found or self._outside_behind(services, pattern) or [Arrival(party, port)]
+
+    def _outside_behind(self, services: list[ServiceObject], pattern: Pattern) -> list[Arrival]:
+        """The addresses behind Services without selector: a database outside, or the API server's own."""
+        found: list[Arrival] = []
+        for service in services:
+            api_server = (service.namespace, service.name) == ("default", "kubernetes")
+            for address, number in self.inventory.outer_ends(service, pattern.protocol, pattern.port):
+                party = Outside(Place.API_SERVER, address) if api_server else self.place(address)
+                found.append(Arrival(party, number, str(service)))
+        return found
 
     def _answered(self, services: list[ServiceObject], pattern: Pattern) -> list[Arrival]:
         """What a waypoint led to: its log has the port of the pod that answered, and no Service's."""

@@ -50,6 +50,23 @@ class ServiceIndex(WorkloadIndex):
                 found |= self._arrivals(service, entry)
         return [(self._by_key[key], number) for key, number in sorted(found)]
 
+    def outer_ends(self, service: ServiceObject, protocol: str, port: int) -> list[tuple[str, int]]:
+        """Where a connection to a Service without selector arrives that is no workload's: addresses and ports, sorted.
+
+        (Kubernetes, "Services without selectors": somebody keeps their Endpoints or EndpointSlices by hand.)
+        """
+        wanted = {
+            (entry.name, entry.protocol) for entry in service.ports if (entry.protocol, entry.port) == (protocol, port)
+        }
+        found = {
+            (ip, number)
+            for ends in self._endpoints_of.get((service.namespace, service.name), ())
+            for ip, pod in ends.addresses
+            for name, proto, number in ends.ports
+            if (name, proto) in wanted and not pod and self.workload_of_address(ip) is None
+        }
+        return [] if service.selector else sorted(found)
+
     def service_target_ports(self, workload: WorkloadObject) -> frozenset[tuple[str, int]]:
         """The (protocol, pod port) pairs of a workload to which any Service leads."""
         return self._served.get(workload.key, frozenset())

@@ -242,7 +242,8 @@ def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet
         return "audited"
     # Each side gives a verdict of its own on the first packet.
     point = flow.traffic_direction if first_packet else flow.trace_observation_point
-    return _NAMES.get((signal, first_packet, point)) or (f"{signal}:verdict" if first_packet else signal)
+    name = _NAMES.get((signal, first_packet, point), signal)
+    return f"{signal}:verdict" if first_packet and name in ("opened", "carried") else name
 
 
 def _request(message: Layer7) -> tuple[str, str, str]:

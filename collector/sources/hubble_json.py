@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from collector.patterns import Patterns
+from collector.records import several
 from collector.sources.hubble_counter import FlowCounter
 from collector.sources.hubble_records import HubbleFlow, Line
 
@@ -38,7 +39,7 @@ def recognises(head: bytes) -> bool:
     head = _RUNTIME_PREFIX.sub(b"", head, count=1)
     try:
         keys = set(_keys(head))
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return False
     if keys & _WRAPPERS or len(keys & _BARE) >= 2 or {"source", "destination", "time"} <= keys:
         return True
@@ -49,14 +50,14 @@ def recognises(head: bytes) -> bool:
 def _unwrap(line: bytes) -> bytes | None:
     try:
         envelope = _envelope(line)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     text = envelope.log or envelope.line or envelope.message
     return text.strip().encode() if text and text.lstrip().startswith("{") else None
 
 
 # What the container runtime puts before a line of a pod's log: time, stream, and a mark for partial lines (CRI).
-_RUNTIME_PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d) (?:(?:stdout|stderr) [FP] )?(?=\{)")
+_RUNTIME_PREFIX = re.compile(rb"\A\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d) (?:(?:stdout|stderr) [FP] )?(?=\{)")
 
 
 def decode(line: bytes) -> Line:
@@ -110,6 +111,11 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
 def gather(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[int, str], None]) -> FlowCounter:
     """`fold`, without the last flush of what was counted."""
     counter = FlowCounter(patterns)
+    _gather(lines, counter, bad)
+    return counter
+
+
+def _gather(lines: Iterable[tuple[int, bytes]], counter: FlowCounter, bad: Callable[[int, str], None]) -> None:
     count = counter.count
     for number, line in lines:
         try:
@@ -126,7 +132,9 @@ def gather(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable
             else:
                 counter.event(record)
         except (msgspec.MsgspecError, RecursionError) as error:
+            if pieces := several(line):
+                _gather(((number, piece) for piece in pieces), counter, bad)
+                continue
             reason = f"not a Hubble flow: {str(error).partition(' - at ')[0]}"[:120]
-            patterns.quality.bad.add(reason, 1)
+            counter.patterns.quality.bad.add(reason, 1)
             bad(number, reason)
-    return counter

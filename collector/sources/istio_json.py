@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from collector.patterns import Patterns
+from collector.records import several
 from collector.sources.accesslog import Outcome, Unusable, flows_of, fold_lines
 from collector.sources.accesslog_record import record_of
 from collector.sources.accesslog_text import is_message, without_prefix
@@ -65,7 +66,8 @@ def _second_look(line: bytes) -> tuple[Outcome, ...]:
         return outcomes(rest)
     if is_message(line[:128].decode("utf-8", "replace")):
         return (Unusable("message of the proxy", readable=True),)
-    return (Unusable("not a JSON object"),)
+    pieces = several(line)
+    return tuple(outcome for piece in pieces for outcome in outcomes(piece)) or (Unusable("not a JSON object"),)
 
 
 def _json(line: bytes) -> bytes:

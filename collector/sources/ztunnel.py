@@ -17,6 +17,7 @@ import msgspec
 from collector.endpoints import ADDRESS, Endpoint, Principal
 from collector.flow import Flow, Protocol, Signal
 from collector.patterns import Patterns
+from collector.records import several
 from collector.sources.accesslog import Outcome, Unusable, fold_lines, request_problem
 from collector.sources.accesslog_names import service_of
 from collector.sources.accesslog_record import (
@@ -73,7 +74,8 @@ def outcomes(line: bytes) -> tuple[Outcome, ...]:
         try:
             fields = _decode(text.encode("utf-8", "replace"))
         except (ValueError, RecursionError):
-            return (Unusable("not a JSON object"),)
+            pieces = several(text.encode("utf-8", "replace"))
+            return tuple(found for piece in pieces for found in outcomes(piece)) or (Unusable("not a JSON object"),)
         if not _is_entry(fields):
             return (Unusable("message of the proxy", readable=True),)
         return (outcome_of(fields, text_of(fields.get("message")), text_of(fields.get("time"))),)

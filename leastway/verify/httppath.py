@@ -21,8 +21,8 @@ _SLASHES = re.compile(r"/{2,}")
 # own literals all of them but `*`.
 _SEGMENT = r"[a-zA-Z0-9\-._~%!$&'()*+,;:@=]"
 _LITERAL = re.compile(_SEGMENT.replace("*", "") + r"+", re.ASCII)
-_REFUSED = re.compile(r"[^\x21-\x7e]")
-_ESCAPED = re.compile(r'["<>^`{|}]')
+_REFUSED = re.compile(r"[\x00-\x20\x7f]")
+_ESCAPED = re.compile(r'["<>^`{|}]|[^\x00-\x7f]+')
 
 
 @lru_cache(maxsize=1 << 16)
@@ -30,8 +30,9 @@ def normalise(path: str, option: Normalization = "BASE") -> str | None:
     """The path that rules are compared with; None when Envoy refuses the request (400).
 
     `path` is the `:path` as sent, with or without query. BASE: dot segments go, backslashes become slashes, escaped
-    unreserved characters are decoded, the characters "<>^{|} and the backtick are escaped. MERGE_SLASHES: runs of
-    slashes become one, too; DECODE_AND_MERGE_SLASHES: after escaped ones are decoded. Query and fragment never count.
+    unreserved characters are decoded, the characters "<>^{|}, the backtick and whatever is not ASCII are escaped (the
+    latter arrive over HTTP/2 only, in HTTP/1.1 Envoy refuses them). MERGE_SLASHES: runs of slashes become one, too;
+    DECODE_AND_MERGE_SLASHES: after escaped ones are decoded. Query and fragment never count.
     """
     path = re.split(r"[?#]", path, maxsplit=1)[0]
     if _REFUSED.search(path):
@@ -43,7 +44,7 @@ def normalise(path: str, option: Normalization = "BASE") -> str | None:
     if option == "DECODE_AND_MERGE_SLASHES":
         path = re.sub(r"%2[fF]", "/", re.sub(r"%5[cC]", "\\\\", path))
     path = _ESCAPE.sub(_unescape, path.replace("\\", "/"))
-    path = _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", path)
+    path = _ESCAPED.sub(lambda found: "".join(f"%{b:02X}" for b in found[0].encode("utf-8", "replace")), path)
     if not path.startswith("/"):
         return path
     path = _without_dots(path)

@@ -91,5 +91,8 @@ def unselectable(line: Line, _view: View) -> Held | None:
                 why = "it runs in the host's network"
             elif party.known:
                 why = "its pods have no label that lasts"
+            if not party.host_network:
+                other = line.destination if party is line.source else line.source
+                why += f"; put one into its pod template, or the policies of {other} cut it off"
             return Held("unselectable", f"no selector can pick {party}: {why}", acceptable=False)
     return None

@@ -53,9 +53,11 @@ def mislabelled(s: Scene, server: End, client: End, port: int, ports: Sequence[i
         s.packet(server, client, port, own, reply=False, reason="NEW", node=client.node, **{"flags": "ACK PSH"} | how)
 
 
-def unmarked(s: Scene, client: End, server: End, port: int, ports: Iterable[int], answers: bool = True) -> None:
-    """Packets between two ephemeral ports, of which nothing tells the direction."""
+def unmarked(
+    s: Scene, client: End, server: End, port: int, ports: Iterable[int], answers: bool = True, protocol: str = "TCP"
+) -> None:
+    """Packets of which nothing but the ports tells the direction."""
     for own in ports:
-        s.packet(client, server, own, port, flags="ACK", reply=None)
+        s.packet(client, server, own, port, protocol, flags="ACK", reply=None)
         if answers:
-            s.packet(server, client, port, own, flags="ACK", reply=None)
+            s.packet(server, client, port, own, protocol, flags="ACK", reply=None)

@@ -274,10 +274,45 @@ def test_mid_stream_without_any_mark_is_settled_by_the_ports(s: Scene, web: End,
     assert dict(pattern.evidence.sources.items()) == {web.pod: 2}
 
 
-def test_a_privileged_port_is_the_servers(s: Scene, web: End, api: End) -> None:
-    s.packet(web, api, 20011, 443, flags="ACK", reply=None)
-    s.packet(api, web, 443, 20012, flags="ACK", reply=None)
+def test_a_privileged_port_is_the_servers_where_clients_meet(s: Scene, web: End, api: End) -> None:
+    """Clients with a range from 1024 on: some of their ports are where clients' usually are."""
+    for port in (20011, 20012, 51000):
+        s.packet(web, api, port, 443, flags="ACK", reply=None)
+        s.packet(api, web, 443, port, flags="ACK", reply=None)
     assert told(s) == {"web → api:443 TCP": INFERRED}
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+@pytest.mark.parametrize("ports", [(800,), (800, 801, 802, 1020)])
+def test_a_client_with_a_reserved_port_is_no_server(
+    s: Scene, web: End, api: End, protocol: str, ports: tuple[int, ...]
+) -> None:
+    """NFS, rsh: neither flags nor marks tell, and the ports would tell it the wrong way round."""
+    unmarked(s, web, api, 2049, ports, protocol=protocol)
+    assert "api → web" not in {line.partition(":")[0] for line, standing in told(s).items() if standing is not OPEN}
+    assert told(s, at_api(2049))[f"web → api:2049 {protocol}"] is INFERRED
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+@pytest.mark.parametrize("own", [53, 800, 4444, 45000])
+@pytest.mark.parametrize("ports", [(22, 80, 8080, 9090), (8000, 8080, 9000, 9090), (80, 8080, 40000), (8080, 40000)])
+def test_a_scan_from_one_port_is_no_server_there(
+    s: Scene, web: End, api: End, protocol: str, own: int, ports: tuple[int, ...]
+) -> None:
+    """nmap -g: neither flags nor marks tell, and closed ports send resets back. One of the ports has a client."""
+    for port in (41000, 41001):
+        s.packet(web, api, port, 8080, protocol, flags="SYN")
+        s.packet(api, web, 8080, port, protocol, flags="SYN ACK", reply=True)
+    unmarked(s, s.pod("shop/evil"), api, ports[0], [own], protocol=protocol)
+    for port in ports[1:]:
+        unmarked(s, s.ends[-1], api, port, [own], protocol=protocol)
+    assert {line for line, standing in told(s).items() if standing is not OPEN and "→ evil" in line} == set()
+
+
+def test_a_server_that_asks_from_its_own_port_is_no_search(s: Scene, web: End, api: End) -> None:
+    """A resolver that forwards: some of its questions come from 53 too."""
+    unmarked(s, web, api, 53, [53, 41000, 41001, 41002], protocol="UDP")
+    assert told(s)["web → api:53 UDP"] is INFERRED
 
 
 def test_both_ports_ephemeral_and_declared(s: Scene, web: End, api: End) -> None:

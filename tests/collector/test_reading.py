@@ -287,7 +287,9 @@ def test_an_empty_file_is_told_and_no_error(data: bytes, tmp_path: Path) -> None
 def test_a_file_of_unknown_format_is_one_bad_line_for_the_whole(data: bytes, tmp_path: Path) -> None:
     found = read([name := capture(tmp_path, data)])
     assert found.formats == {name: "unknown"}
-    assert found.bad == [BadLine(name, 0, "file in no known format")]
+    assert [(bad.file, bad.line, bad.reason.partition(",")[0]) for bad in found.bad] == [
+        (name, 1, "file in no known format")
+    ]
     assert dict(found.patterns.quality.bad.items()) == {"file in no known format": 1}
 
 

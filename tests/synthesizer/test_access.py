@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -83,7 +84,7 @@ def test_a_hostile_path_never_stops_the_run(path: str) -> None:
     result = made(called(f"GET {path}", "GET /items"), options=SIDECAR)
     written = [p for rule in rules(result) for p in rule["paths"]]
     assert "/items" in written
-    assert path in written or any(path in item.what for item in result.review)
+    assert quote(path, safe="/[]") in written or any(path in item.what for item in result.review)
 
 
 @pytest.mark.parametrize(

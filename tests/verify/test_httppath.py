@@ -71,7 +71,9 @@ def test_path_values(value: str, path: str, matches: bool) -> None:
         ("BASE", "//t/1", "//t/1"),
         ("BASE", '/"<>^`{|}', "/%22%3C%3E%5E%60%7B%7C%7D"),
         ("BASE", "/a%2fb%c3", "/a%2fb%c3"),
-        ("BASE", "/\u00fc", None),
+        ("BASE", "/\u00fc", "/%C3%BC"),  # over HTTP/2; HTTP/1.1 takes none
+        ("NONE", "/\u00fc", "/\u00fc"),
+        ("BASE", "/\ud800", "/%3F"),  # no text at all
         ("NONE", "/a b", None),
         ("BASE", "/a?x=/../b", "/a"),
         ("BASE", "/%00", None),

@@ -12,7 +12,7 @@ from collector.errors import LeastwayError
 from leastway import pipeline
 from leastway.verify.errors import PolicyError
 from synthesizer.options import Options
-from tests.e2e.hostile.scene import Outcome, Scene, as_lines
+from tests.e2e.hostile.scene import Document, Outcome, Scene, as_lines
 
 KEEP = {"time", "verdict", "l4", "source", "destination", "node_name", "is_reply"}
 
@@ -106,7 +106,9 @@ def test_a_workload_that_was_seen_and_has_no_lasting_label_is_not_called_unobser
     assert "idle, quiet were never observed, no selector can pick seed" in held
     (item,) = (i for i in out.result.synthesis.review if i.kind == "unselectable")
     assert "--inventory" not in item.why  # it was given
-    assert "no label that lasts" in item.why
+    assert item.why.endswith(
+        "its pods have no label that lasts; put one into its pod template, or the policies of shop/db cut it off"
+    )
 
 
 def test_accepted_default_deny(tmp_path: Path) -> None:
@@ -202,6 +204,67 @@ def test_service_without_selector_is_not_a_block(tmp_path: Path) -> None:
     out = s.run(tmp_path, inventory=True)
     assert out.wrong([("shop/web", "shop/api", 8080)]) == []
     assert out.review("unresolved")
+
+
+def _endpoints(name: str, namespace: str, port: int, *addresses: str) -> Document:
+    subset = {"addresses": [{"ip": ip} for ip in addresses], "ports": [{"name": "p", "port": port, "protocol": "TCP"}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": name, "namespace": namespace},
+        "subsets": [subset],
+    }
+
+
+def test_service_without_selector_and_endpoints_outside(tmp_path: Path) -> None:
+    """A database outside behind a ClusterIP: its Endpoints say where packets go, at which port."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.service(api, "10.96.8.8", 3306, 3306)
+    s.extra[-1]["metadata"]["name"] = "database"
+    del s.extra[-1]["spec"]["selector"]
+    s.extra.append(_endpoints("database", "shop", 13306, "198.51.100.7", "198.51.100.8"))
+    s.talk(web, api, 8080)
+    s.talk(web, s.world("10.96.8.8"), 3306, times=5)
+    out = s.run(tmp_path, inventory=True)
+    wanted = [("shop/web", f"198.51.100.{n}", 13306) for n in (7, 8)]
+    denied = [("shop/web", "198.51.100.7", 3306), ("shop/web", "198.51.100.9", 13306)]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted], denied) == []
+    assert out.review("unresolved") == []
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [("169.254.169.254", "cloud-metadata"), ("10.244.1.77", "unresolved"), ("127.0.0.1", "unresolved")],
+)
+def test_endpoints_that_no_rule_may_name(tmp_path: Path, address: str, kind: str) -> None:
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.nodes(node_0="192.168.1.7", node_1="192.168.1.8")
+    s.service(api, "10.96.8.8", 80, 80)
+    del s.extra[-1]["spec"]["selector"]
+    s.extra.append(_endpoints("api", "shop", 80, address))
+    s.talk(web, api, 8080)
+    s.talk(web, s.world("10.96.8.8"), 80, times=5)
+    out = s.run(tmp_path, inventory=True)
+    assert out.blocks() == []
+    assert out.review(kind)
+
+
+def test_the_api_server_by_its_services_address(tmp_path: Path) -> None:
+    """A client before translation: default/kubernetes leads to the API servers, and to their port."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.service(api, "10.96.0.1", 443, 6443)
+    s.extra[-1]["metadata"] = {"name": "kubernetes", "namespace": "default"}
+    del s.extra[-1]["spec"]["selector"]
+    s.extra.append(_endpoints("kubernetes", "default", 6443, "192.168.1.7"))
+    s.talk(web, api, 8080)
+    s.talk(web, s.world("10.96.0.1"), 443, times=5)
+    out = s.run(tmp_path, inventory=True)
+    assert out.blocks() == ["192.168.1.7/32"]
+    assert "port: 6443" in out.yaml
+    assert out.review("unresolved") == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -72,6 +73,43 @@ def test_methods_and_paths_are_exact(tmp_path: Path, form: str) -> None:
         "DELETE /items": "allow",
         "GET /items": "deny",
     }
+
+
+@SOURCES
+@pytest.mark.parametrize("path", ["/gr\u00f6\u00dfe", '/"a"', "/{id}/x", "/a|b", "/a^`<>", "/\u20ac/\U0001f600"])
+def test_paths_that_envoy_encodes_before_it_compares(tmp_path: Path, form: str, path: str) -> None:
+    """However they are logged: the rule has what is compared, the proof holds, and no more is open."""
+    s, web, admin, api = _shop()
+    out = _run(s, tmp_path, [(web, api, 8080, "GET", path)] * 5 + [(admin, api, 8080, "GET", "/x")], form)
+    assert out.wrong([], closed=False) == []
+    encoded = quote(path, safe="/")
+    asked = _asks(out, "shop/web", f"GET {path}", f"GET {encoded}", f"GET {encoded}1", "GET /x")
+    assert list(asked.values()) == ["allow", "allow", "deny", "deny"]
+    assert not out.review("inexpressible-path")
+
+
+def test_paths_that_ciliums_proxy_saw_unencoded(tmp_path: Path) -> None:
+    s, web, _, api = _shop()
+    s.talk(web, api, 8080)
+    for _ in range(3):
+        s.http(web, api, 8080, "GET", '/gr\u00f6\u00dfe/"a"')
+    out = s.run(tmp_path, inventory=True, mesh="sidecar")
+    assert out.wrong([], closed=False) == []
+    assert [p for rule in _rules(out) for p in rule["to"][0]["operation"]["paths"]] == ["/gr%C3%B6%C3%9Fe/%22a%22"]
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a%00b"])
+@pytest.mark.parametrize("selectable", [True, False])
+def test_paths_that_envoy_refuses_and_a_log_has_all_the_same(tmp_path: Path, path: str, selectable: bool) -> None:
+    """Held where rules name requests; where none do, a connection like any other."""
+    s, web, _, api = _shop()
+    if selectable:
+        s.talk(web, api, 8080)
+    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+    (tmp_path / "access.log").write_text(as_lines([envoy(web, api, 8080, "GET", path)] * 3))
+    out = s.run_files([tmp_path / "flows.jsonl", tmp_path / "access.log"], tmp_path)
+    assert out.result.sound, out.result.proof["denied"]
+    assert bool(out.review("inexpressible-path")) is selectable
 
 
 @SOURCES
