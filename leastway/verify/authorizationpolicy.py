@@ -25,6 +25,7 @@ from leastway.verify.world import Subject, address
 
 Place = Literal["http", "tcp", "ztunnel"]
 LAYER = "authorizationpolicy"
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 _HTTP = frozenset({"hosts", "methods", "paths", "requestPrincipals"})
 _BEYOND_ZTUNNEL = frozenset(
     {
@@ -145,6 +146,9 @@ class AuthorizationPolicies:
             labels = set(subject.labels.items())
             near = [p for n in namespaces for pair in (None, *labels) for p in self._by_pair.get((n, pair), ())]
             found = [p for p in near if labels.issuperset(p.selector)]
+            if self.mesh.mode == "sidecar":  # a gateway's pods, as its controller labels them
+                own = "Gateway", subject.labels.get(GATEWAY_NAME, "")
+                found += [p for p in self._by_target.get(subject.namespace, ()) if own in p.targets]
             known = self._applying[subject] = tuple(sorted(found, key=lambda p: (p.namespace, p.name)))
         return known
 

@@ -80,6 +80,20 @@ MORE = [
         "if not found:",
         (WAYPOINT,),
     ),
+    Mutation(
+        "policies that target a Gateway are nobody's",
+        "authorizationpolicy",
+        'if self.mesh.mode == "sidecar":  #',
+        'if self.mesh.mode == "none":  #',
+        (ISTIO,),
+    ),
+    Mutation(
+        "policies that target any Gateway are those of every gateway",
+        "authorizationpolicy",
+        "if own in p.targets",
+        "if own[1] and own[0] == p.targets[0][0]",
+        (ISTIO,),
+    ),
     # Trust domains
     Mutation(
         "a trust domain stands for no alias",

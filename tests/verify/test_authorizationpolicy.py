@@ -380,6 +380,34 @@ class TestWaypoint:
         assert outcome(self.waypoint(gate), "a/db", "a/web", **GET) == "allow"
 
 
+class TestGateway:
+    def test_policies_that_target_a_gateway_are_those_of_its_pods(self) -> None:
+        """istio pilot/pkg/model/policyattachment.go, `ShouldAttachPolicy`: by the label that its controller sets."""
+        gateway = pod("a/gw-istio", {"gateway.networking.k8s.io/gateway-name": "gw", "app": "gw"}, "10.0.0.9")
+
+        def target(kind: str, name: str) -> list[dict[str, str]]:
+            return [{"group": "gateway.networking.k8s.io", "kind": kind, "name": name}]
+
+        def asked(*policies: Document, to: str = "a/gw-istio", path: str = "/y") -> str:
+            return outcome(mesh(*policies, things=[*THINGS, gateway]), "203.0.113.1", to, method="GET", path=path)
+
+        paths = [rule(operation={"paths": ["/x"]})]
+        own = access("a/p", targetRefs=target("Gateway", "gw"), rules=paths)
+        assert [asked(own, path=path) for path in ("/x", "/y")] == ["allow", "deny"]
+        assert asked(own, to="a/web") == "allow"
+        assert asked(access("a/p", targetRefs=target("Gateway", "other"), rules=paths)) == "allow"
+        assert asked(access("b/p", targetRefs=target("Gateway", "gw"), rules=paths)) == "allow"
+        classed = access("istio-system/p", targetRefs=target("GatewayClass", "istio-waypoint"), rules=paths)
+        assert asked(classed) == "allow"
+        selecting = access("a/q", selector=labels(app="gw"), rules=[rule(operation={"paths": ["/y"]})])
+        assert [asked(own, selecting, path=path) for path in ("/x", "/y", "/z")] == ["allow", "allow", "deny"]
+        found = replay(
+            mesh(own, things=[*THINGS, gateway]),
+            [Observed("a/db", "a/gw-istio", "TCP", 80, "GET", path) for path in ("/x", "/y")],
+        )
+        assert [entry["path"] for entry in found.denied] == ["/y"]
+
+
 class TestPeerAuthentication:
     STRICT: ClassVar[dict[str, str]] = {"mode": "STRICT"}
 
