@@ -202,7 +202,8 @@ class MeshSets:
         direct = through = 0
         for way in self._ways_to(subject, at.port):
             hop = self.mesh.hop(way)
-            itself = rules.sources.by_principal.get(hop, 0) if hop else everyone  # its own calls do not pass it
+            # Plaintext does not pass it (`AuthorizationPolicies.at_waypoint`), nor do its own calls.
+            itself = ~rules.sources.meshed | rules.sources.by_principal.get(hop, 0) if hop else everyone
             direct |= past & itself
             if way in passing:
                 front = at._replace(port=way.port, destination=_of_family(way.addresses, at.version))

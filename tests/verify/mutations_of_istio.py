@@ -94,6 +94,20 @@ MORE = [
         "if own[1] and own[0] == p.targets[0][0]",
         (ISTIO,),
     ),
+    Mutation(
+        "plaintext passes a waypoint",
+        "authorizationpolicy",
+        'if not hop or request.principal in ("", hop):',
+        "if not hop or request.principal == hop:",
+        (WAYPOINT,),
+    ),
+    Mutation(
+        "in sets plaintext passes a waypoint",
+        "mesh_sets",
+        "~rules.sources.meshed | rules.sources.by_principal",
+        "rules.sources.by_principal",
+        (WAYPOINT,),
+    ),
     # Trust domains
     Mutation(
         "a trust domain stands for no alias",

@@ -13,7 +13,7 @@ from leastway.verify.overpermission import over_permission
 from leastway.verify.reading import Document
 from leastway.verify.soundness import Observed, replay
 from tests.verify import kit
-from tests.verify.kit import access, judge, namespace, outcome, pod
+from tests.verify.kit import access, judge, namespace, outcome, peers, pod
 
 GET = {"method": "GET", "path": "/x"}
 GATEWAY = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gate"}]
@@ -110,6 +110,45 @@ class TestPorts:
         meshed = judge(things(service("web", {"port": 80, "targetPort": 8080})), [ruled], mesh="sidecar")
         assert outcome(meshed, "a/db", "a/web", 8080, **GET) == "allow"
         assert outcome(meshed, "a/db", "10.96.0.1", 80, **GET) == "allow"
+
+
+class TestPlaintext:
+    """Who is not in the mesh has no ztunnel that would lead to a waypoint, and the destination's hands plaintext to the
+    pod (ztunnel src/proxy/inbound_passthrough.rs)."""
+
+    SERVICES: ClassVar[list[Document]] = [
+        service("web", {"port": 80, "targetPort": 8080}),
+        namespace("plain"),
+        pod("plain/old", {"app": "old"}, "10.0.7.1"),
+    ]
+    OUTSIDE = "203.0.113.1"
+
+    def test_it_does_not_pass_the_waypoint(self) -> None:
+        ruled = of(at_service(ports=["81"]), services=self.SERVICES)
+        for source in ("plain/old", self.OUTSIDE):
+            assert outcome(ruled, source, "a/web", 8080, **GET) == "allow"
+            assert outcome(ruled, source, "10.96.0.1", 80, **GET) == "allow"
+        assert outcome(ruled, "a/db", "a/web", 8080, principal="", **GET) == "allow"
+        assert outcome(ruled, "a/db", "a/web", 8080, **GET) == "deny"
+
+    def test_the_ztunnel_of_the_destination_judges_it(self) -> None:
+        blocks = {"from": [{"source": {"ipBlocks": ["10.0.7.1"]}}]}
+        own = access("a/own", selector={"matchLabels": {"app": "web"}}, rules=[blocks])
+        ruled = of(at_service(ports=["80"]), own, services=self.SERVICES)
+        assert outcome(ruled, "plain/old", "a/web", 8080, **GET) == "allow"
+        assert outcome(ruled, self.OUTSIDE, "a/web", 8080, **GET) == "deny"
+        strict = peers("a/strict", mtls={"mode": "STRICT"})
+        assert outcome(of(strict, services=self.SERVICES), "plain/old", "a/web", 8080, **GET) == "deny"
+
+    def test_the_numbers_say_so_too(self) -> None:
+        ruled = of(at_service(ports=["81"]), services=self.SERVICES)
+        assert replay(ruled, [Observed("plain/old", "a/web", "TCP", 8080, "GET", "/x")]).sound
+        gate = {"from": [{"source": {"principals": ["cluster.local/ns/a/sa/gate"]}}]}
+        own = access("a/own", selector={"matchLabels": {"app": "web"}}, rules=[gate])
+        found = over_permission(of(at_service(ports=["80"]), own, services=self.SERVICES), [])
+        shown = {line for lines in found.examples.values() for line in lines}
+        assert "a/db → a/web 8080/TCP" in shown
+        assert "plain/old → a/web 8080/TCP" not in shown
 
 
 class TestHeadless:
