@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable
 
 from collector.direction import EPHEMERAL
 from collector.endpoints import Endpoint
-from collector.evidence import INFERRED, RESET, Evidence, socket_port
+from collector.evidence import CONTESTED, INFERRED, RESET, Evidence, socket_port
 from collector.flow import Signal
 from collector.patterns import Edge, EdgeKey, Patterns
 
@@ -122,7 +122,7 @@ def refused(evidence: Evidence) -> bool:
 
 def _answers_in(name: str) -> str:
     """Which kind of record shows replies with this signal; "" when none does."""
-    if name in _REFUSALS or name == Signal.ANSWERED:
+    if name in _REFUSALS or name in (Signal.ANSWERED, CONTESTED):
         return _PACKETS
     return _MESSAGES if name == f"{Signal.ANSWERED}:l7" else ""
 

@@ -17,6 +17,7 @@ from synthesizer.workloads import Workloads
 SCAN_TARGETS = 15  # distinct destinations, or
 SCAN_PORTS = 20  # distinct ports, that make a search of
 SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
+SCAN_SILENT = 5  # distinct ports of one destination of which none ever answered, where others' answers are shown
 _SIDECAR_PORTS = frozenset(
     {15020, 15021, 15090}
 )  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
@@ -45,6 +46,7 @@ class View:
             if line.standing in _ALIVE:
                 self._callers.setdefault(_listener(line), set()).add(line.key[0])
                 self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
+        self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
         self.scanners = self._scanners()
 
     def used_by_others(self, line: Line) -> bool:
@@ -85,16 +87,27 @@ class View:
             for line in lines
             if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))
         ]
-        answered = sum(1 for line in odd if answers(line))
+        if sum(1 for line in odd if answers(line)) >= SCAN_ANSWERED * len(odd):
+            return False
         targets = {_destination(line) for line in odd}
         ports = {(line.protocol, line.port) for line in odd}
-        return (len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS) and answered < SCAN_ANSWERED * len(odd)
+        silent: dict[tuple[str, str], set[int]] = {}
+        for line in odd:
+            if line.protocol in self._shown and not answers(line) and _traced(line):
+                silent.setdefault((_destination(line), line.protocol), set()).add(line.port)
+        searched = any(len(tried) >= SCAN_SILENT for tried in silent.values())
+        return searched or len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS
 
 
 def answers(line: Line) -> bool:
-    """Whether a conversation took place."""
+    """Whether a conversation took place. (A datagram of unknown direction may be the attempt, seen elsewhere.)"""
     totals = line.evidence.totals()
-    return Signal.ANSWERED in totals or Signal.CARRIED in totals
+    return Signal.ANSWERED in totals or (Signal.CARRIED in totals and line.protocol == "TCP")
+
+
+def _traced(line: Line) -> bool:
+    """Whether packets were seen; a policy's verdict is of the first one only, so that no answer would be."""
+    return any(name.startswith("opened") and "verdict" not in name for name in line.evidence.signals)
 
 
 def _destination(line: Line) -> str:

@@ -396,3 +396,85 @@ def test_scan_that_hits_the_port_others_use(tmp_path: Path, inventory: bool) -> 
     out = s.run(tmp_path, inventory=inventory)
     denied = [("shop/evil", "shop/api", 8080), ("shop/evil", "shop/api", 22)]
     assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []
+
+
+@BOTH
+@pytest.mark.parametrize("refused", [True, False])
+def test_scans_with_segments_that_no_connection_has(tmp_path: Path, inventory: bool, refused: bool) -> None:
+    """FIN, Xmas, null, and ACK where a closed port resets it: they look like the middle of a connection."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    ports = (22, 80, 8081)
+    for flags in ("FIN", "FIN PSH URG", "PSH", *(["ACK"] if refused else [])):
+        for port in ports:
+            for own in range(41_000, 41_003):
+                record = s.packet(evil, api, own, port, flags=flags, reason="NEW")
+                if flags == "PSH":
+                    record["flow"]["l4"]["TCP"]["flags"] = {}
+                if refused:
+                    s.packet(api, evil, port, own, flags="RST ACK", reply=True, node=evil.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/evil", "shop/api", port) for port in ports]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("ports", [(67, 123, 161, 500, 1900), (514, 8125)], ids=["search", "sinks"])
+def test_silent_datagrams_to_many_ports_are_a_search(tmp_path: Path, inventory: bool, ports: tuple[int, ...]) -> None:
+    """Nothing was ever answered, neither to the one nor by the other, where others' datagrams are."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    s.dns(web, s.pod("kube-system/coredns", {"k8s-app": "kube-dns"}))
+    for port in ports:
+        s.talk(other, api, port, "UDP", replies=False, times=5)
+    asks = [("shop/other", "shop/api", port, "UDP") for port in ports]
+    wanted, denied = ([], asks) if len(ports) > 2 else (asks, [])
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted], denied) == []
+    assert bool(out.review("scan")) is bool(denied)
+
+
+@BOTH
+def test_forged_answers_open_nothing(tmp_path: Path, inventory: bool) -> None:
+    """SYN-ACKs to a pod that asked nothing, from inside and from outside: no way out to who sent them."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    for own in range(41_000, 41_020):
+        s.packet(evil, web, 4444, own, flags="SYN ACK", reply=False, reason="NEW", node=web.node)
+        s.packet(s.world("203.0.113.9"), web, 443, own, flags="SYN ACK", reply=False, reason="NEW", node=web.node)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/web", "shop/evil", 4444), ("shop/web", "203.0.113.9", 443)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied) == []
+    assert len(out.review("direction")) == 2
+
+
+@BOTH
+def test_let_out_for_the_services_address_and_stopped_at_the_pods(tmp_path: Path, inventory: bool) -> None:
+    """What left the socket was forwarded, and after translation a policy stopped it."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.service(api, "10.96.1.1", 80, 8080)
+    s.talk(web, api, 8080)
+    for _ in range(5):
+        s.packet(evil, s.world("10.96.1.1"), 41_000, 80, flags="SYN", point="FROM_ENDPOINT", node=evil.node)
+        s.drop(evil, api, 8080, times=1, node=evil.node)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/evil", "shop/api", 8080)]) == []
+    assert out.review("denied")
+
+
+@BOTH
+def test_many_ports_of_which_only_verdicts_were_seen_are_no_search(tmp_path: Path, inventory: bool) -> None:
+    """A database's members know each other at five ports; their node reports policy verdicts alone."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    client, db = s.pod("data/client"), s.pod("data/db", kind="StatefulSet")
+    s.talk(web, api, 8080)
+    ports = (7000, 7001, 7199, 9042, 9160)
+    for port in ports:
+        s.talk(client, db, port, replies=False, event_type={"type": 5})
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("data/client", "data/db", port) for port in ports]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted]) == []
