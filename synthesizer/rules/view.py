@@ -93,7 +93,9 @@ class View:
         ports = {(line.protocol, line.port) for line in odd}
         silent: dict[tuple[str, str], set[int]] = {}
         for line in odd:
-            if line.protocol in self._shown and not answers(line) and _traced(line):
+            # What nothing else holds back: TCP that is unanswered is held anyway, and makes nobody a scanner so soon.
+            free = line.standing in _ALIVE or line.protocol == "UDP"
+            if free and line.protocol in self._shown and not answers(line) and _traced(line):
                 silent.setdefault((_destination(line), line.protocol), set()).add(line.port)
         searched = any(len(tried) >= SCAN_SILENT for tried in silent.values())
         return searched or len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS

@@ -419,20 +419,25 @@ def test_scans_with_segments_that_no_connection_has(tmp_path: Path, inventory: b
 
 
 @BOTH
+@pytest.mark.parametrize("asks_names", [True, False])
 @pytest.mark.parametrize("ports", [(67, 123, 161, 500, 1900), (514, 8125)], ids=["search", "sinks"])
-def test_silent_datagrams_to_many_ports_are_a_search(tmp_path: Path, inventory: bool, ports: tuple[int, ...]) -> None:
-    """Nothing was ever answered, neither to the one nor by the other, where others' datagrams are."""
+def test_silent_datagrams_to_many_ports_are_a_search(
+    tmp_path: Path, inventory: bool, ports: tuple[int, ...], asks_names: bool
+) -> None:
+    """Whether or not the one who sends them gets answers from anybody else; two may well be sinks."""
     s = Scene()
     web, api, other = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/other")
     s.talk(web, api, 8080)
     s.dns(web, s.pod("kube-system/coredns", {"k8s-app": "kube-dns"}))
+    if asks_names:
+        s.dns(other, s.ends[-1])
     for port in ports:
         s.talk(other, api, port, "UDP", replies=False, times=5)
     asks = [("shop/other", "shop/api", port, "UDP") for port in ports]
     wanted, denied = ([], asks) if len(ports) > 2 else (asks, [])
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080), *wanted], denied) == []
-    assert bool(out.review("scan")) is bool(denied)
+    assert bool(out.review("scan") + out.review("unanswered")) is bool(denied)
 
 
 @BOTH
@@ -478,3 +483,15 @@ def test_many_ports_of_which_only_verdicts_were_seen_are_no_search(tmp_path: Pat
     out = s.run(tmp_path, inventory=inventory)
     wanted = [("data/client", "data/db", port) for port in ports]
     assert out.wrong([("shop/web", "shop/api", 8080), *wanted]) == []
+
+
+@BOTH
+def test_a_client_of_dead_ports_keeps_its_own_connection(tmp_path: Path, inventory: bool) -> None:
+    """Five closed ports are a poor configuration; twenty are a scan."""
+    s = Scene()
+    web, api, db = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/db")
+    s.talk(web, db, 5432)
+    for port in range(9000, 9006):
+        s.talk(web, api, port, replies=False)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/db", 5432)], [("shop/web", "shop/api", 9000)]) == []
