@@ -177,6 +177,8 @@ class _Settlement:
             forward, because = None, ""
         else:
             forward, because = self._by_ports(key, sport, dport)
+            if forward is False and not self._asked(key, sport, dport):
+                forward = None  # whoever sends from a server's port is answering only if somebody asked
             if forward is not None and ((says_new and not forward) or (says_reply and forward)):
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
@@ -217,6 +219,12 @@ class _Settlement:
         if self.pairs is None or self.pairs.key is not key:
             self.pairs = PortPairs(self.openings, key)
         return self.pairs.tell(sport, dport)
+
+    def _asked(self, key: EdgeKey, sport: int, dport: int) -> bool:
+        """Whether anything came the other way: to a port that was spoken to, or in this very conversation."""
+        known = self.settled.get((key.back(), sport))
+        spoken = known is not None and known.standing is not Standing.OPEN
+        return spoken or (dport, sport) in self.openings.open_ports(key.back())
 
     def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
         """The other direction of this very conversation has been settled already."""

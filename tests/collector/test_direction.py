@@ -325,6 +325,16 @@ def test_a_scan_from_one_port_is_no_server_there(
     assert {line for line, standing in told(s).items() if standing is not OPEN and "→ evil" in line} == set()
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_looks_like_answers_needs_somebody_who_asked(s: Scene, web: End, api: End, asked: bool) -> None:
+    """A pod may send from any port; with the overlay's records of its node alone it would open a way to itself."""
+    for port in (41000, 41001, 41002):
+        s.packet(api, web, 443, port, flags="ACK", reply=None, point="TO_OVERLAY")
+    if asked:
+        s.packet(web, api, 41003, 443, flags="SYN", reason="NEW")
+    assert set(told(s).values()) == ({INITIATED} if asked else {OPEN})
+
+
 def test_a_server_that_asks_from_its_own_port_is_no_search(s: Scene, web: End, api: End) -> None:
     """A resolver that forwards: some of its questions come from 53 too."""
     unmarked(s, web, api, 53, [53, 41000, 41001, 41002], protocol="UDP")
