@@ -69,10 +69,18 @@ class Openings:
     def shows_answers(self, key: EdgeKey, evidence: Evidence) -> bool:
         """Whether silence means something: the capture shows replies of an end to anyone, in records of this kind.
 
-        A policy verdict is of a first packet and shows none; what a proxy reports as opened has not ended yet.
+        Where a pod's datagrams are answered (lookups of names), the answers to its connections would be shown as well;
+        not the other way round, for many datagrams are meant to have none. A policy verdict is of a first packet and
+        shows no reply; what a proxy reports as opened has not ended yet.
         """
         kinds = {kind for name in evidence.signals if (kind := _openings_in(name))}
-        return any((party, key.protocol, kind) in self._talking for party in self._heard(key) for kind in kinds)
+        protocols = {key.protocol} if key.protocol == "UDP" else {key.protocol, "UDP"}
+        return any(
+            (party, protocol, kind) in self._talking
+            for party in self._heard(key)
+            for protocol in protocols
+            for kind in kinds
+        )
 
     def listens(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
         """Whether a port is known to listen, by certain connections or by declaration."""
