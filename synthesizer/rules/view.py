@@ -9,6 +9,7 @@ import msgspec
 
 from collector.flow import Signal
 from collector.settlement import Standing
+from synthesizer.callers import HBONE
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.workload import Workload
@@ -65,7 +66,8 @@ class View:
         """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""
         if isinstance(line.destination, Workload) and line.destination.ports:
             return False
-        return {port for _, port in self._served.get(_destination(line), ())} <= {line.port}
+        served = {port for _, port in self._served.get(_destination(line), ())}
+        return served - _SIDECAR_PORTS - {HBONE} <= {line.port}
 
     def published(self, workload: Workload, protocol: str, port: int) -> bool:
         """Whether a port is reachable from outside: by a Service, or because outsiders were seen there."""
