@@ -43,10 +43,13 @@ class View:
         self.cni = cni
         self._callers: dict[tuple[str, str, int], set[str]] = {}  # sources by who listens
         self._served: dict[str, set[tuple[str, int]]] = {}
+        self._vain: dict[tuple[str, str], int] = {}  # ports that were tried in vain, by source and destination
         for line in lines:
             if line.standing in _ALIVE:
                 self._callers.setdefault(_listener(line), set()).add(line.key[0])
                 self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
+            elif line.standing in (Standing.UNANSWERED, Standing.DENIED):
+                self._vain[line.key[:2]] = self._vain.get(line.key[:2], 0) + 1
         self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
         self.scanners = self._scanners()
 
@@ -61,6 +64,10 @@ class View:
         if line.protocol == "TCP" and line.port in _SIDECAR_PORTS:
             return True
         return isinstance(destination, Workload) and self.workloads.declares(destination, line.protocol, line.port)
+
+    def knocked_in_vain(self, line: Line) -> int:
+        """At how many ports of the same destination the same source was refused, stopped or not answered."""
+        return self._vain.get(line.key[:2], 0)
 
     def only_port(self, line: Line) -> bool:
         """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""

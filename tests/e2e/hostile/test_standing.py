@@ -495,3 +495,22 @@ def test_a_client_of_dead_ports_keeps_its_own_connection(tmp_path: Path, invento
         s.talk(web, api, port, replies=False)
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/db", 5432)], [("shop/web", "shop/api", 9000)]) == []
+
+
+@BOTH
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_small_scan_that_hits_the_port_others_use(tmp_path: Path, inventory: bool, times: int) -> None:
+    """Too few ports to call their source a scanner; but its one knock at an open door is one of them."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/other")
+    s.talk(web, api, 8080)
+    for port in (22, 80, 443, 3306, 9090):
+        s.packet(other, api, 44_000, port, flags="SYN")
+        s.packet(api, other, port, 44_000, flags="RST ACK", reply=True, node=other.node)
+    s.talk(other, api, 8080, times=times)
+    s.talk(other, s.pod("shop/db", ports=((5432, "TCP"),)), 5432, times=1)
+    asks = [("shop/other", "shop/api", 8080)]
+    wanted, denied = ([], asks) if times == 1 else (asks, [])
+    out = s.run(tmp_path, inventory=inventory)
+    known = [("shop/web", "shop/api", 8080), ("shop/other", "shop/db", 5432)]
+    assert out.wrong([*known, *wanted], denied) == []
