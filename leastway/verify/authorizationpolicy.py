@@ -202,8 +202,8 @@ class AuthorizationPolicies:
         return tuple(called) or known or (itself,)
 
     def at_waypoint(self, way: Way, request: Request) -> Request | None:
-        """A request as the waypoint on a way sees it; None if it passes none. Plaintext does not: only a client's ztunnel
-        leads there, and the destination's passes it on (ztunnel src/proxy/inbound_passthrough.rs)."""
+        """A request as the waypoint on a way sees it; None if it passes none. Plaintext does not: only a client's
+        ztunnel leads there, and the destination's passes it on (ztunnel src/proxy/inbound_passthrough.rs)."""
         hop = self.mesh.hop(way)
         if not hop or request.principal in ("", hop):
             return None
