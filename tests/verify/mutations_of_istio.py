@@ -69,8 +69,8 @@ MORE = [
     Mutation(
         "a headless Service has a waypoint",
         "mesh",
-        "self.itself(subject, port) if s.headless else self._by(s, entry.number)",
-        "self._by(s, entry.number)",
+        "for s, entry in leading if not s.headless",
+        "for s, entry in leading",
         (WAYPOINT,),
     ),
     Mutation(
