@@ -45,5 +45,7 @@ def first_look(
     if reply is None or (flags is not None and flags.RST):
         return False, "open"
     if ((sport >= EPHEMERAL or not sport) and dport < EPHEMERAL) or dport < PRIVILEGED or sport == dport:
-        return False, "carried" if protocol == "TCP" and not verdict else "opened"
+        # All segments of a connection but the first have ACK set (RFC 9293, 3.1); others are a scan's (FIN, Xmas).
+        spoken = protocol == "TCP" and not verdict and (flags is None or flags.ACK)
+        return False, "carried" if spoken else "opened"
     return False, "open"

@@ -24,6 +24,7 @@ NOBODY = "-"  # in `Evidence.callers`: neither pod nor address is known
 
 INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
 
+CONTESTED = "answered:new"  # the signal of a SYN-ACK that conntrack does not call a reply
 RESET = "open:reset"  # the signal of a reset of which it is not known which end sent it
 
 Seconds = int
@@ -201,7 +202,7 @@ class Evidence(msgspec.Struct):
 def _each_a_connection(name: str) -> bool:
     """Whether the records under a signal's name report an opening each."""
     signal, _, point = name.partition(":")
-    return signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED))
+    return signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED, "new"))
 
 
 def socket_name(opener: str, port: int) -> str:

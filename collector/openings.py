@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable
 
 from collector.direction import EPHEMERAL
 from collector.endpoints import Endpoint
-from collector.evidence import INFERRED, RESET, Evidence, socket_port
+from collector.evidence import CONTESTED, INFERRED, RESET, Evidence, socket_port
 from collector.flow import Signal
 from collector.patterns import Edge, EdgeKey, Patterns
 
@@ -69,10 +69,18 @@ class Openings:
     def shows_answers(self, key: EdgeKey, evidence: Evidence) -> bool:
         """Whether silence means something: the capture shows replies of an end to anyone, in records of this kind.
 
-        A policy verdict is of a first packet and shows none; what a proxy reports as opened has not ended yet.
+        Where a pod's datagrams are answered (lookups of names), the answers to its connections would be shown as well;
+        not the other way round, for many datagrams are meant to have none. A policy verdict is of a first packet and
+        shows no reply; what a proxy reports as opened has not ended yet.
         """
         kinds = {kind for name in evidence.signals if (kind := _openings_in(name))}
-        return any((party, key.protocol, kind) in self._talking for party in self._heard(key) for kind in kinds)
+        protocols = {key.protocol} if key.protocol == "UDP" else {key.protocol, "UDP"}
+        return any(
+            (party, protocol, kind) in self._talking
+            for party in self._heard(key)
+            for protocol in protocols
+            for kind in kinds
+        )
 
     def listens(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
         """Whether a port is known to listen, by certain connections or by declaration."""
@@ -122,7 +130,7 @@ def refused(evidence: Evidence) -> bool:
 
 def _answers_in(name: str) -> str:
     """Which kind of record shows replies with this signal; "" when none does."""
-    if name in _REFUSALS or name == Signal.ANSWERED:
+    if name in _REFUSALS or name in (Signal.ANSWERED, CONTESTED):
         return _PACKETS
     return _MESSAGES if name == f"{Signal.ANSWERED}:l7" else ""
 

@@ -17,7 +17,7 @@ import msgspec
 
 from collector.direction import EPHEMERAL
 from collector.endpoints import Endpoint
-from collector.evidence import INFERRED, RESET, Evidence, socket_name
+from collector.evidence import CONTESTED, INFERRED, RESET, Evidence, socket_name
 from collector.flow import Signal
 from collector.openings import PROXY_POINTS, Declared, Identify, Openings, Totals, refused
 from collector.patterns import EdgeKey, Patterns
@@ -25,7 +25,10 @@ from collector.port_pairs import SPREAD, Guess, PortPairs
 
 # What access logs say: a proxy knows who called whom, whatever the ports are.
 PROXY_SIGNALS = frozenset({f"answered:{point}" for point in PROXY_POINTS})
+# SYN-ACKs that are no replies to conntrack: of its errors (cilium#47913), or forged.
+_CONTESTED = frozenset({CONTESTED, Signal.REFUSED.value, RESET})
 REFUSED = "every attempt was refused"
+STOPPED = "it left the source, and a policy stopped it"
 
 
 class Standing(StrEnum):
@@ -68,9 +71,18 @@ def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settle
     return _Settlement(Openings(patterns, identify, declared)).run()
 
 
-def _arrived(evidence: Evidence) -> bool:
-    """Whether an opening was seen where it came in: at the destination's end, behind its policy."""
-    return not evidence.signals.keys().isdisjoint({"opened:TO_ENDPOINT", "opened:verdict INGRESS"})
+def seen_by_proxy(evidence: Evidence) -> bool:
+    """Whether a proxy reported it too, which knows who called."""
+    if evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext:
+        return True
+    return not PROXY_SIGNALS.isdisjoint(evidence.signals)
+
+
+def stopped(evidence: Evidence) -> bool:
+    """Whether what was opened on its way was stopped by a policy before it came in at the destination."""
+    totals = evidence.totals()
+    arrived = not evidence.signals.keys().isdisjoint({"opened:TO_ENDPOINT", "opened:verdict INGRESS"})
+    return Signal.DENIED in totals and not (arrived or Signal.CARRIED in totals or Signal.ANSWERED in totals)
 
 
 class _Settlement:
@@ -98,19 +110,21 @@ class _Settlement:
         opened, spoken = Signal.OPENED in totals, Signal.CARRIED in totals or Signal.ANSWERED in totals
         audited = Signal.AUDITED in totals
         certain = (opened and key.protocol == "TCP") or audited
-        seen_by_proxy = bool(evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext)
-        seen_by_proxy = seen_by_proxy or not PROXY_SIGNALS.isdisjoint(evidence.signals)
+        by_proxy = seen_by_proxy(evidence)
         if not (opened or spoken or audited):
             if Signal.DENIED in totals:
                 self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")
-            elif seen_by_proxy or Signal.REFUSED in totals:
+            elif by_proxy or Signal.REFUSED in totals:
                 because = REFUSED if refused(evidence) else "refused or never completed"
                 self._put(key, port, Standing.UNANSWERED, evidence, because)
             return
-        weak = not certain and not seen_by_proxy and not self.openings.listens(key.destination, key.protocol, port)
+        if evidence.signals.keys() <= _CONTESTED and not self.openings.listens(key.destination, key.protocol, port):
+            self._put(key, port, Standing.OPEN, evidence, "answers to what nobody asked, and conntrack calls them new")
+            return
+        weak = not certain and not by_proxy and not self.openings.listens(key.destination, key.protocol, port)
         if weak and self._looks_like_replies(key, port, evidence, opened or Signal.CARRIED in totals):
             return
-        standing, because = self._standing(key, evidence, totals, seen_by_proxy)
+        standing, because = self._standing(key, evidence, totals, by_proxy)
         self._put(key, port, standing, evidence, because)
 
     def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
@@ -133,11 +147,11 @@ class _Settlement:
 
     def _standing(self, key: EdgeKey, evidence: Evidence, totals: Totals, by_proxy: bool) -> tuple[Standing, str]:
         opened, carried = Signal.OPENED in totals, Signal.CARRIED in totals
-        silent = not (carried or Signal.ANSWERED in totals)
-        stopped = Signal.DENIED in totals and key.destination.kind == "pod" and not (by_proxy or _arrived(evidence))
-        if opened and silent and stopped:
-            return Standing.DENIED, "it left the source, and a policy stopped it"
-        if silent and refused(evidence):
+        answered = Signal.ANSWERED in totals
+        silent = not (carried or answered)
+        if opened and not by_proxy and key.destination.kind == "pod" and stopped(evidence):
+            return Standing.DENIED, STOPPED
+        if not answered and refused(evidence):  # packets without a SYN are tried by scans too
             return Standing.UNANSWERED, REFUSED
         if silent and self.openings.shows_answers(key, evidence):
             return Standing.UNANSWERED, "no answer in a capture that shows other answers of these parties"
@@ -163,6 +177,8 @@ class _Settlement:
             forward, because = None, ""
         else:
             forward, because = self._by_ports(key, sport, dport)
+            if forward is False and not self._asked(key, sport, dport):
+                forward = None  # whoever sends from a server's port is answering only if somebody asked
             if forward is not None and ((says_new and not forward) or (says_reply and forward)):
                 forward = None  # the record's own mark contradicts the ports, and nothing else vouches
         if forward is None:
@@ -191,8 +207,7 @@ class _Settlement:
         back = key.back()
         self._conclude(back, dport, sport, evidence, REFUSED, Signal.REFUSED)
         known = self.settled[back, sport]
-        totals = known.evidence.totals()
-        if known.standing is not Standing.DENIED and not (Signal.CARRIED in totals or Signal.ANSWERED in totals):
+        if known.standing is not Standing.DENIED and not known.evidence.count(Signal.ANSWERED):
             known.standing, known.because = Standing.UNANSWERED, REFUSED
 
     def _opened(self, key: EdgeKey, port: int) -> bool:
@@ -204,6 +219,12 @@ class _Settlement:
         if self.pairs is None or self.pairs.key is not key:
             self.pairs = PortPairs(self.openings, key)
         return self.pairs.tell(sport, dport)
+
+    def _asked(self, key: EdgeKey, sport: int, dport: int) -> bool:
+        """Whether anything came the other way: to a port that was spoken to, or in this very conversation."""
+        known = self.settled.get((key.back(), sport))
+        spoken = known is not None and known.standing is not Standing.OPEN
+        return spoken or (dport, sport) in self.openings.open_ports(key.back())
 
     def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
         """The other direction of this very conversation has been settled already."""
@@ -235,7 +256,7 @@ class _Settlement:
     def _revive(self, known: Pattern, because: str, forward: bool) -> None:
         """What a packet whose direction was concluded says of a pattern that nothing had answered."""
         # On its way a packet may still be stopped, and an unmarked datagram may be the attempt itself, seen elsewhere.
-        alive = not (forward and known.protocol != "TCP") and not known.evidence.count(Signal.REFUSED)
+        alive = not forward or (known.protocol == "TCP" and not known.evidence.count(Signal.REFUSED))
         if known.standing is Standing.DENIED and not forward:
             known.standing, known.because = Standing.INFERRED, because
         elif known.standing is Standing.UNANSWERED and alive:

@@ -1,4 +1,5 @@
-"""From packed to plain bytes: gzip and zstandard, known by their magic numbers, as streams.
+"""From packed to plain bytes: gzip and zstandard, known by their magic numbers, as streams; and from UTF-16, which
+PowerShell's redirection writes, to UTF-8.
 
 Invariant: what comes before a break in a file is handed on before the break is told (OSError); an end in the middle of
 a frame is a break, and so is data that does not fit its check sum.
@@ -6,6 +7,7 @@ a frame is a break, and so is data that does not fit its check sum.
 
 from __future__ import annotations
 
+import codecs
 import io
 import zlib
 from collections.abc import Callable
@@ -16,7 +18,14 @@ BUFFER = 1 << 20
 
 
 def unpacked(stream: io.BufferedReader) -> IO[bytes]:
-    """The plain bytes of a stream, which is packed with gzip or zstandard or not at all."""
+    """The plain bytes of a stream, which is packed with gzip or zstandard or not at all; text in UTF-8."""
+    plain = _unpacked(stream)
+    if plain.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return io.BufferedReader(_Recoded(plain), BUFFER)
+    return plain
+
+
+def _unpacked(stream: io.BufferedReader) -> io.BufferedReader:
     magic = stream.peek(4)[:4]
     if magic[:2] == b"\x1f\x8b":
         return io.BufferedReader(_Frames(stream, lambda: zlib.decompressobj(wbits=31), zlib.error), BUFFER)
@@ -26,6 +35,30 @@ def unpacked(stream: io.BufferedReader) -> IO[bytes]:
         opener = zstandard.ZstdDecompressor().decompressobj
         return io.BufferedReader(_Frames(stream, opener, zstandard.ZstdError), BUFFER)
     return stream
+
+
+class _Recoded(io.RawIOBase):
+    """Text in UTF-16, with its byte order mark, as UTF-8 without one; what is no text becomes U+FFFD."""
+
+    def __init__(self, text: IO[bytes]) -> None:
+        self.text = text
+        self.decode = codecs.getincrementaldecoder("utf-16")("replace").decode
+        self.ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
+        while not self.ready:
+            chunk = self.text.read(STEP)
+            self.ready = memoryview(self.decode(chunk, not chunk).encode("utf-8", "replace"))
+            if not chunk and not self.ready:
+                return 0
+        size = min(len(view), len(self.ready))
+        view[:size] = self.ready[:size]
+        self.ready = self.ready[size:]
+        return size
 
 
 class _Frames(io.RawIOBase):

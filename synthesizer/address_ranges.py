@@ -17,11 +17,11 @@ from synthesizer.kubernetes_objects import ServiceObject
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Where clouds hand credentials to whoever asks: AWS, GCP, Azure, OpenStack (one address), AWS on IPv6, ECS and EKS pod
-# identity, Alibaba; and Azure's WireServer, which configures the node.
+# Where clouds hand credentials to whoever asks: AWS, GCP, Azure, OpenStack (one address), AWS and GCP on IPv6, ECS and
+# EKS pod identity, Alibaba, Oracle's older regions; and Azure's WireServer, which configures the node.
 METADATA = frozenset(
     {"169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "100.100.100.200"}
-    | {"168.63.129.16"}
+    | {"168.63.129.16", "fd20:ce::254", "192.0.0.192"}
 )
 # Whom the kubelet's probes of ambient pods seem to come from (istio, cni/README.md).
 AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})

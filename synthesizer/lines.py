@@ -13,7 +13,7 @@ from collector.endpoints import Endpoint
 from collector.evidence import Evidence
 from collector.flow import Signal
 from collector.patterns import Patterns, Sighting
-from collector.settlement import Pattern, Settled, Standing, settle
+from collector.settlement import STOPPED, Pattern, Settled, Standing, seen_by_proxy, settle, stopped
 from synthesizer.inventory import Inventory
 from synthesizer.party import Outside, Party, party_key
 from synthesizer.resolver import Resolver
@@ -129,16 +129,19 @@ def _join(one: Line, two: Line) -> Line:
     evidence = _joined(one.evidence, two.evidence)
     own = evidence if one.own is one.evidence and two.own is two.evidence else _joined(one.own, two.own)
     principals = tuple(sorted({*one.principals, *two.principals}))
+    standing, because = stronger.standing, stronger.because
+    if Standing.DENIED in (one.standing, two.standing) and stopped(evidence) and not seen_by_proxy(evidence):
+        standing, because = Standing.DENIED, STOPPED  # it left for the Service's address, and never came to the pod's
     return Line(
         stronger.source,
         stronger.destination,
         one.protocol,
         one.port,
-        stronger.standing,
+        standing,
         evidence,
         own,
         one.records + two.records,
-        stronger.because,
+        because,
         principals,
         tuple(sorted({*one.via, *two.via})),
         together=one.together or two.together,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from collector.direction import first_look
-from collector.evidence import CLOCK, RESET, seconds
+from collector.evidence import CLOCK, CONTESTED, RESET, seconds
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.sources.hubble_counts import ORIGIN, Counts, socket_of
@@ -240,10 +240,12 @@ def _signal_name(flow: HubbleFlow, signal: str, reply: bool | None, first_packet
         return "open:unknown" if reply is None else "open:reply" if reply else "open:new"
     if flow.verdict == "AUDIT":
         return "audited"
+    if signal == "answered":
+        return CONTESTED if reply is False else signal
     # Each side gives a verdict of its own on the first packet.
     point = flow.traffic_direction if first_packet else flow.trace_observation_point
     name = _NAMES.get((signal, first_packet, point), signal)
-    return f"{signal}:verdict" if first_packet and name in ("opened", "carried") else name
+    return f"{signal}:verdict" if first_packet and name == signal and signal != "refused" else name
 
 
 def _request(message: Layer7) -> tuple[str, str, str]:

@@ -197,13 +197,16 @@ class AuthorizationPolicies:
     def ways(self, subject: Subject, request: Request) -> tuple[Way, ...]:
         """The ways that a request to an ambient destination may take, as far as it is known which Service it calls."""
         itself = self.mesh.itself(subject, request.port)
-        known = () if request.direct else self.mesh.ways(subject, request.port)
+        service = self.mesh.world.services.get(request.service)
+        if request.direct or (service is not None and service.headless):
+            return (itself,)  # by the address of a pod ztunnel finds no Service, and so none's waypoint
+        known = self.mesh.ways(subject, request.port)
         called = [w for w in known if request.service in ("", w.service) and request.service_port in (0, w.port)]
         return tuple(called) or known or (itself,)
 
     def at_waypoint(self, way: Way, request: Request) -> Request | None:
-        """A request as the waypoint on a way sees it; None if it passes none. Plaintext does not: only a ztunnel of the
-        client leads there, and the destination's passes it on (ztunnel src/proxy/inbound_passthrough.rs)."""
+        """A request as the waypoint on a way sees it; None if it passes none. Plaintext does not: only a client's
+        ztunnel leads there, and the destination's passes it on (ztunnel src/proxy/inbound_passthrough.rs)."""
         hop = self.mesh.hop(way)
         if not hop or request.principal in ("", hop):
             return None

@@ -100,7 +100,7 @@ class Mesh:
         return f"{self.trust_domain}/ns/{subject.namespace}/sa/{subject.service_account}"
 
     def ways(self, subject: Subject, port: int) -> tuple[Way, ...]:
-        """The ways by Services to a port of an ambient destination, sorted.
+        """The ways by Services with an address to a port of an ambient destination, sorted.
 
         A Service's own label names its waypoint, else its namespace's does; the waypoint compares its rules with the
         Service's port and address, and chooses the pod behind them (istio pilot/pkg/networking/core/
@@ -134,9 +134,7 @@ class Mesh:
             waypoint = self._named(subject.namespace, (subject.labels, self._labels(subject.namespace)))
             return (Way("", waypoint, port, subject.ips),) if waypoint else ()
         leading = [(s, entry) for s, entry in self.world.leading(subject, port) if entry.protocol == "TCP"]
-        # By the address of a pod ztunnel finds no Service, and so none's waypoint.
-        found = {self.itself(subject, port) if s.headless else self._by(s, entry.number) for s, entry in leading}
-        return tuple(sorted(found))
+        return tuple(sorted({self._by(s, entry.number) for s, entry in leading if not s.headless}))
 
     def _by(self, service: Service, port: int) -> Way:
         waypoint = self._named(service.namespace, (service.labels, self._labels(service.namespace)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place
-from synthesizer.rules.view import Held, View
+from synthesizer.rules.view import SCAN_SILENT, Held, View
 
 
 def cloud_metadata(line: Line, _view: View) -> Held | None:
@@ -17,10 +17,13 @@ def cloud_metadata(line: Line, _view: View) -> Held | None:
 def scanning(line: Line, view: View) -> Held | None:
     """A source that searches: what else it reached is suspect, unless it came back and others vouch for the port.
 
-    That a search hit a port in use is no intent: for a scanner, a single connection is never vouched for.
+    That a search hit a port in use is no intent: for a scanner, a single connection is never vouched for. Nor is it for
+    who knocked in vain at several other ports of the same destination, and may be no scanner anywhere else.
     """
     if line.key[0] not in view.scanners:
-        return None
+        if line.evidence.connections > 1 or view.knocked_in_vain(line) < SCAN_SILENT:
+            return None
+        return Held("scan", "a single connection, beside attempts at other ports of the same workload that got nowhere")
     vouched = view.declared(line) or view.used_by_others(line)
     if vouched and line.evidence.connections > 1:
         return None

@@ -9,6 +9,7 @@ import msgspec
 
 from collector.flow import Signal
 from collector.settlement import Standing
+from synthesizer.callers import HBONE
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.workload import Workload
@@ -17,6 +18,7 @@ from synthesizer.workloads import Workloads
 SCAN_TARGETS = 15  # distinct destinations, or
 SCAN_PORTS = 20  # distinct ports, that make a search of
 SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
+SCAN_SILENT = 5  # distinct ports of one destination of which none ever answered, where others' answers are shown
 _SIDECAR_PORTS = frozenset(
     {15020, 15021, 15090}
 )  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
@@ -41,10 +43,14 @@ class View:
         self.cni = cni
         self._callers: dict[tuple[str, str, int], set[str]] = {}  # sources by who listens
         self._served: dict[str, set[tuple[str, int]]] = {}
+        self._vain: dict[tuple[str, str], int] = {}  # ports that were tried in vain, by source and destination
         for line in lines:
             if line.standing in _ALIVE:
                 self._callers.setdefault(_listener(line), set()).add(line.key[0])
                 self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
+            elif line.standing in (Standing.UNANSWERED, Standing.DENIED):
+                self._vain[line.key[:2]] = self._vain.get(line.key[:2], 0) + 1
+        self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
         self.scanners = self._scanners()
 
     def used_by_others(self, line: Line) -> bool:
@@ -59,11 +65,16 @@ class View:
             return True
         return isinstance(destination, Workload) and self.workloads.declares(destination, line.protocol, line.port)
 
+    def knocked_in_vain(self, line: Line) -> int:
+        """At how many ports of the same destination the same source was refused, stopped or not answered."""
+        return self._vain.get(line.key[:2], 0)
+
     def only_port(self, line: Line) -> bool:
         """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""
         if isinstance(line.destination, Workload) and line.destination.ports:
             return False
-        return {port for _, port in self._served.get(_destination(line), ())} <= {line.port}
+        served = {port for _, port in self._served.get(_destination(line), ())}
+        return served - _SIDECAR_PORTS - {HBONE} <= {line.port}
 
     def published(self, workload: Workload, protocol: str, port: int) -> bool:
         """Whether a port is reachable from outside: by a Service, or because outsiders were seen there."""
@@ -85,16 +96,29 @@ class View:
             for line in lines
             if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))
         ]
-        answered = sum(1 for line in odd if answers(line))
+        if sum(1 for line in odd if answers(line)) >= SCAN_ANSWERED * len(odd):
+            return False
         targets = {_destination(line) for line in odd}
         ports = {(line.protocol, line.port) for line in odd}
-        return (len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS) and answered < SCAN_ANSWERED * len(odd)
+        silent: dict[tuple[str, str], set[int]] = {}
+        for line in odd:
+            # What nothing else holds back: TCP that is unanswered is held anyway, and makes nobody a scanner so soon.
+            free = line.standing in _ALIVE or line.protocol == "UDP"
+            if free and line.protocol in self._shown and not answers(line) and _traced(line):
+                silent.setdefault((_destination(line), line.protocol), set()).add(line.port)
+        searched = any(len(tried) >= SCAN_SILENT for tried in silent.values())
+        return searched or len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS
 
 
 def answers(line: Line) -> bool:
-    """Whether a conversation took place."""
+    """Whether a conversation took place. (A datagram of unknown direction may be the attempt, seen elsewhere.)"""
     totals = line.evidence.totals()
-    return Signal.ANSWERED in totals or Signal.CARRIED in totals
+    return Signal.ANSWERED in totals or (Signal.CARRIED in totals and line.protocol == "TCP")
+
+
+def _traced(line: Line) -> bool:
+    """Whether packets were seen; a policy's verdict is of the first one only, so that no answer would be."""
+    return any(name.startswith("opened") and "verdict" not in name for name in line.evidence.signals)
 
 
 def _destination(line: Line) -> str:

@@ -191,7 +191,7 @@ def passage(flow: Json, first: tuple[bool, str]) -> tuple[bool, str, str]:
     if verdict == "AUDIT":
         return swapped, "audited", ""
     if signal not in ("opened", "carried"):
-        return swapped, signal, ""
+        return swapped, signal, "new" if signal == "answered" and told(flow, False) is False else ""
     if is_verdict(flow):
         side = flow.get("traffic_direction")
         return swapped, signal, f"verdict {side}" if side in ("EGRESS", "INGRESS") else "verdict"

@@ -56,6 +56,8 @@ from tests.e2e.hostile.scene import End, Scene
         ("RST", (50051, 20011), False, (False, "open")),
         ("RST ACK", (8080, 53), False, (False, "open")),
         ("", (41000, 8080), False, (False, "carried")),
+        ("FIN PSH URG", (41000, 8080), False, (False, "opened")),  # a scan's: every segment but a SYN has ACK set
+        ("PSH", (41000, 8080), False, (False, "opened")),
         ("ACK", (0, 8080), False, (False, "carried")),  # no source port told
         ("ACK", (20011, 443), False, (False, "carried")),
         ("ACK", (7946, 7946), False, (False, "carried")),
@@ -217,8 +219,22 @@ def test_settling_leaves_the_patterns_as_they_are(s: Scene, web: End, api: End) 
 
 
 def test_syn_ack_is_the_servers_whatever_its_mark(s: Scene, web: End, api: End) -> None:
+    s.packet(web, api, 41000, 8080, flags="ACK", reason="ESTABLISHED")
     mislabelled(s, api, web, 8080, range(41000, 41003), flags="SYN ACK")
-    assert told(s) == {"web → api:8080 TCP": INFERRED}
+    assert told(s) == {"web → api:8080 TCP": INITIATED}
+    (pattern,) = conclusion(s)
+    assert pattern.evidence.signals["answered:new"] == 3
+    assert pattern.evidence.connections == 2  # each is told at every point along the way
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_answers_that_nobody_asked_for_are_no_connection(s: Scene, web: End, api: End, refused: bool) -> None:
+    """Whoever may send raw packets can answer what nobody asked, and conntrack calls that new; the victim resets it."""
+    mislabelled(s, api, web, 8080, range(41000, 41003), flags="SYN ACK")
+    for port in range(41000, 41003) if refused else ():
+        s.packet(web, api, port, 8080, flags="RST", reply=True)
+    assert set(told(s).values()) == {OPEN}
+    assert told(s, at_api(8080))["web → api:8080 TCP"] is INFERRED
 
 
 def test_the_clients_last_packets_marked_as_replies_belong_to_its_connection(s: Scene, web: End, api: End) -> None:
@@ -307,6 +323,16 @@ def test_a_scan_from_one_port_is_no_server_there(
     for port in ports[1:]:
         unmarked(s, s.ends[-1], api, port, [own], protocol=protocol)
     assert {line for line, standing in told(s).items() if standing is not OPEN and "→ evil" in line} == set()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_looks_like_answers_needs_somebody_who_asked(s: Scene, web: End, api: End, asked: bool) -> None:
+    """A pod may send from any port; with the overlay's records of its node alone it would open a way to itself."""
+    for port in (41000, 41001, 41002):
+        s.packet(api, web, 443, port, flags="ACK", reply=None, point="TO_OVERLAY")
+    if asked:
+        s.packet(web, api, 41003, 443, flags="SYN", reason="NEW")
+    assert set(told(s).values()) == ({INITIATED} if asked else {OPEN})
 
 
 def test_a_server_that_asks_from_its_own_port_is_no_search(s: Scene, web: End, api: End) -> None:

@@ -86,6 +86,8 @@ FORMS = {
     "CRLF": PLAIN.replace(b"\n", b"\r\n"),
     "byte order mark": BOM + PLAIN,
     "byte order mark in gzip": gzip.compress(BOM + PLAIN),
+    "UTF-16, as PowerShell writes it": b"\xff\xfe" + PLAIN.replace(b"\n", b"\r\n").decode().encode("utf-16-le"),
+    "UTF-16, the other way round, packed": gzip.compress(b"\xfe\xff" + PLAIN.decode().encode("utf-16-be")),
     "no last newline": PLAIN.rstrip(),
     "blank lines": PLAIN.replace(b"\n", b"\n\n \t\n"),
     "indented lines": PLAIN.replace(b"{", b"  {", 1),
@@ -116,6 +118,13 @@ def test_the_same_records_in_any_form_give_the_same_patterns(form: str, tmp_path
     assert found.bad == []
     assert found.patterns == plain(tmp_path)
     assert list(found.formats.values()) == ["hubble_json"]
+
+
+@pytest.mark.parametrize("rest", [b"\x00", b"\x00\xd8", b"\xff\xfe\xff\xfe"])
+def test_utf_16_that_breaks_off_costs_one_line(rest: bytes, tmp_path: Path) -> None:
+    found = read([capture(tmp_path, b"\xff\xfe" + PLAIN.decode().encode("utf-16-le") + rest)])
+    assert flows(found) == len(RECORDS)
+    assert [bad.line for bad in found.bad] == [len(LINES) + 1]
 
 
 def test_a_log_line_in_brackets_is_no_array(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_attempts_without_an_answer_are_connections_where_none_is_shown(s: Scene
 
 
 def test_whether_answers_are_shown_is_a_matter_of_party_and_protocol(s: Scene, web: End, api: End) -> None:
-    """Nodes may be set up differently; conntrack knows each protocol apart."""
+    """Nodes may be set up differently; and datagrams may be meant to have no answer."""
     log, far = s.pod("shop/log"), s.pod("shop/far")
     s.talk(web, api, 8080)
     s.talk(web, log, 514, "UDP", replies=False)
@@ -50,6 +50,17 @@ def test_whether_answers_are_shown_is_a_matter_of_party_and_protocol(s: Scene, w
         "web → log:514 UDP": INITIATED,
         "log → far:9000 TCP": INITIATED,
     }
+
+
+def test_a_pod_whose_lookups_are_answered_would_show_answers_to_its_connections(s: Scene, web: End, api: End) -> None:
+    """Two parties that never answered over TCP: one of them is known to show what comes back to it."""
+    far = s.pod("shop/far")
+    s.talk(web, s.pod("kube-system/dns"), 53, "UDP")
+    s.talk(web, far, 6379, replies=False)
+    s.talk(api, far, 6379, replies=False)
+    found = told(s)
+    assert found["web → far:6379 TCP"] is UNANSWERED
+    assert found["api → far:6379 TCP"] is INITIATED
 
 
 def test_one_party_seen_by_two_sources_answers_for_both() -> None:

@@ -27,6 +27,7 @@ BEYOND = "test_overpermission.py"
 PODS = "test_pod_by_pod.py"
 PATHS = "test_httppath.py"
 WAYS = "test_ways.py"
+PEERS = "test_peerauthentication.py"
 
 MUTATIONS = [
     # Label selectors
@@ -308,7 +309,7 @@ MUTATIONS = [
         "authorizationpolicy",
         'if mode != "STRICT":',
         "if True:",
-        (f"{ISTIO}::TestPeerAuthentication",),
+        (PEERS,),
     ),
     # Values of fields
     Mutation(
@@ -391,21 +392,21 @@ MUTATIONS = [
         "mesh",
         "found = self._own_mode(policy, port, mode)",
         'found = "UNSET"',
-        (f"{ISTIO}::TestPeerAuthentication",),
+        (PEERS,),
     ),
     Mutation(
         "the root namespace's PeerAuthentication goes before the workload's",
         "mesh",
         "(self._root(), self._namespace(subject.namespace), self._workload(subject))",
         "(self._workload(subject), self._namespace(subject.namespace), self._root())",
-        (f"{ISTIO}::TestPeerAuthentication",),
+        (PEERS,),
     ),
     Mutation(
         "who opted out of the mesh is in it",
         "mesh",
         'return namespace["istio-injection"] == "enabled"',
         "return True",
-        (f"{ISTIO}::TestMembership", f"{ISTIO}::TestPeerAuthentication"),
+        (f"{ISTIO}::TestMembership", PEERS),
     ),
     # The judge
     Mutation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.verify.mutations import ISTIO, NETWORK, Mutation
+from tests.verify.mutations import ISTIO, NETWORK, PEERS, Mutation
 
 WAYPOINT = "test_waypoint_ports.py"
 REFUSED = "test_istio_validation.py"
@@ -69,8 +69,8 @@ MORE = [
     Mutation(
         "a headless Service has a waypoint",
         "mesh",
-        "self.itself(subject, port) if s.headless else self._by(s, entry.number)",
-        "self._by(s, entry.number)",
+        "for s, entry in leading if not s.headless",
+        "for s, entry in leading",
         (WAYPOINT,),
     ),
     Mutation(
@@ -157,21 +157,21 @@ MORE = [
         "mesh",
         'return modes.get(port, "UNSET") if kept or self.mode != "ambient" else "UNSET"',
         'return modes.get(port, "UNSET")',
-        (ISTIO,),
+        (PEERS,),
     ),
     Mutation(
         "sidecars keep an inherited STRICT as well",
         "mesh",
         'if kept or self.mode != "ambient" else',
         "if kept else",
-        (ISTIO,),
+        (PEERS,),
     ),
     Mutation(
         "a PERMISSIVE port frees no other",
         "mesh",
         'or "PERMISSIVE" in modes.values()',
         'or modes.get(port) == "PERMISSIVE"',
-        (ISTIO,),
+        (PEERS,),
     ),
     # What the API refuses
     Mutation("netmasks are CIDRs", "reading", "if _NETWORK.fullmatch(value) is None:", "if not value:", (NETWORK,)),

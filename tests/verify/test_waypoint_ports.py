@@ -163,11 +163,13 @@ class TestHeadless:
             assert outcome(ruled, "a/db", "a/web", 8080, **GET) == expected
             assert replay(ruled, [Observed("a/db", "a/web", "TCP", 8080)]).sound is (expected == "allow")
 
-    def test_beside_one_with_an_address_both_ways_count(self) -> None:
+    def test_beside_one_with_an_address_it_is_a_way_of_its_own(self) -> None:
         services = [service("web", {"port": 8080}), service("pods", {"port": 8080}, ip="None")]
         ruled = of(access("a/g", targetRefs=GATEWAY), services=services)
-        assert outcome(ruled, "a/db", "a/web", 8080, **GET) == "undefined"
+        assert outcome(ruled, "a/db", "a/web", 8080, **GET) == "deny"
         assert outcome(ruled, "a/db", "10.96.0.1", 8080, **GET) == "deny"
+        for more in ({"service": "a/pods"}, {"direct": True}):
+            assert outcome(ruled, "a/db", "a/web", 8080, **GET, **more) == "allow"
 
 
 class TestAddress:

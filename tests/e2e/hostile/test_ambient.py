@@ -44,6 +44,19 @@ def test_a_probe_of_an_ambient_pod_opens_its_port_to_nobody_else(tmp_path: Path,
 
 
 @BOTH
+def test_one_connection_to_all_that_a_workload_serves_is_no_question(tmp_path: Path, inventory: bool) -> None:
+    """Hubble sees the tunnel's port; that is no second port of the workload's own."""
+    s, web, api, _ = _shop()
+    s.talk(web, api, 15008)
+    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+    (tmp_path / "access.log").write_text(ztunnel(web, api, 8080))
+    out = s.run_files([tmp_path / "flows.jsonl", tmp_path / "access.log"], tmp_path, inventory=inventory)
+    assert out.ask("shop/web", "shop/api", 8080, principal=principal(web)[9:]) == "allow"
+    assert out.policies("AuthorizationPolicy") != []
+    assert out.review("one-off") == []
+
+
+@BOTH
 def test_a_probe_that_hubble_alone_saw_keeps_its_way_in(tmp_path: Path, inventory: bool) -> None:
     """No proxy's log, so no mesh is known of: the address is kubelet's all the same."""
     s, web, api, _ = _shop()

@@ -27,7 +27,9 @@ def scan(targets: int, ports: int, *, answered: bool = False, known: bool = Fals
     return [str(line.destination) for line in found if hostile.scanning(line, asked)]
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "169.254.170.2", "100.100.100.200"])
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "fd00:ec2::254", "169.254.170.2", "100.100.100.200", "fd20:ce::254"]
+)
 def test_the_clouds_metadata_is_held_however_often_it_is_asked(address: str) -> None:
     traffic = Traffic()
     traffic.talk(traffic.pod("shop/web"), at(address), 80, times=10_000)
