@@ -128,6 +128,8 @@ def read_network_policy(document: Document, existing: bool = False) -> NetworkPo
     for found in types:
         if found not in ("Ingress", "Egress"):
             raise PolicyError(f"policy type {found[:40]!r} is neither Ingress nor Egress", f"{where} spec.policyTypes")
+    if len(types) > 2:
+        raise PolicyError("more than two policy types", f"{where} spec.policyTypes")
     if not types:  # the API server's default: Ingress always, Egress only if there are egress rules
         types = ("Ingress", "Egress") if egress else ("Ingress",)
     selector = read_selector(spec["podSelector"], f"{where} spec.podSelector") if "podSelector" in spec else EVERYTHING

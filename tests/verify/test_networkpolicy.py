@@ -293,6 +293,7 @@ class TestMessages:
         ({"ingress": [{"ports": [{"port": "80"}]}]}, "port name"),
         ({"ingress": [{"ports": [{"protocol": "ICMP"}]}]}, "is not one of TCP"),
         ({"policyTypes": ["ingress"]}, "neither Ingress nor Egress"),
+        ({"policyTypes": ["Ingress", "Egress", "Egress"]}, "more than two policy types"),
         ({"podSelector": {"matchLabels": {"a": 1}}}, "expected text, got a number"),
         ({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}}, "is not one of In"),
         ({"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, "needs values"),
