@@ -202,7 +202,11 @@ class AuthorizationPolicies:
             return (itself,)  # by the address of a pod ztunnel finds no Service, and so none's waypoint
         known = self.mesh.ways(subject, request.port)
         called = [w for w in known if request.service in ("", w.service) and request.service_port in (0, w.port)]
-        return tuple(called) or known or (itself,)
+        ways = tuple(called) or known or (itself,)
+        if request.proxied and not request.service:  # no ztunnel leads an Envoy to a waypoint
+            past = itself._replace(waypoint="")
+            ways = tuple(dict.fromkeys(way if way.ingress or not way.waypoint else past for way in ways))
+        return ways
 
     def at_waypoint(self, way: Way, request: Request) -> Request | None:
         """A request as the waypoint on a way sees it; None if it passes none. Plaintext does not: only a client's

@@ -21,7 +21,8 @@ class Request(NamedTuple):
     """A connection or request as the destination's proxy sees it. None: not known. `principal` is without scheme, "" on
     plaintext; `namespace` is that of a source whose account is unknown; `path` is normalised; `ztunnel` narrows
     matching to what ztunnel implements; `direct`: it goes to the pod itself, past a waypoint that its Services have;
-    `service` (`namespace/name`) and `service_port` are what was called, "" and 0 if not known."""
+    `service` (`namespace/name`) and `service_port` are what was called, "" and 0 if not known; `proxied`: the source
+    has an Envoy of its own."""
 
     principal: str | None = ""
     namespace: str | None = None
@@ -36,6 +37,7 @@ class Request(NamedTuple):
     direct: bool = False
     service: str = ""
     service_port: int = 0
+    proxied: bool = False
 
 
 def field_matches(field: Field, request: Request, policy_namespace: str) -> Tri:

@@ -199,6 +199,7 @@ def _workload(top: Owner, template: Subject | None, pods: list[Subject]) -> Subj
         ips=tuple(sorted({ip for pod in pods for ip in pod.ips})),
         node_ip=nodes.pop() if len(nodes) == 1 else "",
         meshed=True if any(pod.meshed for pod in pods) else base.meshed,
+        proxied=any(pod.proxied for pod in [base, *pods]),
         ports=tuple(sorted({port for pod in [base, *pods] for port in pod.ports})),
         replicas=max(len(pods), base.replicas),
     )
@@ -256,6 +257,7 @@ def _subject(meta: dict[str, Any], spec: dict[str, Any], kind: str, namespace: s
         host_network=spec.get("hostNetwork") is True,
         ports=tuple(sorted(ports)),
         meshed=True if proxied else None,
+        proxied=proxied,
         kind=kind,
         annotations={k: v for k, v in notes.items() if isinstance(v, str)} if isinstance(notes, dict) else {},
     )

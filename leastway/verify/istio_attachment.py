@@ -22,7 +22,7 @@ TARGETS = frozenset(
 DRY_RUN = "istio.io/dry-run"
 LABEL = 63  # characters of a label's value
 # Go's strconv.ParseBool
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
@@ -70,6 +70,6 @@ def read_dry_run(annotations: dict[str, Any], action: str, where: str, existing:
     if found is not None and not existing:
         if action not in ("ALLOW", "DENY"):
             raise PolicyError(f"{DRY_RUN} belongs to actions ALLOW and DENY", where, "Istio rejects it")
-        if found not in _TRUE and found not in _FALSE:
+        if found not in TRUE and found not in _FALSE:
             raise PolicyError(f"{DRY_RUN} is neither true nor false", where, "Istio rejects it")
-    return found in _TRUE
+    return found in TRUE

@@ -238,6 +238,7 @@ class Judge:
             port=question.port,
             service=question.service,
             service_port=question.service_port,
+            proxied=source.subject is not None and source.subject.proxied,
             method=question.method or None,
             path=normalise(question.path, self.mesh.normalization) if question.path else None,
             host=question.host or None,

@@ -9,24 +9,28 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from leastway.verify.httppath import Normalization
+from leastway.verify.istio_attachment import TRUE
 from leastway.verify.peerauthentication_schema import PeerAuthentication
 from leastway.verify.world import Service, Subject, World
 
 Mode = Literal["none", "sidecar", "ambient"]
 MESHES: tuple[Mode, ...] = ("none", "sidecar", "ambient")
 HBONE = 15008
+INGRESS = "istio.io/ingress-use-waypoint"
 # The sidecar's own ports, which its iptables rules leave alone (Istio, chain ISTIO_INBOUND).
 PROXY_PORTS = frozenset({HBONE, 15020, 15021, 15090})
 
 
 class Way(NamedTuple):
     """One way to a port of a destination in an ambient mesh: by a Service's `port` and `addresses`, or to the pod
-    itself (`service` ""). `waypoint` is what stands in between, "" if nothing does. Both are `namespace/name`."""
+    itself (`service` ""). `waypoint` is what stands in between, "" if nothing does. Both are `namespace/name`.
+    `ingress`: it stands before gateways as well, which go to the pod itself otherwise."""
 
     service: str
     waypoint: str
     port: int
     addresses: tuple[str, ...]
+    ingress: bool = False
 
 
 class Mesh:
@@ -137,9 +141,11 @@ class Mesh:
         return tuple(sorted({self._by(s, entry.number) for s, entry in leading if not s.headless}))
 
     def _by(self, service: Service, port: int) -> Way:
-        waypoint = self._named(service.namespace, (service.labels, self._labels(service.namespace)))
+        places = service.labels, self._labels(service.namespace)
+        waypoint = self._named(service.namespace, places)
         serves = self.world.gateways.get(waypoint, "service") in ("service", "all")
-        return Way(service.ref, waypoint if serves else "", port, service.addresses)
+        said = next((found[INGRESS] for found in places if INGRESS in found), "")
+        return Way(service.ref, waypoint if serves else "", port, service.addresses, said in TRUE)
 
     def _labels(self, namespace: str) -> Mapping[str, str]:
         return self.world.namespaces.get(namespace, {})

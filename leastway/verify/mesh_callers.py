@@ -26,6 +26,7 @@ class Within:
         self.universe = universe
         self.all = universe.all
         self.meshed = 0
+        self.proxied = 0
         self.by_principal: dict[str, int] = defaultdict(int)
         self._domains = mesh.trust_domains
         self._unknown: dict[str, int] = defaultdict(int)  # by namespace, of an account that is not known
@@ -37,6 +38,7 @@ class Within:
             if principal == "":
                 continue
             self.meshed |= 1 << i
+            self.proxied |= subject.proxied << i
             self._by_namespace[subject.namespace] |= 1 << i
             if principal is None:
                 self._unknown[subject.namespace] |= 1 << i
@@ -96,7 +98,7 @@ class Beyond:
         values = {value for entry in entries for field in entry if field.name in ADDRESS for value in field.values}
         self.parts = split(map(network, sorted(values)))
         self.all = (1 << len(self.parts)) - 1
-        self.meshed = 0
+        self.meshed = self.proxied = 0
         self.by_principal: dict[str, int] = {}
 
     def identified(self, *_: object) -> int:

@@ -36,11 +36,13 @@ ASKED = frozenset({"methods", "paths", "hosts"})  # what a request says
 
 
 class Sources(Protocol):
-    """Who may call, as bits of a set: everyone, those in the mesh, and those that present a principal."""
+    """Who may call, as bits of a set: everyone, those in the mesh, those that present a principal, and those that have
+    an Envoy of their own."""
 
     all: int
     meshed: int
     by_principal: dict[str, int]
+    proxied: int
 
     def identified(self, name: str, value: str, namespace: str, ztunnel: bool, lenient: bool) -> int:
         """Those whose identity a value of a policy in `namespace` matches; `lenient`: may match."""

@@ -202,13 +202,18 @@ class MeshSets:
         direct = through = 0
         for way in self._ways_to(subject, at.port):
             hop = self.mesh.hop(way)
-            # Plaintext does not pass it (`AuthorizationPolicies.at_waypoint`), nor do its own calls.
-            itself = ~rules.sources.meshed | rules.sources.by_principal.get(hop, 0) if hop else everyone
+            itself = self._past(rules, way, hop) if hop else everyone
             direct |= past & itself
             if way in passing:
                 front = at._replace(port=way.port, destination=_of_family(way.addresses, at.version))
                 through |= everyone & ~itself & rules.admitted(self.policies.targeting(way), front)
         return direct, through
+
+    @staticmethod
+    def _past(rules: RuleSets, way: Way, hop: str) -> int:
+        """Who does not pass a waypoint: plaintext, gateways (`AuthorizationPolicies.ways`) and its own calls."""
+        own = rules.sources.by_principal.get(hop, 0)
+        return ~rules.sources.meshed | own | (0 if way.ingress else rules.sources.proxied)
 
     def _passing(self, subject: Subject, port: int, *versions: int) -> list[Way]:
         """The ways through waypoints that the destination's ztunnel, which sees those and not the clients, admits in

@@ -181,7 +181,7 @@ class Variants:
         services = self._world.services_of(subject)
         by_name = any(isinstance(entry.target, str) for service in services for entry in service.ports)
         names = tuple(service.name for service in services), subject.ports if by_name else ()
-        return (names, *((mesh.meshed(subject), mesh.behind(subject)) for mesh in self._meshes))
+        return (names, subject.proxied, *((mesh.meshed(subject), mesh.behind(subject)) for mesh in self._meshes))
 
     def _read(self, policies: PolicySet, blocks: set[Network]) -> None:
         for policy in policies.network:

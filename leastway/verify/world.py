@@ -47,7 +47,8 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
     `service_account` "" and `meshed` None mean unknown. `ips` are those of all pods, `node_ip` is "" unless all of them
     are on that one node. `single` marks one pod: only there can a connection to itself be a loopback. `member_of` names
     the workload of a pod that is part of one. `replicas` is the number of its pods, 0 if unknown. `inventoried` is
-    False for what is known from traffic alone, whose named ports and addresses may be incomplete.
+    False for what is known from traffic alone, whose named ports and addresses may be incomplete. `proxied`: it has an
+    Envoy of its own, as gateways do.
     """
 
     namespace: str
@@ -65,6 +66,7 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
     replicas: int = 0
     inventoried: bool = True
     annotations: Mapping[str, str] = {}
+    proxied: bool = False
 
     @property
     def ref(self) -> str:

@@ -205,7 +205,7 @@ MUTATIONS = [
     Mutation(
         "any dry-run annotation turns a policy off",
         "istio_attachment",
-        "return found in _TRUE",
+        "return found in TRUE",
         "return found is not None",
         (f"{ISTIO}::TestDecision",),
     ),

@@ -104,8 +104,30 @@ MORE = [
     Mutation(
         "in sets plaintext passes a waypoint",
         "mesh_sets",
-        "~rules.sources.meshed | rules.sources.by_principal",
-        "rules.sources.by_principal",
+        "return ~rules.sources.meshed | own",
+        "return own",
+        (WAYPOINT,),
+    ),
+    Mutation(
+        "gateways pass every waypoint",
+        "authorizationpolicy",
+        "if request.proxied and not request.service:",
+        "if request.proxied and request.service:",
+        (WAYPOINT,),
+    ),
+    Mutation(
+        "in sets gateways pass every waypoint",
+        "mesh_sets",
+        "(0 if way.ingress else rules.sources.proxied)",
+        "0",
+        (WAYPOINT,),
+    ),
+    Mutation("no gateway passes a waypoint", "mesh", "said in TRUE", "False", (WAYPOINT,)),
+    Mutation(
+        "what was seen at a waypoint went past it",
+        "authorizationpolicy",
+        "if request.proxied and not request.service:",
+        "if request.proxied:",
         (WAYPOINT,),
     ),
     # Trust domains
@@ -214,7 +236,7 @@ MORE = [
     Mutation(
         "a dry run may say anything",
         "istio_attachment",
-        "if found not in _TRUE and found not in _FALSE:",
+        "if found not in TRUE and found not in _FALSE:",
         "if found is None:",
         (REFUSED,),
     ),

@@ -151,6 +151,48 @@ class TestPlaintext:
         assert "plain/old → a/web 8080/TCP" not in shown
 
 
+class TestGateways:
+    """A gateway is no client of a ztunnel: it calls pods itself, unless the label `istio.io/ingress-use-waypoint` says
+    otherwise (istio pilot/pkg/xds/endpoints/endpoint_builder.go, `findServiceWaypoint`)."""
+
+    ENTRY: ClassVar[Document] = pod("a/entry", {"app": "entry"}, "10.0.0.7", serviceAccountName="entry")
+    ENTRY["spec"]["containers"][0]["name"] = "istio-proxy"
+    NOBODY: ClassVar[Document] = at_service(ports=["81"])
+
+    def front(self, **labels: str) -> list[Document]:
+        return [service("web", {"port": 80, "targetPort": 8080}, **labels), self.ENTRY]
+
+    def test_it_goes_past_the_waypoint(self) -> None:
+        ruled = of(self.NOBODY, services=self.front())
+        assert outcome(ruled, "a/entry", "a/web", 8080, **GET) == "allow"
+        assert outcome(ruled, "a/db", "a/web", 8080, **GET) == "deny"
+        for account, expected in (("entry", "allow"), ("gate", "deny")):
+            rule = {"from": [{"source": {"principals": [f"cluster.local/ns/a/sa/{account}"]}}]}
+            own = access("a/own", selector={"matchLabels": {"app": "web"}}, rules=[rule])
+            ruled = of(own, services=self.front())
+            assert outcome(ruled, "a/entry", "a/web", 8080, **GET) == expected
+            found = {line for lines in over_permission(ruled, []).examples.values() for line in lines}
+            assert ("a/entry → a/web 8080/TCP" in found) is (expected == "allow")
+
+    @pytest.mark.parametrize(
+        ("value", "expected"), [("true", "deny"), ("1", "deny"), ("false", "allow"), ("x", "allow")]
+    )
+    def test_unless_the_service_says_so(self, value: str, expected: str) -> None:
+        ruled = of(self.NOBODY, services=self.front(**{"istio.io/ingress-use-waypoint": value}))
+        assert outcome(ruled, "a/entry", "a/web", 8080, **GET) == expected
+
+    def test_or_its_namespace_and_the_service_goes_before_it(self) -> None:
+        says = {"istio.io/ingress-use-waypoint": "true"}
+        for front, expected in ((self.front(), "deny"), (self.front(**{**says, **dict.fromkeys(says, "no")}), "allow")):
+            ruled = judge(things(*front, **says), [self.NOBODY], mesh="ambient")
+            assert outcome(ruled, "a/entry", "a/web", 8080, **GET) == expected
+
+    def test_what_was_seen_at_the_waypoint_went_through_it(self) -> None:
+        seen = Observed("a/entry", "a/web", "TCP", 8080, "GET", "/x", service="a/web")
+        assert not replay(of(self.NOBODY, services=self.front()), [seen]).sound
+        assert replay(of(at_service(ports=["80"]), services=self.front()), [seen]).sound
+
+
 class TestHeadless:
     def test_a_service_without_an_address_leads_to_the_pod_itself(self) -> None:
         """Clients resolve it to the pods' addresses, by which ztunnel finds no Service and so no waypoint."""
