@@ -279,8 +279,8 @@ MUTATIONS = [
     Mutation(
         "a Service has the waypoint of its namespace",
         "mesh",
-        "(service.labels, self._labels(service.namespace))",
-        "(self._labels(service.namespace),)",
+        "waypoint = self._named(service.namespace, places)",
+        "waypoint = self._named(service.namespace, places[1:])",
         (WAYS,),
     ),
     Mutation(
