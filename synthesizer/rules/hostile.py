@@ -21,7 +21,7 @@ def scanning(line: Line, view: View) -> Held | None:
     who knocked in vain at several other ports of the same destination, and may be no scanner anywhere else.
     """
     if line.key[0] not in view.scanners:
-        if line.evidence.connections > 1 or view.knocked_in_vain(line) < SCAN_SILENT:
+        if line.evidence.connections > 1 or not (view.knocked_in_vain(line) >= SCAN_SILENT or view.strewn(line)):
             return None
         return Held("scan", "a single connection, beside attempts at other ports of the same workload that got nowhere")
     vouched = view.declared(line) or view.used_by_others(line)

@@ -185,3 +185,18 @@ def test_a_small_scan_that_hits_the_port_others_use(tmp_path: Path, inventory: b
     out = s.run(tmp_path, inventory=inventory)
     known = [("shop/web", "shop/api", 8080), ("shop/other", "shop/db", 5432)]
     assert out.wrong([*known, *wanted], denied) == []
+
+
+@BOTH
+def test_a_scan_whose_resets_cannot_be_told(tmp_path: Path, inventory: bool) -> None:
+    """TCP flags are masked: each closed port seems to answer once, and so does the one that others use."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    ports = [*range(100, 140), 8080]
+    for port in ports:
+        s.packet(evil, api, 44_000 + port % 200, port)
+        s.packet(api, evil, port, 44_000 + port % 200, reply=True, node=evil.node)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/evil", "shop/api", port) for port in ports]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []
