@@ -45,7 +45,8 @@ class Openings:
     def _note_answers(self, key: EdgeKey, edge: Edge) -> None:
         names = {name for _, evidence, _ in self.ports[key] for name in evidence.signals}
         kinds = {kind for name in names if (kind := _answers_in(name))}
-        if any(RESET in told.signals and sport in self.opened_back(key) for (sport, _), told in edge.open.items()):
+        resets = {sport for (sport, _), told in edge.open.items() if RESET in told.signals}
+        if resets and resets & self.opened_back(key):
             kinds.add(_PACKETS)
         if kinds:
             self._talking |= {(party, key.protocol, kind) for party in self._heard(key) for kind in kinds}

@@ -36,9 +36,13 @@ class PortPairs:
         if not sport:
             return None, ""
         forward, because = self._served(sport, dport)
-        if forward is not None and self._searched(forward, dport if forward else sport):
+        if forward is not None and self._met(forward, sport, dport):
             return None, ""
         return forward, because
+
+    def searched(self, forward: bool, sport: int, dport: int) -> bool:
+        """Whether a port that is known to listen was used to search others: a server's pod may scan from its port."""
+        return self._met(forward, sport, dport) and len(self.sports[dport] if forward else self.dports[sport]) > 2
 
     def _served(self, sport: int, dport: int) -> Guess:
         """The same by what servers' and clients' ports look like."""
@@ -55,12 +59,13 @@ class PortPairs:
             return False, "this one port speaks to many, and they to it"
         return None, ""
 
-    def _searched(self, forward: bool, port: int) -> bool:
+    def _met(self, forward: bool, sport: int, dport: int) -> bool:
         """Whether the ports that met a server's are servers' as well: then its end searched them, from that port."""
+        port = dport if forward else sport
         known = self._searches.get((forward, port))
         if known is None:
             client: Endpoint = self.key.source if forward else self.key.destination
-            met = (self.sports if forward else self.dports)[port] - {port}
+            met = (self.sports if forward else self.dports)[port] - {port, 0}
             listens, protocol = self.openings.listens, self.key.protocol
             known = any(other < UNRESERVED or listens(client, protocol, other) for other in met)
             self._searches[forward, port] = known

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -28,6 +29,10 @@ from collector.unpacking import BUFFER, unpacked
 
 UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
+
+_COMPACT = re.compile(
+    rb" (?:->|<-|<>) .* (?:FORWARDED|DROPPED|AUDITED|REDIRECTED|TRACED|TRANSLATED)\b"
+)  # hubble observe
 
 Progress = Callable[[str, int], None]  # (file, bytes consumed since the last call, as stored on disk)
 
@@ -170,8 +175,16 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
             reading.formats.setdefault(name, "empty")
         elif name not in reading.formats:
             reading.patterns.quality.bad.add(UNKNOWN, 1)
-            bad(next(lines)[0], f"{UNKNOWN}, from this line on: take off what another tool put around the lines")
+            number, first = next(lines)
+            bad(number, f"{UNKNOWN}, from this line on: {_advice(first)}")
             reading.formats[name] = "unknown"
+
+
+def _advice(record: bytes) -> str:
+    """What to do about a record that nobody knows."""
+    if _COMPACT.search(record[:1024]):
+        return "Hubble's own text; hubble observe -o jsonpb writes what can be read"
+    return "take off what another tool put around the lines"
 
 
 def capture_records(name: str, broken: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:

@@ -28,6 +28,7 @@ PROXY_SIGNALS = frozenset({f"answered:{point}" for point in PROXY_POINTS})
 # SYN-ACKs that are no replies to conntrack: of its errors (cilium#47913), or forged.
 _CONTESTED = frozenset({CONTESTED, Signal.REFUSED.value, RESET})
 REFUSED = "every attempt was refused"
+LISTENS = "the port is known to listen"
 STOPPED = "it left the source, and a policy stopped it"
 
 
@@ -172,7 +173,7 @@ class _Settlement:
         says_new = evidence.signals.get("open:new", 0) > 0
         says_reply = evidence.signals.get("open:reply", 0) > 0
         if there != here:
-            forward, because = there, "the port is known to listen"
+            forward, because = None if self._pairs(key).searched(there, sport, dport) else there, LISTENS
         elif says_new and says_reply:
             forward, because = None, ""
         else:
@@ -216,9 +217,12 @@ class _Settlement:
         return known is not None and Signal.OPENED in known.evidence.totals()
 
     def _by_ports(self, key: EdgeKey, sport: int, dport: int) -> Guess:
+        return self._pairs(key).tell(sport, dport)
+
+    def _pairs(self, key: EdgeKey) -> PortPairs:
         if self.pairs is None or self.pairs.key is not key:
             self.pairs = PortPairs(self.openings, key)
-        return self.pairs.tell(sport, dport)
+        return self.pairs
 
     def _asked(self, key: EdgeKey, sport: int, dport: int) -> bool:
         """Whether anything came the other way: to a port that was spoken to, or in this very conversation."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place
-from synthesizer.rules.view import SCAN_SILENT, Held, View
+from synthesizer.rules.view import SCAN_SILENT, Held, View, swept
 
 
 def cloud_metadata(line: Line, _view: View) -> Held | None:
@@ -21,9 +21,9 @@ def scanning(line: Line, view: View) -> Held | None:
     who knocked in vain at several other ports of the same destination, and may be no scanner anywhere else.
     """
     if line.key[0] not in view.scanners:
-        if line.evidence.connections > 1 or view.knocked_in_vain(line) < SCAN_SILENT:
+        if not (swept(line) and (view.knocked_in_vain(line) >= SCAN_SILENT or view.strewn(line))):
             return None
-        return Held("scan", "a single connection, beside attempts at other ports of the same workload that got nowhere")
+        return Held("scan", "a single connection a pod, beside attempts at many other ports of the same workload")
     vouched = view.declared(line) or view.used_by_others(line)
     if vouched and line.evidence.connections > 1:
         return None

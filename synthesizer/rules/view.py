@@ -44,10 +44,14 @@ class View:
         self._callers: dict[tuple[str, str, int], set[str]] = {}  # sources by who listens
         self._served: dict[str, set[tuple[str, int]]] = {}
         self._vain: dict[tuple[str, str], int] = {}  # ports that were tried in vain, by source and destination
+        self._single: dict[tuple[str, str], list[Line]] = {}  # no more than one connection a pod
+        self._strewn: dict[tuple[str, str], bool] = {}
         for line in lines:
             if line.standing in _ALIVE:
                 self._callers.setdefault(_listener(line), set()).add(line.key[0])
                 self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
+                if swept(line):
+                    self._single.setdefault(line.key[:2], []).append(line)
             elif line.standing in (Standing.UNANSWERED, Standing.DENIED):
                 self._vain[line.key[:2]] = self._vain.get(line.key[:2], 0) + 1
         self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
@@ -68,6 +72,17 @@ class View:
     def knocked_in_vain(self, line: Line) -> int:
         """At how many ports of the same destination the same source was refused, stopped or not answered."""
         return self._vain.get(line.key[:2], 0)
+
+    def strewn(self, line: Line) -> bool:
+        """Whether the same source was seen once a pod at so many ports of the same destination that it searched them.
+
+        Where TCP flags are masked, a closed port's reset looks like an answer.
+        """
+        ends = line.key[:2]
+        if ends not in self._strewn:
+            odd = [one for one in self._single.get(ends, ()) if not (self.used_by_others(one) or self.declared(one))]
+            self._strewn[ends] = len(odd) >= SCAN_PORTS
+        return self._strewn[ends]
 
     def only_port(self, line: Line) -> bool:
         """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""
@@ -114,6 +129,12 @@ def answers(line: Line) -> bool:
     """Whether a conversation took place. (A datagram of unknown direction may be the attempt, seen elsewhere.)"""
     totals = line.evidence.totals()
     return Signal.ANSWERED in totals or (Signal.CARRIED in totals and line.protocol == "TCP")
+
+
+def swept(line: Line) -> bool:
+    """Whether there was no more than one connection to each pod, within an hour."""
+    evidence = line.evidence
+    return len(evidence.hours) <= 1 and evidence.connections <= max(1, len(evidence.destinations))
 
 
 def _traced(line: Line) -> bool:

@@ -325,6 +325,20 @@ def test_a_scan_from_one_port_is_no_server_there(
     assert {line for line, standing in told(s).items() if standing is not OPEN and "→ evil" in line} == set()
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_servers_pod_that_scans_from_its_port_opens_no_way_to_itself(
+    s: Scene, web: End, api: End, answers: bool
+) -> None:
+    """Its port is known to listen, by a client of its own or by a knock of its replica."""
+    s.talk(s.pod("shop/client"), api, 5353, "UDP", replies=answers)
+    for port in (22, 80, 1900, 8125, 9000):
+        s.packet(api, web, 5353, port, "UDP", reply=None)
+        s.packet(api, web, 5353, port, "UDP", reply=None, point="TO_OVERLAY")
+    assert {line for line, standing in told(s).items() if "→ api" in line and standing is not OPEN} == {
+        "client → api:5353 UDP"
+    }
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_what_looks_like_answers_needs_somebody_who_asked(s: Scene, web: End, api: End, asked: bool) -> None:
     """A pod may send from any port; with the overlay's records of its node alone it would open a way to itself."""

@@ -302,6 +302,14 @@ def test_a_file_of_unknown_format_is_one_bad_line_for_the_whole(data: bytes, tmp
     assert dict(found.patterns.quality.bad.items()) == {"file in no known format": 1}
 
 
+def test_hubbles_text_for_people_is_told_apart(tmp_path: Path) -> None:
+    line = (
+        b"Nov 24 08:00:00.123: shop/web:41000 (ID:7) -> shop/api:8080 (ID:9) to-endpoint FORWARDED (TCP Flags: SYN)\n"
+    )
+    (bad,) = read([capture(tmp_path, line * 3)]).bad
+    assert (bad.line, bad.reason.rpartition("; ")[2]) == (1, "hubble observe -o jsonpb writes what can be read")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

@@ -1,4 +1,4 @@
-"""Searches for open ports and hosts: nothing that they hit becomes policy, and who is no scanner keeps his rules."""
+"""Who searches the network, and who only looks as if: no door that a search found open becomes a rule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hostile.scene import Scene
+from tests.e2e.hostile.scene import Scene, twin
 
 BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
 
@@ -185,3 +185,20 @@ def test_a_small_scan_that_hits_the_port_others_use(tmp_path: Path, inventory: b
     out = s.run(tmp_path, inventory=inventory)
     known = [("shop/web", "shop/api", 8080), ("shop/other", "shop/db", 5432)]
     assert out.wrong([*known, *wanted], denied) == []
+
+
+@BOTH
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_scan_whose_resets_cannot_be_told(tmp_path: Path, inventory: bool, replicas: int) -> None:
+    """TCP flags are masked: each closed port seems to answer, once a pod, and so does the one that others use."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    ports = [*range(100, 140), 8080]
+    for pod in [api, *(twin(api, number) for number in range(1, replicas))]:
+        for own, port in enumerate(ports, 44_000):
+            s.packet(evil, pod, own, port)
+            s.packet(pod, evil, port, own, reply=True, node=evil.node)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/evil", "shop/api", port) for port in ports]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []
