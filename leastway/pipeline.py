@@ -30,7 +30,7 @@ from synthesizer import inventory as kubernetes
 from synthesizer.decisions import decide
 from synthesizer.inventory import Inventory
 from synthesizer.lines import conclude, lines
-from synthesizer.options import Declared, Mesh, Options
+from synthesizer.options import TRUST_DOMAIN, Declared, Mesh, Options
 from synthesizer.render import Renderer
 from synthesizer.workloads import Workloads
 
@@ -93,8 +93,7 @@ def _generate(
     reading: Reading, inventories: Sequence[str], options: Options, mesh: Mesh | None, templates: str | None
 ) -> Run:
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
-    options = msgspec.structs.replace(options, mesh=mesh or detected_mesh(reading.patterns))
-    options = scope.within(options, reading.patterns.quality)
+    options = _settled(options, inventory, reading, mesh or detected_mesh(reading.patterns))
     synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)
     judge = Judge(
         observation.world(inventory, synthesis.workloads, synthesis.decisions, options),
@@ -112,6 +111,13 @@ def _generate(
     run.files[REPORT] = report
     run.files[REVIEW] = evidence.review_page(run)
     return run
+
+
+def _settled(options: Options, inventory: Inventory, reading: Reading, mesh: Mesh) -> Options:
+    """The options with what the mesh and the reading add to them."""
+    domain = options.trust_domain or inventory.trust_domain or TRUST_DOMAIN
+    options = msgspec.structs.replace(options, mesh=mesh, trust_domain=domain)
+    return scope.within(options, reading.patterns.quality)
 
 
 def detected_mesh(patterns: Patterns) -> Mesh:
@@ -171,8 +177,7 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
     """Decide what of a reading is legitimate, as `generate` does."""
     workloads = Workloads(reading.patterns, inventory, mesh)
     namespaces = tuple(sorted({w.namespace for w in workloads.all})) if everywhere else options.namespaces
-    options = msgspec.structs.replace(options, mesh=mesh, namespaces=namespaces)
-    options = scope.within(options, reading.patterns.quality)
+    options = _settled(msgspec.structs.replace(options, namespaces=namespaces), inventory, reading, mesh)
     flows = "hubble" in reading.patterns.quality.records
     found = lines(conclude(reading.patterns, workloads), reading.patterns.sightings, workloads, inventory)
     decided = decide(found, workloads, options, network=flows)

@@ -22,7 +22,7 @@ from synthesizer.address_ranges import (
     webhook_services,
 )
 from synthesizer.kubernetes_fields import address, labels, mapping, text
-from synthesizer.kubernetes_files import Document, objects, read
+from synthesizer.kubernetes_files import Document, documents, objects, read
 from synthesizer.kubernetes_objects import (
     POLICIES,
     Key,
@@ -35,6 +35,7 @@ from synthesizer.kubernetes_objects import (
     kind_of,
     service,
 )
+from synthesizer.options import valid_trust_domain
 from synthesizer.ownership import Found, WorkloadObject, workloads
 from synthesizer.service_index import ServiceIndex
 
@@ -50,6 +51,7 @@ class Inventory(ServiceIndex):
     `namespaces`: labels of those with a Namespace object. `pod_cidrs`: of the nodes. `service_cidrs`: declared, or the
     smallest that covers the known ClusterIPs. `webhooks`: (namespace, Service, Service port) that the API server calls.
     `documents`: the raw objects that were read, for the judge. `ignored`: how many of each kind were not.
+    `trust_domain`: the mesh's, "" if its settings are not there.
     """
 
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Inventory(ServiceIndex):
     service_cidrs: tuple[Network, ...] = ()
     webhooks: frozenset[tuple[str, str, int]] = frozenset()
     documents: tuple[Document, ...] = ()
+    trust_domain: str = ""
     ignored: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -192,5 +195,20 @@ def _inventory(given: Iterable[tuple[str, Document]]) -> Inventory:
         service_cidrs=service_networks(raw, services),
         webhooks=webhook_services(raw),
         documents=raw,
+        trust_domain=next(filter(None, map(_trust_domain, raw)), ""),
         ignored=ignored,
     )
+
+
+def _trust_domain(document: Document) -> str:
+    """The trust domain in a mesh's settings (Istio, "Global Mesh Options"). Of several revisions the first counts, that
+    without one before all others: documents come sorted by name."""
+    if text(document.get("kind")) != "ConfigMap":
+        return ""
+    written = text(mapping(document, "data").get("mesh"))
+    where = f"ConfigMap {text(mapping(document, 'metadata').get('name'))} data.mesh"
+    settings = next((loaded for _, loaded in documents(written.encode(), where)), None)
+    found = text(settings.get("trustDomain")) if isinstance(settings, dict) else ""
+    if found and not valid_trust_domain(found):
+        raise InventoryError(f"{found[:40]!r} is not a trust domain", where=where, hint="it is such as cluster.local")
+    return found

@@ -44,6 +44,7 @@ KINDS: dict[str, frozenset[str]] = {
     "CiliumNetworkPolicy": frozenset({"cilium.io"}),
     "CiliumNode": frozenset({"cilium.io"}),
     "ClusterNetworkPolicy": frozenset({"policy.networking.k8s.io"}),
+    "ConfigMap": _CORE,
     "CustomResourceDefinition": frozenset({"apiextensions.k8s.io"}),
     "EndpointSlice": frozenset({"discovery.k8s.io"}),
     "Endpoints": _CORE,
@@ -146,7 +147,16 @@ def kind_of(document: Document) -> str:
     kind = text(document.get("kind"))
     version = text(document.get("apiVersion"))
     group = version.rpartition("/")[0]
+    if kind == "ConfigMap" and not is_mesh_config(document):
+        return ""
     return kind if kind in KINDS and (not version or group in KINDS[kind]) else ""
+
+
+def is_mesh_config(document: Document) -> bool:
+    """Whether this is the ConfigMap of a mesh's settings: istio-system's `istio`, or `istio-` and its revision."""
+    meta, data = mapping(document, "metadata"), mapping(document, "data")
+    name, where = text(meta.get("name")), text(meta.get("namespace"))
+    return where == "istio-system" and (name == "istio" or name.startswith("istio-")) and bool(text(data.get("mesh")))
 
 
 def identity(document: Document, where: str) -> tuple[str, str]:

@@ -5,12 +5,14 @@ Invariant: everything that changes the output and is not traffic or inventory is
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
 
 CNI = Literal["generic", "cilium", "calico"]
 Mesh = Literal["none", "sidecar", "ambient"]
+TRUST_DOMAIN = "cluster.local"  # Istio's default
 
 # Namespaces of the cluster's own machinery: a wrong rule here takes the cluster down, so they are asked for by name.
 SYSTEM_NAMESPACES = frozenset(
@@ -37,6 +39,11 @@ SYSTEM_NAMESPACES = frozenset(
 _SYSTEM_PREFIXES = ("openshift-", "gke-", "aks-")
 
 
+def valid_trust_domain(name: str) -> bool:
+    """A SPIFFE trust domain's name (SPIFFE ID, section 2.1): at most 255 of a-z, 0-9, dot, dash and underscore."""
+    return re.fullmatch(r"[a-z0-9._-]{1,255}", name) is not None
+
+
 class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"source": "from", "destination": "to"}):
     """A connection that must work although it may never be observed: a monthly job, a failover.
 
@@ -51,11 +58,12 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
 
 class Options(msgspec.Struct, frozen=True):
-    """`namespaces` empty = every namespace but the system ones. `accepted` holds ids of review items."""
+    """`namespaces` empty = every namespace but the system ones. `accepted` holds ids of review items. `trust_domain` ""
+    is filled in by the inventory."""
 
     cni: CNI = "generic"
     mesh: Mesh = "none"
-    trust_domain: str = "cluster.local"
+    trust_domain: str = TRUST_DOMAIN
     namespaces: tuple[str, ...] = ()
     accepted: frozenset[str] = frozenset()
     declared: tuple[Declared, ...] = ()

@@ -88,7 +88,7 @@ def command(
         raise click.BadParameter("it is empty", param_hint="'-o' / '--output'")
     options = Options(
         cni=cast(CNI, cni or "generic"),
-        trust_domain=trust_domain or "cluster.local",
+        trust_domain=trust_domain or "",
         namespaces=namespaces,
         accepted=frozenset(accepted),
         declared=pipeline.declared(declared) if declared else (),

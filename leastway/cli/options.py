@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
+from synthesizer.options import valid_trust_domain
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -69,8 +71,8 @@ def _scaled(
 
 
 def read_trust_domain(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A SPIFFE trust domain's name (SPIFFE ID, section 2.1): at most 255 of a-z, 0-9, dot, dash and underscore."""
-    if value is not None and re.fullmatch(r"[a-z0-9._-]{1,255}", value) is None:
+    """A SPIFFE trust domain's name."""
+    if value is not None and not valid_trust_domain(value):
         raise click.BadParameter(f"{value[:40]!r} is not a trust domain, such as cluster.local", ctx, param)
     return value
 
@@ -93,7 +95,7 @@ def profile_options(command: Command) -> Command:
             "--trust-domain",
             metavar="DOMAIN",
             callback=read_trust_domain,
-            help="Trust domain of the mesh.  [default: cluster.local]",
+            help="Trust domain of the mesh.  [default: as the inventory's mesh configuration says, else cluster.local]",
         ),
         click.option(
             "--mesh",

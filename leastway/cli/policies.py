@@ -38,8 +38,8 @@ class Policies(msgspec.Struct, frozen=True):
         return cast("Cni", given or (self.record and self.record.option("cni")) or "generic")
 
     def trust_domain(self, given: str | None) -> str:
-        """The mesh's trust domain."""
-        return given or (self.record and self.record.option("trust_domain")) or "cluster.local"
+        """The mesh's trust domain, "" if neither the user nor a record says it."""
+        return given or (self.record and self.record.option("trust_domain")) or ""
 
     def mesh(self, given: str | None) -> Mode | None:
         """The mesh profile, None if neither the user nor a record says it."""

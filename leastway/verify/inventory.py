@@ -13,6 +13,7 @@ from typing import Any
 
 from leastway.verify import api_server
 from leastway.verify.errors import PolicyError
+from leastway.verify.mesh_config import read_mesh_config
 from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence
 from leastway.verify.world import NamedPort, Service, ServicePort, Subject, World, address
 
@@ -97,6 +98,10 @@ def _surroundings(world: World, document: Document, where: str) -> None:
         world.add_service(_service(document, namespace, name, where))
     elif kind == "Gateway" and str(document.get("apiVersion")).startswith("gateway.networking.k8s.io/"):
         world.gateways[f"{namespace}/{name}"] = labels(own, f"{where} labels").get("istio.io/waypoint-for", "service")
+    elif kind == "ConfigMap":
+        config = read_mesh_config(document, namespace, name, where)
+        if config is not None:
+            world.mesh_configs[name] = config
     elif kind in api_server.KINDS:
         world.api_servers.update(api_server.api_servers(document))
     elif kind in POLICY_KINDS:

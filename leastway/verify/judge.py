@@ -18,6 +18,7 @@ from leastway.verify.families import in_every_family
 from leastway.verify.httppath import Normalization, normalise
 from leastway.verify.identity import Request
 from leastway.verify.mesh import HBONE, MESHES, Mesh, Mode
+from leastway.verify.mesh_config import MeshConfig
 from leastway.verify.networkpolicy import CNIS, Cni, NetworkPolicies
 from leastway.verify.policies import PolicySet, load_policies, united
 from leastway.verify.reading import Document
@@ -82,7 +83,8 @@ class Judge:
     """Policies over a world, under one CNI's and one mesh's reading.
 
     `manifests` are policies as `load_policies` takes or gives them. Policies found in the world itself are in force as
-    well, unless one of the same kind and name is among the manifests. Raises `PolicyError` for what cannot be read.
+    well, unless one of the same kind and name is among the manifests. The mesh's settings are the world's where None is
+    given. Raises `PolicyError` for what cannot be read.
     """
 
     def __init__(
@@ -91,10 +93,10 @@ class Judge:
         manifests: PolicySet | str | Path | Iterable[Document],
         cni: Cni = "generic",
         mesh: Mode = "none",
-        trust_domain: str = "cluster.local",
-        aliases: Sequence[str] = (),
-        root_namespace: str = "istio-system",
-        normalization: Normalization = "BASE",
+        trust_domain: str | None = None,
+        aliases: Sequence[str] | None = None,
+        root_namespace: str | None = None,
+        normalization: Normalization | None = None,
     ) -> None:
         if cni not in CNIS or mesh not in MESHES:
             raise PolicyError(f"no such profile: cni {cni!r}, mesh {mesh!r}", "judge")
@@ -103,9 +105,15 @@ class Judge:
         self.world = world
         self.policies = united(given, standing)
         self.network = NetworkPolicies(self.policies.network, world, cni)
-        self.mesh = Mesh(world, mesh, trust_domain, aliases, root_namespace, normalization, self.policies.peer)
+        said = world.mesh_config
+        self._settings = MeshConfig(
+            trust_domain or said.trust_domain,
+            said.aliases if aliases is None else tuple(aliases),
+            root_namespace or said.root_namespace,
+            normalization or said.normalization,
+        )
+        self.mesh = Mesh(world, mesh, self._settings, self.policies.peer)
         self.authorization = AuthorizationPolicies(self.policies.authorization, self.mesh)
-        self._settings = (aliases, root_namespace, normalization)
         self._http: dict[tuple[Subject, int, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
@@ -118,10 +126,7 @@ class Judge:
 
     def under(self, cni: Cni) -> Judge:
         """The same judge under another CNI."""
-        aliases, root, normalization = self._settings
-        return Judge(
-            self.world, self.policies, cni, self.mesh.mode, self.mesh.trust_domain, aliases, root, normalization
-        )
+        return Judge(self.world, self.policies, cni, self.mesh.mode, *self._settings)
 
     def ask(self, question: Question) -> Verdict:
         """The verdict; raises `PolicyError` for an end that does not exist."""

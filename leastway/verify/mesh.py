@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from leastway.verify.httppath import Normalization
 from leastway.verify.istio_attachment import TRUE
+from leastway.verify.mesh_config import DEFAULT, MeshConfig
 from leastway.verify.peerauthentication_schema import PeerAuthentication
 from leastway.verify.world import Service, Subject, World
 
@@ -34,25 +34,21 @@ class Way(NamedTuple):
 
 
 class Mesh:
-    """The mesh's options and membership. `aliases` are further trust domains; `root_namespace` holds mesh-wide
-    policies."""
+    """The mesh's settings and membership."""
 
     def __init__(
         self,
         world: World,
         mode: Mode = "none",
-        trust_domain: str = "cluster.local",
-        aliases: Iterable[str] = (),
-        root_namespace: str = "istio-system",
-        normalization: Normalization = "BASE",
+        config: MeshConfig = DEFAULT,
         peer_authentications: Iterable[PeerAuthentication] = (),
     ) -> None:
         self.world = world
         self.mode: Mode = mode
-        self.trust_domain = trust_domain
-        self.trust_domains = (trust_domain, *sorted(set(aliases) - {trust_domain}))
-        self.root_namespace = root_namespace
-        self.normalization: Normalization = normalization
+        self.trust_domain = config.trust_domain
+        self.trust_domains = (config.trust_domain, *sorted(set(config.aliases) - {config.trust_domain}))
+        self.root_namespace = config.root_namespace
+        self.normalization = config.normalization
         self._peers = sorted(peer_authentications, key=lambda p: (p.created or "~", p.namespace, p.name))
         self._marked: bool | None = None
         self._known: dict[Subject, bool] = {}

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from leastway.verify.errors import PolicyError
+from leastway.verify.mesh_config import DEFAULT, MeshConfig
 from leastway.verify.reading import Document, read_path
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -104,13 +105,15 @@ class Service(msgspec.Struct, frozen=True, eq=False):
 
 class World:
     """All that exists. `policies` are the policy documents found among the manifests: what is in force already.
-    `gateways` tell what each serves as a waypoint: `service`, `workload`, `all` or `none`."""
+    `gateways` tell what each serves as a waypoint: `service`, `workload`, `all` or `none`; `mesh_configs` are a mesh's
+    settings by their ConfigMap's name."""
 
     def __init__(self) -> None:
         self.namespaces: dict[str, dict[str, str]] = {}
         self.subjects: dict[str, Subject] = {}
         self.services: dict[str, Service] = {}
         self.gateways: dict[str, str] = {}
+        self.mesh_configs: dict[str, MeshConfig] = {}
         self.node_ips: set[str] = set()
         self.api_servers: set[Address] = set()
         self.policies: list[Document] = []
@@ -135,6 +138,12 @@ class World:
     def from_paths(cls, paths: Iterable[str | Path]) -> World:
         """`from_manifests` over files and folders."""
         return cls.from_manifests([document for path in paths for document in read_path(Path(path))])
+
+    @property
+    def mesh_config(self) -> MeshConfig:
+        """The settings of the mesh: of several revisions' those without one, or the first's; Istio's defaults if none
+        are known."""
+        return self.mesh_configs[min(self.mesh_configs)] if self.mesh_configs else DEFAULT
 
     def add_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         """Know a namespace; its name label is implied and cannot be changed, as in a cluster."""

@@ -125,6 +125,25 @@ def test_more_bad_lines_than_the_limit_exit_with_1_after_the_work(
     assert (tmp_path / "out/shop/networkpolicy-api.yaml").exists()
 
 
+def test_the_trust_domain_is_the_one_of_the_meshs_settings(
+    run: Run, tmp_path: Path, capture: Path, inventory: Path
+) -> None:
+    mesh = tmp_path / "mesh.json"
+    meta = {"name": "istio", "namespace": "istio-system"}
+    settings = {"trustDomain": "td-1", "trustDomainAliases": ["old"]}
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"mesh": json.dumps(settings)}}
+    mesh.write_text(json.dumps(config))
+    out = tmp_path / "out"
+    both = ("--inventory", inventory, "--inventory", mesh)
+    for given, domain in (((), "td-1"), (("--trust-domain", "td-2"), "td-2")):
+        assert run("generate", capture, *both, "-o", out, "--mesh", "sidecar", *given).exit_code == 0
+        assert f"{domain}/ns/shop/sa/" in (out / "shop/authorizationpolicy-api.yaml").read_text()
+        assert json.loads((out / "leastway.json").read_text())["options"]["trust_domain"] == domain
+        assert run("verify", out, capture, *both).exit_code == 0
+    ends = ("--from", "shop/web", "--to", "shop/api", "--port", "8080", "--principal", "old/ns/shop/sa/web")
+    assert run("can", out, *both, "--trust-domain", "td-2", *ends).exit_code == 0
+
+
 @pytest.mark.parametrize("name", ['a b"', "Cluster.Local", "", "x\ny", "spiffe://x"])
 def test_what_is_no_trust_domain_is_a_usage_error(run: Run, capture: Path, name: str) -> None:
     result = run("generate", capture, "-o", "x", f"--trust-domain={name}")

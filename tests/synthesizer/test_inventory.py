@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from collector.errors import InventoryError
 from synthesizer.inventory import Inventory, Port, WorkloadObject, parse
 from tests.synthesizer.objects import Document, deployment, meta, namespace, pod, service, template
 
@@ -285,3 +286,35 @@ def test_the_waypoint_of_a_service_is_its_own_or_its_namespaces() -> None:
     around = namespace("shop", {"istio.io/use-waypoint": "waypoint", "istio.io/use-waypoint-namespace": "infra"})
     found = parse([near, service("plain", {}), around]).services
     assert [item.waypoint for item in found] == ["shop/w", "infra/waypoint"]
+
+
+# -- the mesh's settings --------------------------------------------------------------------------------------------
+
+
+def mesh_config(settings: str, name: str = "istio", where: str = "istio-system") -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": where},
+        "data": {"mesh": settings},
+    }
+
+
+def test_the_trust_domain_is_the_meshs_and_no_tenants() -> None:
+    assert parse([namespace("shop")]).trust_domain == ""
+    tenants = mesh_config("trustDomain: theirs", where="shop")
+    found = parse([tenants, mesh_config("trustDomain: later", "istio-later"), mesh_config("trustDomain: td-1")])
+    assert found.trust_domain == "td-1"
+    assert found.ignored == {"ConfigMap": 1}
+    assert tenants not in found.documents
+
+
+@pytest.mark.parametrize("settings", ["trustDomain: [a]", "accessLogFile: /dev/stdout", "- a", "''"])
+def test_settings_without_a_trust_domain_say_none(settings: str) -> None:
+    assert parse([mesh_config(settings)]).trust_domain == ""
+
+
+@pytest.mark.parametrize("settings", ["trustDomain: 'a b'", 'trustDomain: "x/ns/y"', "trustDomain: {"])
+def test_a_trust_domain_that_is_none_is_an_error_that_names_it(settings: str) -> None:
+    with pytest.raises(InventoryError, match=r"ConfigMap istio data\.mesh"):
+        parse([mesh_config(settings)])
