@@ -41,6 +41,7 @@ _PREFIX = (
     re.compile(rb"(?:%b)?%b%b(?=[\[{\d])" % (_word(_NAME), _word(_POD), _word(_CONTAINER))),  # stern
     re.compile(rb"%b (?:std(?:out|err) (?P<part>[FP]) )?" % _TIME),  # kubectl logs --timestamps, and CRI
 )
+_RUNTIME = re.compile(rb"%b std(?:out|err) [FP] " % _TIME)
 _FIELDS = ("log_processed", "log", "message", "line", "textPayload", "jsonPayload")  # where shippers put the line
 
 
@@ -112,6 +113,11 @@ class Wrapping(NamedTuple):
                 break
             line, container, partial = inner.line, inner.container or container, inner.partial or partial
         return Inner(line, container, partial)
+
+
+def of_runtime(record: bytes) -> bool:
+    """Whether a line is one of a container runtime's own file (CRI), where a long line comes in parts."""
+    return _RUNTIME.match(record) is not None
 
 
 def wrapping_of(record: bytes) -> Wrapping | None:

@@ -125,10 +125,12 @@ def test_parts_of_a_line_are_put_together(tmp_path: Path, size: int) -> None:
     """The runtime cuts a line at 16 KiB; the parts of two containers' lines may alternate."""
     line = FORMATS["istio_json"]
     cut = [line[start : start + size] for start in range(0, len(line), size)]
-    prefix = "2026-03-02T09:00:03.1+01:00 stdout"
-    cri = [f"{prefix} P {piece}" for piece in cut[:-1]] + [f"{prefix} F {cut[-1]}"]
+    cri, here = (
+        [f"{time} stdout P {piece}" for piece in cut[:-1]] + [f"{time} stdout F {cut[-1]}"]
+        for time in ("2026-03-02T09:00:03.1+01:00", STAMP)
+    )
     docker = [json.dumps({"log": piece, "stream": "stdout", "time": STAMP}) for piece in (*cut[:-1], f"{cut[-1]}\n")]
-    for wrap, lines in (("CRI elsewhere", cri), ("Docker", docker)):
+    for wrap, lines in (("CRI elsewhere", cri), ("CRI", here), ("Docker", docker)):
         found = reading(tmp_path, WRAPPED[wrap](line), *lines, WRAPPED[wrap](line), lines[0])
         assert told(found.patterns) == told(reading(tmp_path, *[line] * 3).patterns)
         assert [bad.line for bad in found.bad] == [len(lines) + 3]  # the last one was broken off
