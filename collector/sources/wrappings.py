@@ -91,19 +91,24 @@ class Wrapping(NamedTuple):
 
     def unwrapped(self, records: Iterable[tuple[int, bytes]], patterns: Patterns) -> Iterator[tuple[int, bytes]]:
         """The records inside; lines of other containers are counted as skipped, parts of a line put together."""
-        waiting: dict[str, bytes] = {}
+        waiting: dict[str, bytearray] = {}
         for number, record in records:
             line, container, partial = self._take_off(record)
             if container != self.container and container:
                 patterns.quality.skipped.add(OTHERS, 1)
                 continue
-            line = waiting.pop(container, b"") + line
-            if partial and len(line) < PIECES:
-                waiting[container] = line
-            elif line.strip():
-                yield number, line.strip()
+            begun = waiting.get(container)
+            if begun is not None:
+                begun += line
+            if partial and len(begun or line) < PIECES:
+                if begun is None:
+                    waiting[container] = bytearray(line)
+                continue
+            line = (line if begun is None else bytes(waiting.pop(container))).strip()
+            if line:
+                yield number, line
         for rest in waiting.values():  # broken off: its source tells
-            yield number, rest
+            yield number, bytes(rest)
 
     def _take_off(self, line: bytes) -> Inner:
         container, partial = "", False

@@ -136,6 +136,14 @@ def test_parts_of_a_line_are_put_together(tmp_path: Path, size: int) -> None:
         assert [bad.line for bad in found.bad] == [len(lines) + 3]  # the last one was broken off
 
 
+def test_parts_that_never_end_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrappings, "PIECES", 50)
+    whole = WRAPPED["CRI"](FORMATS["istio_json"])
+    found = reading(tmp_path, whole, *[f"{STAMP} stdout P {'x' * 20}"] * 9, whole)
+    assert [bad.line for bad in found.bad] == [4, 7, 10]  # given up after three of them, each time
+    assert told(found.patterns) == told(reading(tmp_path, *[FORMATS["istio_json"]] * 2).patterns)
+
+
 @pytest.mark.parametrize("form", ["hubble_json", "istio_json", "ztunnel JSON"])
 @pytest.mark.parametrize("between", ["", " ", "\t"])
 def test_several_records_on_one_line_are_several_records(tmp_path: Path, form: str, between: str) -> None:
@@ -168,6 +176,15 @@ def test_what_looks_wrapped_and_is_not_is_of_no_known_format(tmp_path: Path, lin
 def test_only_whole_objects_in_a_row_are_several(line: bytes) -> None:
     assert several(line) == []
     assert several(b'{"a":"}{"} {"b":"\xc3\xa9"}  ') == [b'{"a":"}{"}', b'{"b":"\xc3\xa9"}']
+
+
+@pytest.mark.parametrize("between", [b"", b" ", b" " * 5000])
+def test_a_line_of_too_many_objects_is_one_bad_line(tmp_path: Path, between: bytes) -> None:
+    line = between.join([b"{}"] * 2000)
+    assert several(line) == []
+    assert len(several(between.join([b"{}"] * 1000))) == 1000
+    found = reading(tmp_path, FORMATS["hubble_json"], line.decode())
+    assert [bad.line for bad in found.bad] == [2]
 
 
 def test_hostile_lines_in_a_wrapped_file_are_bad_lines(tmp_path: Path) -> None:
