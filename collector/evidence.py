@@ -39,12 +39,13 @@ SKETCHES = ("hours", "sources", "destinations", *REQUEST_SKETCHES, "callers", "n
 class Evidence(msgspec.Struct):
     """Why we believe in one pattern. All counts are records, not packets.
 
-    `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED and the
-    drop reason for DENIED. `hours` counts records per hour (unix time // 3600). `sources`/`destinations` count records
-    by pod name or, failing that, address. HTTP requests are counted as "METHOD path": in `requests` when they were
-    answered below 400, in `rejected` from 400 on, in `asked` when the record came before the answer; where the source
-    is known by its address alone, once more in `callers`, see `of_each`. `samples` holds per signal the smallest flow
-    id (or time) of its records, to find one again. `first`/`last` are unix seconds.
+    `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED, the
+    drop reason for DENIED, and for OPEN what the record claims to be (see `RESET` and `CONTESTED` too). `hours` counts
+    records per hour (unix time // 3600). `sources`/`destinations` count records by pod name or, failing that, address.
+    HTTP requests are counted as "METHOD path": in `requests` when they were answered below 400, in `rejected` from 400
+    on, in `asked` when the record came before the answer; where the source is known by its address alone, once more in
+    `callers`, see `of_each`. `samples` holds per signal the smallest flow id (or time) of its records, to find one
+    again. `first`/`last` are unix seconds.
     """
 
     signals: dict[str, int] = {}

@@ -24,7 +24,7 @@ from collector.errors import SourceError
 from collector.parts import SHOWN
 from collector.patterns import Patterns
 from collector.records import records, several
-from collector.sources.wrappings import Wrapping, wrapping_of
+from collector.sources.wrappings import Wrapping, of_runtime, wrapping_of
 from collector.unpacking import BUFFER, unpacked
 
 UNKNOWN = "file in no known format"
@@ -222,7 +222,8 @@ def _recognised(
     for number, record in lines:
         head.append((number, record))
         size += len(record)
-        found = sources.recognise(record) or sources.recognise((several(record) or [b""])[0])
+        if not of_runtime(record):  # sources know its prefix, but not a line in parts
+            found = sources.recognise(record) or sources.recognise((several(record) or [b""])[0])
         if found is None and (wrapping := wrapping_of(record)) is not None:
             found = wrapping.format
         if found or size > HEAD or len(head) > 1000:

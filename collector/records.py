@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 _DECODER = json.JSONDecoder()  # msgspec has no way to stop at the end of a value
+TOGETHER = 1000
 RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
 
 
@@ -75,15 +76,20 @@ def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) 
 
 
 def several(record: bytes) -> list[bytes]:
-    """The JSON objects that follow one another on one line, for the writer lost a line break; [] if it is not that."""
+    """The JSON objects that follow one another on one line, for the writer lost a line break; [] if it is not that.
+
+    Nor if they are more than `TOGETHER`: nobody loses so many.
+    """
     pieces: list[bytes] = []
     try:
         text = record.decode().rstrip()
         end = 0
         while end < len(text):
-            start = len(text) - len(text[end:].lstrip()) if text[end].isspace() else end
+            start = end
+            while text[start].isspace():
+                start += 1
             value, end = _DECODER.raw_decode(text, start)
-            if not isinstance(value, dict):
+            if not isinstance(value, dict) or len(pieces) == TOGETHER:
                 return []
             pieces.append(text[start:end].encode())
     except (ValueError, RecursionError):

@@ -41,6 +41,7 @@ _PREFIX = (
     re.compile(rb"(?:%b)?%b%b(?=[\[{\d])" % (_word(_NAME), _word(_POD), _word(_CONTAINER))),  # stern
     re.compile(rb"%b (?:std(?:out|err) (?P<part>[FP]) )?" % _TIME),  # kubectl logs --timestamps, and CRI
 )
+_RUNTIME = re.compile(rb"%b std(?:out|err) [FP] " % _TIME)
 _FIELDS = ("log_processed", "log", "message", "line", "textPayload", "jsonPayload")  # where shippers put the line
 
 
@@ -90,19 +91,24 @@ class Wrapping(NamedTuple):
 
     def unwrapped(self, records: Iterable[tuple[int, bytes]], patterns: Patterns) -> Iterator[tuple[int, bytes]]:
         """The records inside; lines of other containers are counted as skipped, parts of a line put together."""
-        waiting: dict[str, bytes] = {}
+        waiting: dict[str, bytearray] = {}
         for number, record in records:
             line, container, partial = self._take_off(record)
             if container != self.container and container:
                 patterns.quality.skipped.add(OTHERS, 1)
                 continue
-            line = waiting.pop(container, b"") + line
-            if partial and len(line) < PIECES:
-                waiting[container] = line
-            elif line.strip():
-                yield number, line.strip()
+            begun = waiting.get(container)
+            if begun is not None:
+                begun += line
+            if partial and len(begun or line) < PIECES:
+                if begun is None:
+                    waiting[container] = bytearray(line)
+                continue
+            line = (line if begun is None else bytes(waiting.pop(container))).strip()
+            if line:
+                yield number, line
         for rest in waiting.values():  # broken off: its source tells
-            yield number, rest
+            yield number, bytes(rest)
 
     def _take_off(self, line: bytes) -> Inner:
         container, partial = "", False
@@ -112,6 +118,11 @@ class Wrapping(NamedTuple):
                 break
             line, container, partial = inner.line, inner.container or container, inner.partial or partial
         return Inner(line, container, partial)
+
+
+def of_runtime(record: bytes) -> bool:
+    """Whether a line is one of a container runtime's own file (CRI), where a long line comes in parts."""
+    return _RUNTIME.match(record) is not None
 
 
 def wrapping_of(record: bytes) -> Wrapping | None:

@@ -119,6 +119,7 @@ class View:
         for line in odd:
             # What nothing else holds back: TCP that is unanswered is held anyway, and makes nobody a scanner so soon.
             free = line.standing in _ALIVE or line.protocol == "UDP"
+            free = free and not (self.declared(line) or self.used_by_others(line))
             if free and line.protocol in self._shown and not answers(line) and _traced(line):
                 silent.setdefault((_destination(line), line.protocol), set()).add(line.port)
         searched = any(len(tried) >= SCAN_SILENT for tried in silent.values())

@@ -125,13 +125,23 @@ def test_parts_of_a_line_are_put_together(tmp_path: Path, size: int) -> None:
     """The runtime cuts a line at 16 KiB; the parts of two containers' lines may alternate."""
     line = FORMATS["istio_json"]
     cut = [line[start : start + size] for start in range(0, len(line), size)]
-    prefix = "2026-03-02T09:00:03.1+01:00 stdout"
-    cri = [f"{prefix} P {piece}" for piece in cut[:-1]] + [f"{prefix} F {cut[-1]}"]
+    cri, here = (
+        [f"{time} stdout P {piece}" for piece in cut[:-1]] + [f"{time} stdout F {cut[-1]}"]
+        for time in ("2026-03-02T09:00:03.1+01:00", STAMP)
+    )
     docker = [json.dumps({"log": piece, "stream": "stdout", "time": STAMP}) for piece in (*cut[:-1], f"{cut[-1]}\n")]
-    for wrap, lines in (("CRI elsewhere", cri), ("Docker", docker)):
+    for wrap, lines in (("CRI elsewhere", cri), ("CRI", here), ("Docker", docker)):
         found = reading(tmp_path, WRAPPED[wrap](line), *lines, WRAPPED[wrap](line), lines[0])
         assert told(found.patterns) == told(reading(tmp_path, *[line] * 3).patterns)
         assert [bad.line for bad in found.bad] == [len(lines) + 3]  # the last one was broken off
+
+
+def test_parts_that_never_end_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrappings, "PIECES", 50)
+    whole = WRAPPED["CRI"](FORMATS["istio_json"])
+    found = reading(tmp_path, whole, *[f"{STAMP} stdout P {'x' * 20}"] * 9, whole)
+    assert [bad.line for bad in found.bad] == [4, 7, 10]  # given up after three of them, each time
+    assert told(found.patterns) == told(reading(tmp_path, *[FORMATS["istio_json"]] * 2).patterns)
 
 
 @pytest.mark.parametrize("form", ["hubble_json", "istio_json", "ztunnel JSON"])
@@ -166,6 +176,15 @@ def test_what_looks_wrapped_and_is_not_is_of_no_known_format(tmp_path: Path, lin
 def test_only_whole_objects_in_a_row_are_several(line: bytes) -> None:
     assert several(line) == []
     assert several(b'{"a":"}{"} {"b":"\xc3\xa9"}  ') == [b'{"a":"}{"}', b'{"b":"\xc3\xa9"}']
+
+
+@pytest.mark.parametrize("between", [b"", b" ", b" " * 5000])
+def test_a_line_of_too_many_objects_is_one_bad_line(tmp_path: Path, between: bytes) -> None:
+    line = between.join([b"{}"] * 2000)
+    assert several(line) == []
+    assert len(several(between.join([b"{}"] * 1000))) == 1000
+    found = reading(tmp_path, FORMATS["hubble_json"], line.decode())
+    assert [bad.line for bad in found.bad] == [2]
 
 
 def test_hostile_lines_in_a_wrapped_file_are_bad_lines(tmp_path: Path) -> None:

@@ -202,3 +202,15 @@ def test_a_scan_whose_resets_cannot_be_told(tmp_path: Path, inventory: bool, rep
     out = s.run(tmp_path, inventory=inventory)
     denied = [("shop/evil", "shop/api", port) for port in ports]
     assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []
+
+
+def test_many_declared_sinks_are_no_search(tmp_path: Path) -> None:
+    """An agent that takes metrics, logs and traces of all kinds, and answers none."""
+    ports = (514, 5775, 6831, 6832, 8125, 9125, 12201)
+    s = Scene()
+    web, agent = s.pod("shop/web"), s.pod("shop/agent", ports=tuple((port, "UDP") for port in ports))
+    s.dns(web, s.pod("kube-system/coredns", {"k8s-app": "kube-dns"}))
+    for port in ports:
+        s.talk(web, agent, port, "UDP", replies=False, times=5)
+    out = s.run(tmp_path, inventory=True)
+    assert out.wrong([("shop/web", "shop/agent", port, "UDP") for port in ports]) == []
