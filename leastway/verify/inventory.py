@@ -302,10 +302,12 @@ def _service(document: Document, namespace: str, name: str, where: str) -> Servi
             ServicePort(*named, target if isinstance(target, int | str) else number, str(port.get("appProtocol") or ""))
         )
     addresses = [*sequence(spec.get("clusterIPs"), f"{where} spec.clusterIPs"), spec.get("clusterIP")]
+    # "Ignored if type is ExternalName" (Kubernetes API, ServiceSpec)
+    selector = {} if spec.get("type") == "ExternalName" else labels(spec.get("selector"), f"{where} spec.selector")
     return Service(
         namespace=namespace,
         name=name,
-        selector=labels(spec.get("selector"), f"{where} spec.selector"),
+        selector=selector,
         addresses=tuple(sorted({a for a in addresses if isinstance(a, str) and address(a) is not None})),
         ports=tuple(ports),
         labels=labels(meta.get("labels"), f"{where} labels"),

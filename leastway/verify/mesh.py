@@ -116,8 +116,7 @@ class Mesh:
         """The way to the pod's own address: past any waypoint, but for one whose Gateway says that it serves workloads
         (Istio, "Configure waypoint proxies", label `istio.io/waypoint-for`)."""
         waypoint = self._named(subject.namespace, (subject.labels, self._labels(subject.namespace)))
-        serves = self.world.gateways.get(waypoint) in ("workload", "all")
-        return Way("", waypoint if serves else "", port, subject.ips)
+        return Way("", self._serving(waypoint, "workload"), port, subject.ips)
 
     def behind(self, subject: Subject) -> tuple[Way, ...]:
         """The ways to a destination that lead through a waypoint, at any port: each Service's once, without a port."""
@@ -132,16 +131,20 @@ class Mesh:
             return ()
         if not self.world.services_of(subject):
             waypoint = self._named(subject.namespace, (subject.labels, self._labels(subject.namespace)))
+            waypoint = self._serving(waypoint, "service")
             return (Way("", waypoint, port, subject.ips),) if waypoint else ()
         leading = [(s, entry) for s, entry in self.world.leading(subject, port) if entry.protocol == "TCP"]
         return tuple(sorted({self._by(s, entry.number) for s, entry in leading if not s.headless}))
 
     def _by(self, service: Service, port: int) -> Way:
         places = service.labels, self._labels(service.namespace)
-        waypoint = self._named(service.namespace, places)
-        serves = self.world.gateways.get(waypoint, "service") in ("service", "all")
+        waypoint = self._serving(self._named(service.namespace, places), "service")
         said = next((found[INGRESS] for found in places if INGRESS in found), "")
-        return Way(service.ref, waypoint if serves else "", port, service.addresses, said in TRUE)
+        return Way(service.ref, waypoint, port, service.addresses, said in TRUE)
+
+    def _serving(self, waypoint: str, what: str) -> str:
+        """The waypoint if it serves this; one whose Gateway is not known or does not say it serves Services."""
+        return waypoint if self.world.gateways.get(waypoint, "service") in (what, "all") else ""
 
     def _labels(self, namespace: str) -> Mapping[str, str]:
         return self.world.namespaces.get(namespace, {})

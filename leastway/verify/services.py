@@ -39,8 +39,7 @@ def targets(judge: Judge, question: Question, service: Service) -> Iterator[tupl
         for entry in service.ports:
             if entry.number != question.port or entry.protocol != question.protocol.upper():
                 continue
-            numbers = [p.number for p in backend.ports if p.name == entry.target]
-            for port in [entry.target] if isinstance(entry.target, int) else numbers:
+            for port in entry.targets(backend):
                 there = {"destination": backend.ref, "port": port, "destination_address": ""}
                 called = {"service": service.ref, "service_port": entry.number}
                 yield msgspec.structs.replace(question, **there, **called), backend

@@ -84,6 +84,13 @@ class ServicePort(NamedTuple):
     target: int | str
     application: str
 
+    def targets(self, subject: Subject) -> tuple[int, ...]:
+        """The ports of a subject that it leads to: a name is that of a port of the same protocol (Kubernetes
+        pkg/api/v1/pod/util.go, `FindPort`), and may stand for several where a subject's pods differ."""
+        if isinstance(self.target, int):
+            return (self.target,)
+        return tuple(p.number for p in subject.ports if (p.name, p.protocol) == (self.target, self.protocol))
+
 
 class Service(msgspec.Struct, frozen=True, eq=False):
     """A Service; `selector` is empty for one whose endpoints are managed elsewhere. `headless`: its name stands for the
@@ -195,11 +202,14 @@ class World:
         """The subject called `namespace/name`; raises `PolicyError` with the nearest names if there is none."""
         found = self.subjects.get(ref)
         if found is None:
-            from difflib import get_close_matches
+            raise _unknown("workload or pod", ref, self.subjects)
+        return found
 
-            near = get_close_matches(ref[:300], list(self.subjects)[:5000], n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else "the inventory does not contain it"
-            raise PolicyError(f"no workload or pod {ref[:200]!r}", "inventory", hint)
+    def find_service(self, ref: str) -> Service:
+        """The Service called `namespace/name`; raises `PolicyError` with the nearest names if there is none."""
+        found = self.services.get(ref)
+        if found is None:
+            raise _unknown("Service", ref, self.services)
         return found
 
     def at(self, ip: str) -> Subject | None:
@@ -237,7 +247,7 @@ class World:
             (service, entry)
             for service in self.services_of(subject)
             for entry in service.ports
-            if entry.target == port or port in {p.number for p in subject.ports if p.name == entry.target}
+            if port in entry.targets(subject)
         ]
 
     def backends(self, service: Service) -> list[Subject]:
@@ -246,3 +256,11 @@ class World:
             return []
         wanted = service.selector.items()
         return [s for s in self.universe() if s.namespace == service.namespace and wanted <= s.labels.items()]
+
+
+def _unknown(kind: str, ref: str, known: Iterable[str]) -> PolicyError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(ref[:300], list(known)[:5000], n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "the inventory does not contain it"
+    return PolicyError(f"no {kind} {ref[:200]!r}", "inventory", hint)

@@ -279,22 +279,22 @@ MUTATIONS = [
     Mutation(
         "a Service has the waypoint of its namespace",
         "mesh",
-        "waypoint = self._named(service.namespace, places)",
-        "waypoint = self._named(service.namespace, places[1:])",
+        "self._named(service.namespace, places)",
+        "self._named(service.namespace, places[1:])",
         (WAYS,),
     ),
     Mutation(
         "every waypoint serves Services",
         "mesh",
-        'self.world.gateways.get(waypoint, "service") in ("service", "all")',
-        "True",
+        'if self.world.gateways.get(waypoint, "service") in (what, "all") else',
+        "if True else",
         (WAYS,),
     ),
     Mutation(
         "no waypoint serves workloads",
         "mesh",
-        'waypoint if serves else "", port, subject.ips',
-        '"", port, subject.ips',
+        'Way("", self._serving(waypoint, "workload"), port',
+        'Way("", "", port',
         (WAYS,),
     ),
     Mutation(

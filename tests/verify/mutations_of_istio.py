@@ -41,8 +41,8 @@ MORE = [
     Mutation(
         "named target ports lead nowhere",
         "world",
-        "or port in {p.number for p in subject.ports if p.name == entry.target}",
-        "or port == -1",
+        "return tuple(p.number for p in subject.ports if (p.name, p.protocol) == (self.target, self.protocol))",
+        "return ()",
         (WAYPOINT,),
     ),
     Mutation(
@@ -76,8 +76,8 @@ MORE = [
     Mutation(
         "one port of a Service says for all whether it is HTTP",
         "judge",
-        "if service_port in (0, entry.number):",
-        "if not found:",
+        " and service_port in (0, entry.number):",
+        " and not found:",
         (WAYPOINT,),
     ),
     Mutation(

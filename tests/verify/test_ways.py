@@ -152,3 +152,36 @@ def test_a_refusal_names_the_rule_at_the_waypoint_that_was_passed() -> None:
     assert (
         found.denied[0]["nearest"] == "AuthorizationPolicy a/back rule 0 fails on principals cluster.local/ns/a/sa/ops"
     )
+
+
+def test_an_external_name_leads_to_no_pod() -> None:
+    """Its selector is ignored (Kubernetes API, ServiceSpec)."""
+    external = service("a/away", {"app": "web"}, PORT, **{USES: "front"})
+    external["spec"] |= {"type": "ExternalName", "externalName": "example.org"}
+    within = [namespace("a", **MEMBER), pod("a/web", {"app": "web"}, "10.0.0.1"), pod("a/db", {}, "10.0.0.2"), external]
+    assert outcome(of(gated("front"), within=within), "a/db", "a/web", 8080, **GET) == "allow"
+
+
+def test_a_named_port_is_that_of_the_services_protocol() -> None:
+    """Kubernetes pkg/api/v1/pod/util.go, `FindPort`."""
+    ports = [{"name": "dns", "containerPort": 53, "protocol": "UDP"}, {"name": "dns", "containerPort": 5353}]
+    within = [
+        namespace("a", **MEMBER),
+        pod("a/web", {"app": "web"}, "10.0.0.1", ports=ports),
+        pod("a/db", {}, "10.0.0.2", serviceAccountName="db"),
+        service("a/shop", {"app": "web"}, {"port": 53, "targetPort": "dns"}, ip=SHOP, **{USES: "front"}),
+    ]
+    found = of(gated("front"), within=within)
+    assert outcome(found, "a/db", "a/web", 53) == "allow"
+    assert outcome(found, "a/db", "a/web", 5353) == "deny"
+    assert outcome(found, "a/db", SHOP, 53) == "deny"
+
+
+def test_a_waypoint_that_serves_no_services_is_passed_by_none_that_is_taken_for_granted() -> None:
+    for serves, expected in (("none", "allow"), ("workload", "deny"), ("service", "deny")):
+        within = [
+            namespace("a", **MEMBER, **{USES: "gate"}),
+            *(pod(f"a/{name}", {}, f"10.0.0.{i}") for i, name in enumerate(("web", "db"), 1)),
+            gateway("a/gate", serves),
+        ]
+        assert outcome(of(gated("gate"), within=within), "a/db", "a/web", 8080, **GET) == expected
