@@ -196,7 +196,9 @@ def _places(judge: Judge, asked: Question, subject: Subject) -> tuple[Place, ...
     """As what a proxy may see a connection; where it is not known, it must be allowed as both."""
     if asked.method or asked.path:
         return ("http",)
-    http = judge.speaks_http(subject, asked.port, asked.service_port) if asked.http is None else asked.http
+    http = (
+        judge.speaks_http(subject, asked.port, asked.service, asked.service_port) if asked.http is None else asked.http
+    )
     return ("tcp", "http") if http is None else ("http",) if http else ("tcp",)
 
 

@@ -48,7 +48,7 @@ AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff
 # What a Service's port says it is: HTTP or not (Istio, "Protocol Selection").
 APPLICATIONS = {
     True: frozenset({"http", "http2", "grpc", "kubernetes.io/h2c"}),
-    False: frozenset({"tcp", "tls", "https", "mongo", "mysql", "redis", "udp"}),
+    False: frozenset({"tcp", "tls", "https", "mongo", "mysql", "redis"}),
 }
 ENDS = 1 << 16  # resolved ends that are remembered
 
@@ -114,7 +114,7 @@ class Judge:
         )
         self.mesh = Mesh(world, mesh, self._settings, self.policies.peer)
         self.authorization = AuthorizationPolicies(self.policies.authorization, self.mesh)
-        self._http: dict[tuple[Subject, int, int], bool | None] = {}
+        self._http: dict[tuple[Subject, int, str, int], bool | None] = {}
         self._lone: dict[Subject, Subject] = {}
         self._end = lru_cache(maxsize=ENDS)(self._resolved)
         self.variants = Variants(world, self.policies, meshes=[self.mesh])
@@ -129,14 +129,32 @@ class Judge:
         return Judge(self.world, self.policies, cni, self.mesh.mode, *self._settings)
 
     def ask(self, question: Question) -> Verdict:
-        """The verdict; raises `PolicyError` for an end that does not exist."""
+        """The verdict; raises `PolicyError` for an end or a Service that does not exist, or does not lead there."""
         source = self.end(question.source, question.source_address)
         found = self._service(question.destination)
+        if question.direct and (found is not None or question.service):
+            raise PolicyError("direct means to the pod itself, and not by a Service", "question")
         if found is not None:
             return through(self, question, source, found)
         destination = self.end(question.destination, question.destination_address)
+        if question.service and destination.subject is not None:
+            self._check_service(question, destination.subject)
         verdict = self.decide(question, source, destination)
         return verdict if verdict.outcome == "allow" else self._within(question, verdict, source, destination)
+
+    def _check_service(self, question: Question, subject: Subject) -> None:
+        """Raises `PolicyError` unless the Service that is called may lead to the port. Where one without a selector
+        leads is not known, and by a headless one clients may call any port."""
+        service = self.world.find_service(question.service)
+        if service.headless or not service.selector:
+            return
+        protocol, number = question.protocol.upper(), question.service_port
+        for found, entry in self.world.leading(subject, question.port):
+            if found is service and entry.protocol == protocol and number in (0, entry.number):
+                return
+        by = f" from its port {number}" if number else ""
+        shown = f"Service {service.ref} leads to no port {question.port}/{protocol} of {subject.ref}{by}"
+        raise PolicyError(shown, "inventory")
 
     def _within(self, question: Question, verdict: Verdict, source: End, destination: End) -> Verdict:
         """A workload asked about itself: a pod of it always reaches itself, whatever its other replicas may do."""
@@ -217,7 +235,7 @@ class Judge:
             )
         if question.method or question.path:
             return self.authorization.verdict(subject, request, http=True)
-        known = self.speaks_http(subject, question.port, question.service_port)
+        known = self.speaks_http(subject, question.port, question.service, question.service_port)
         http = known if question.http is None else question.http
         if http is None:
             plain = self.authorization.verdict(subject, request, http=False)
@@ -251,19 +269,19 @@ class Judge:
             trust_domains=self.mesh.trust_domains,
         )
 
-    def speaks_http(self, subject: Subject, port: int, service_port: int = 0) -> bool | None:
-        """Whether a port is HTTP by the Services in front of it (appProtocol, port name), or by the one of their ports
-        that was called; None if none says so, or they do not agree."""
-        key = subject, port, service_port
+    def speaks_http(self, subject: Subject, port: int, service: str = "", service_port: int = 0) -> bool | None:
+        """Whether a port is HTTP by the Services in front of it (appProtocol, port name), or by the one of them and of
+        its ports that was called; None if none says so, or they do not agree."""
+        key = subject, port, service, service_port
         if key not in self._http:
             self._http[key] = self._declared_http(*key)
         return self._http[key]
 
-    def _declared_http(self, subject: Subject, port: int, service_port: int) -> bool | None:
+    def _declared_http(self, subject: Subject, port: int, service: str, service_port: int) -> bool | None:
         found: set[bool] = set()
-        for _, entry in self.world.leading(subject, port):
+        for front, entry in self.world.leading(subject, port):
             said = (entry.application or entry.name).partition("-")[0].lower()
-            if service_port in (0, entry.number):
+            if entry.protocol == "TCP" and service in ("", front.ref) and service_port in (0, entry.number):
                 found.update(http for http, names in APPLICATIONS.items() if said in names)
         return found.pop() if len(found) == 1 else None
 

@@ -73,7 +73,8 @@ def nearest_authorization(judge: Judge, verdict: Verdict, question: Question, so
 def _http(judge: Judge, question: Question, destination: End) -> bool:
     if question.method or question.path or question.http or destination.subject is None:
         return True
-    return bool(judge.speaks_http(destination.subject, question.port))
+    asked = question.port, question.service, question.service_port
+    return bool(judge.speaks_http(destination.subject, *asked))
 
 
 def _failing(rule: AuthorizationRule, request: Request, namespace: str, beyond: set[str]) -> list[str]:

@@ -4,8 +4,11 @@ Istio, "Configure waypoint proxies"; ztunnel src/proxy/outbound.rs, `build_reque
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from leastway.verify.errors import PolicyError
 from leastway.verify.judge import Judge, Question
 from leastway.verify.overpermission import over_permission
 from leastway.verify.reading import Document
@@ -154,6 +157,26 @@ def test_a_refusal_names_the_rule_at_the_waypoint_that_was_passed() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"service": "a/shpo"}, "no Service 'a/shpo'.*a/shop"),
+        ({"service": "a/shop", "service_port": 81}, "a/shop leads to no port 8080/TCP of a/web from its port 81"),
+        ({"service": "a/other"}, "a/other leads to no port 8080/TCP of a/web"),
+        ({"service": "a/shop", "direct": True}, "direct"),
+    ],
+)
+def test_a_question_about_a_way_that_does_not_exist_is_an_error(more: dict[str, Any], problem: str) -> None:
+    found = of(within=things(service("a/other", {"app": "web"}, {"port": 81}, ip="10.96.0.5")))
+    with pytest.raises(PolicyError, match=problem):
+        found.ask(Question("a/db", "a/web", "TCP", 8080, **more))
+
+
+def test_the_address_of_a_service_is_not_the_pod_itself() -> None:
+    with pytest.raises(PolicyError, match="direct"):
+        of().ask(Question("a/db", SHOP, "TCP", 80, direct=True))
+
+
 def test_an_external_name_leads_to_no_pod() -> None:
     """Its selector is ignored (Kubernetes API, ServiceSpec)."""
     external = service("a/away", {"app": "web"}, PORT, **{USES: "front"})
@@ -175,6 +198,21 @@ def test_a_named_port_is_that_of_the_services_protocol() -> None:
     assert outcome(found, "a/db", "a/web", 53) == "allow"
     assert outcome(found, "a/db", "a/web", 5353) == "deny"
     assert outcome(found, "a/db", SHOP, 53) == "deny"
+
+
+def test_the_service_that_is_called_says_whether_it_is_http() -> None:
+    """Not another with a port of the same number, and not a port of UDP (HTTP/3 beside HTTP)."""
+    datagrams = {"name": "udp-quic", "protocol": "UDP", **PORT}
+    within = [
+        *things()[:4],
+        service("a/shop", {"app": "web"}, {"name": "http", **PORT}, datagrams, ip=SHOP, **{USES: "front"}),
+    ]
+    both = [*within, service("a/raw", {"app": "web"}, {"name": "tcp", **PORT}, ip=ADMIN, **{USES: "front"})]
+    for found, called in ((of(within=within), ""), (of(within=both), "a/shop")):
+        subject = found.world.subjects["a/web"]
+        assert found.speaks_http(subject, 8080, called) is True
+    assert outcome(of(gated("front", "db"), within=both), "a/db", ADMIN, 80) == "deny"
+    assert outcome(of(gated("front", "db"), within=both), "a/db", SHOP, 80) == "undefined"
 
 
 def test_a_waypoint_that_serves_no_services_is_passed_by_none_that_is_taken_for_granted() -> None:
