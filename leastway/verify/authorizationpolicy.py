@@ -198,9 +198,9 @@ class AuthorizationPolicies:
         """The ways that a request to an ambient destination may take, as far as it is known which Service it calls."""
         itself = self.mesh.itself(subject, request.port)
         service = self.mesh.world.services.get(request.service)
-        if request.direct or (service is not None and service.headless):
-            return (itself,)  # by the address of a pod ztunnel finds no Service, and so none's waypoint
         known = self.mesh.ways(subject, request.port)
+        if request.direct or (service is not None and service.headless):
+            known = ()  # by the address of a pod ztunnel finds no Service, and so none's waypoint
         called = [w for w in known if request.service in ("", w.service) and request.service_port in (0, w.port)]
         ways = tuple(called) or known or (itself,)
         if request.proxied and not request.service:  # no ztunnel leads an Envoy to a waypoint
@@ -217,7 +217,7 @@ class AuthorizationPolicies:
         if not way.service:
             return request
         ips = [ip for text in way.addresses if (ip := address(text)) is not None]
-        own = [ip for ip in ips if request.destination is None or ip.version == request.destination.version]
+        own = [ip for ip in ips if request.destination is None or ip.version == request.destination.version] or ips
         return request._replace(port=way.port, destination=own[0] if len(own) == 1 else None)
 
     def at_ztunnel(self, way: Way, request: Request) -> Request:
@@ -242,8 +242,8 @@ class AuthorizationPolicies:
         """The ALLOW policies of a destination that are called so, with the request as they are compared with it."""
         ways = self.ways(subject, request) if self.mesh.mode == "ambient" else ()
         found = [(policy, self.at_waypoint(way, request)) for way in ways for policy in self.targeting(way)]
-        own = self.at_ztunnel(ways[0], request) if ways else request
-        found += [(policy, own) for policy in self.applying(subject)]
+        own = dict.fromkeys(self.at_ztunnel(way, request) for way in ways) if ways else (request,)
+        found += [(policy, seen) for policy in self.applying(subject) for seen in own]
         for policy, seen in found:
             if seen is not None and policy.action == "ALLOW" and policy.title in titles:
                 yield policy, seen

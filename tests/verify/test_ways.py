@@ -215,6 +215,17 @@ def test_the_service_that_is_called_says_whether_it_is_http() -> None:
     assert outcome(of(gated("front", "db"), within=both), "a/db", SHOP, 80) == "undefined"
 
 
+def test_a_service_of_one_family_is_called_by_its_address_whatever_families_its_pods_have() -> None:
+    within = things()
+    for number, thing in enumerate(thing for thing in within if thing["kind"] == "Pod"):
+        thing["status"]["podIPs"].append({"ip": f"fd00::{number + 1}"})
+    target = [{"group": "", "kind": "Service", "name": "shop"}]
+    for block, expected in (("10.96.0.0/16", "allow"), ("10.0.0.0/16", "deny")):
+        rule = {"when": [{"key": "destination.ip", "values": [block]}]}
+        found = of(access("a/shop", targetRefs=target, rules=[rule]), within=within)
+        assert outcome(found, "a/db", SHOP, 80, **GET) == expected
+
+
 def test_a_waypoint_that_serves_no_services_is_passed_by_none_that_is_taken_for_granted() -> None:
     for serves, expected in (("none", "allow"), ("workload", "deny"), ("service", "deny")):
         within = [
@@ -223,3 +234,17 @@ def test_a_waypoint_that_serves_no_services_is_passed_by_none_that_is_taken_for_
             gateway("a/gate", serves),
         ]
         assert outcome(of(gated("gate"), within=within), "a/db", "a/web", 8080, **GET) == expected
+
+
+def test_no_gateway_passes_the_waypoint_of_a_pod() -> None:
+    entry = pod("a/entry", {}, "10.0.0.7")
+    entry["spec"]["containers"][0]["name"] = "istio-proxy"
+    found = of(gated("gate"), within=things(gateway("a/gate", "all"), entry, pod_labels={USES: "gate"}))
+    assert outcome(found, "a/entry", "a/web", 8080, **GET, direct=True) == "allow"
+    assert outcome(found, "a/db", "a/web", 8080, **GET, direct=True) == "deny"
+
+
+def test_a_refusal_behind_a_waypoint_is_compared_with_what_is_seen_there() -> None:
+    """Of several Services in front, with the one that was passed."""
+    found = replay(of(behind("back")), [Observed("a/db", "a/web", "TCP", 8080, "GET", "/x")]).denied[0]
+    assert found["nearest"] == "AuthorizationPolicy a/own rule 0 fails on principals cluster.local/ns/a/sa/back"
