@@ -280,7 +280,7 @@ class Asked:
     def _ways(self, source: str, destination: str, protocol: str, port: int) -> Iterator[Question]:
         asked = Question(source, destination, protocol, port, http=False)
         yield asked
-        if self.world.mesh == "ambient":
+        if self.world.mesh == "ambient" and protocol == "TCP":
             yield replace(asked, direct=True)
             subject = self.judge.end(destination).subject
             for name, number in leading(self.world.things, subject, port) if subject is not None else ():
