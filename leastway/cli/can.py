@@ -39,6 +39,7 @@ DENIED = 3
 @click.option("--method", default="", help="HTTP method; makes the connection a request.")
 @click.option("--path", default="", help="HTTP path; makes the connection a request.")
 @click.option("--direct", is_flag=True, help="To the pod itself, past the ambient waypoint of its Service.")
+@click.option("--service", metavar="NS/NAME", default="", help="Service that is called, where several lead there.")
 @click.option("--queries", metavar="FILE", help="Many questions, one JSON object a line; - for standard input.")
 @profile_options
 @format_option
@@ -55,6 +56,7 @@ def command(
     method: str,
     path: str,
     direct: bool,
+    service: str,
     queries: str | None,
     cni: str | None,
     mesh: str | None,
@@ -85,7 +87,15 @@ def command(
     if queries is not None:
         ctx.exit(1 if _answer_all(judge, queries) else 0)
     question = Question(
-        source or "", destination or "", protocol.upper(), port or 0, method, path, principal, direct=direct
+        source or "",
+        destination or "",
+        protocol.upper(),
+        port or 0,
+        method,
+        path,
+        principal,
+        direct=direct,
+        service=service,
     )
     verdict = judge.ask(question)
     if form == "json":

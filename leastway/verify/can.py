@@ -13,8 +13,8 @@ from typing import Any
 from leastway.verify.errors import PolicyError, line
 from leastway.verify.judge import Judge, Question
 
-TEXTS = {"from", "to", "protocol", "principal", "method", "path", "host", "from_address", "to_address"}
-FIELDS = TEXTS | {"port", "direct"}
+TEXTS = {"from", "to", "protocol", "principal", "method", "path", "host", "from_address", "to_address", "service"}
+FIELDS = TEXTS | {"port", "service_port", "direct"}
 
 
 def answer(judge: Judge, query: dict[str, Any]) -> dict[str, Any]:
@@ -52,16 +52,11 @@ def read_question(query: dict[str, Any]) -> Question:
         raise PolicyError("a query needs from and to", "query")
     if not isinstance(found["direct"], bool | None):
         raise PolicyError("direct is neither true nor false", "query")
-    port = found["port"]
-    if isinstance(port, str) and port.isascii() and port.isdigit():
-        port = int(port[:9])
-    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port < 65536:
-        raise PolicyError(f"port {str(port)[:40]!r} is not between 0 and 65535", "query")
     return Question(
         source=found["from"],
         destination=found["to"],
         protocol=(found["protocol"] or "TCP").upper(),
-        port=port,
+        port=_port("port", found["port"]),
         method=found["method"] or "",
         path=found["path"] or "",
         principal=found["principal"],
@@ -69,4 +64,14 @@ def read_question(query: dict[str, Any]) -> Question:
         source_address=found["from_address"] or "",
         destination_address=found["to_address"] or "",
         direct=bool(found["direct"]),
+        service=found["service"] or "",
+        service_port=_port("service_port", found["service_port"] or 0),
     )
+
+
+def _port(name: str, value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:9])
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 65536:
+        raise PolicyError(f"{name} {str(value)[:40]!r} is not between 0 and 65535", "query")
+    return value

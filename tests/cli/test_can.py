@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,3 +151,38 @@ def test_the_pod_itself_may_be_asked_about_past_its_waypoint(run: Run, tmp_path:
     questions.write_text("".join(json.dumps({**question, "direct": way}) + "\n" for way in (False, True, None)))
     verdicts = [json.loads(line)["verdict"] for line in run(*asked, "--queries", questions).stdout.splitlines()]
     assert verdicts == ["deny", "allow", "deny"]
+
+
+def test_of_several_services_the_one_that_is_called_may_be_named(run: Run, tmp_path: Path) -> None:
+    cluster, policy = tmp_path / "cluster.yaml", tmp_path / "policy.yaml"
+    pod = "{{kind: Pod, metadata: {{name: {0}, namespace: a, labels: {{app: {0}, istio.io/dataplane-mode: ambient}}}}}}"
+    service = (
+        "{{kind: Service, metadata: {{name: {0}, namespace: a, labels: {{istio.io/use-waypoint: {1}}}}}, "
+        "spec: {{selector: {{app: api}}, ports: [{{port: 80}}]}}}}"
+    )
+    fronts = service.format("closed", "way"), service.format("open", "none")
+    cluster.write_text("\n---\n".join([pod.format("web"), pod.format("api"), *fronts]))
+    policy.write_text(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: d, namespace: a}\n"
+        "spec: {targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: way}]}\n"
+    )
+    asked = ("can", policy, "--inventory", cluster, "--mesh", "ambient")
+    ends = ("--from", "a/web", "--to", "a/api", "--port", "80")
+    shown = [run(*asked, *ends, *more).stdout for more in ((), ("--service", "a/closed"), ("--service", "a/open"))]
+    assert [text.partition(":")[0] for text in shown] == ["undefined", "deny", "allow"]
+    missing = run(*asked, *ends, "--service", "a/opne")
+    assert missing.exit_code == 1
+    assert "did you mean a/open" in missing.stderr
+    questions = tmp_path / "questions.jsonl"
+    called: list[dict[str, Any]] = [
+        {"service": "a/closed"},
+        {"service": "a/open", "service_port": 80},
+        {"service": "a/open", "service_port": 81},
+        {"service_port": "x"},
+    ]
+    question = {"from": "a/web", "to": "a/api", "port": 80}
+    questions.write_text("".join(json.dumps({**question, **more}) + "\n" for more in called))
+    answers = [json.loads(line) for line in run(*asked, "--queries", questions).stdout.splitlines()]
+    assert [answer["verdict"] for answer in answers] == ["deny", "allow", "undefined", "undefined"]
+    assert "leads to no port 80/TCP of a/api from its port 81" in answers[2]["because"]
+    assert "service_port 'x' is not between 0 and 65535" in answers[3]["because"]
