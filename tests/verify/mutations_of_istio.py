@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.verify.mutations import ISTIO, NETWORK, PEERS, Mutation
+from tests.verify.mutations import ISTIO, NETWORK, PEERS, WAYS, Mutation
 
 WAYPOINT = "test_waypoint_ports.py"
 REFUSED = "test_istio_validation.py"
@@ -58,6 +58,43 @@ MORE = [
         "yield from _granted(authorization.targeting(way), seen, places",
         "yield from _granted(authorization.targeting(way), seen._replace(port=request.port), places",
         (WAYPOINT,),
+    ),
+    Mutation("a Service of one family has no address for the other", "authorizationpolicy", "] or ips", "]", (WAYS,)),
+    Mutation(
+        "another Service says whether it is HTTP",
+        "judge",
+        'and service in ("", front.ref) and',
+        "and",
+        (WAYS,),
+    ),
+    Mutation("UDP says whether it is HTTP", "judge", 'if entry.protocol == "TCP" and', "if", (WAYS,)),
+    Mutation(
+        "named target ports are those of any protocol",
+        "world",
+        "if (p.name, p.protocol) == (self.target, self.protocol)",
+        "if p.name == self.target",
+        (WAYS,),
+    ),
+    Mutation(
+        "the selector of an ExternalName counts",
+        "inventory",
+        'if spec.get("type") == "ExternalName"',
+        "if False",
+        (WAYS,),
+    ),
+    Mutation(
+        "gateways pass the waypoint of a pod",
+        "authorizationpolicy",
+        "            known = ()  # by",
+        "            return (itself,)  # by",
+        (WAYS,),
+    ),
+    Mutation(
+        "any Service may be said to have been called",
+        "judge",
+        "if found is service and entry.protocol",
+        "if entry.protocol",
+        (WAYS,),
     ),
     Mutation(
         "a Gateway's policies are those of the workload's namespace",

@@ -202,7 +202,7 @@ def test_a_named_port_is_that_of_the_services_protocol() -> None:
 
 def test_the_service_that_is_called_says_whether_it_is_http() -> None:
     """Not another with a port of the same number, and not a port of UDP (HTTP/3 beside HTTP)."""
-    datagrams = {"name": "udp-quic", "protocol": "UDP", **PORT}
+    datagrams = {"name": "https-quic", "protocol": "UDP", **PORT}
     within = [
         *things()[:4],
         service("a/shop", {"app": "web"}, {"name": "http", **PORT}, datagrams, ip=SHOP, **{USES: "front"}),
