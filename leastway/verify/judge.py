@@ -23,7 +23,7 @@ from leastway.verify.networkpolicy import CNIS, Cni, NetworkPolicies
 from leastway.verify.policies import PolicySet, load_policies, united
 from leastway.verify.reading import Document
 from leastway.verify.rule_index import known_addresses
-from leastway.verify.services import through
+from leastway.verify.services import check_called, through
 from leastway.verify.variants import Variants
 from leastway.verify.verdict import End, Verdict
 from leastway.verify.world import Address, Service, Subject, World, address
@@ -138,23 +138,9 @@ class Judge:
             return through(self, question, source, found)
         destination = self.end(question.destination, question.destination_address)
         if question.service and destination.subject is not None:
-            self._check_service(question, destination.subject)
+            check_called(self.world, question, destination.subject)
         verdict = self.decide(question, source, destination)
         return verdict if verdict.outcome == "allow" else self._within(question, verdict, source, destination)
-
-    def _check_service(self, question: Question, subject: Subject) -> None:
-        """Raises `PolicyError` unless the Service that is called may lead to the port. Where one without a selector
-        leads is not known, and by a headless one clients may call any port."""
-        service = self.world.find_service(question.service)
-        if service.headless or not service.selector:
-            return
-        protocol, number = question.protocol.upper(), question.service_port
-        for found, entry in self.world.leading(subject, question.port):
-            if found is service and entry.protocol == protocol and number in (0, entry.number):
-                return
-        by = f" from its port {number}" if number else ""
-        shown = f"Service {service.ref} leads to no port {question.port}/{protocol} of {subject.ref}{by}"
-        raise PolicyError(shown, "inventory")
 
     def _within(self, question: Question, verdict: Verdict, source: End, destination: End) -> Verdict:
         """A workload asked about itself: a pod of it always reaches itself, whatever its other replicas may do."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from leastway.verify.errors import PolicyError
 from leastway.verify.verdict import End, Verdict
-from leastway.verify.world import Service, Subject
+from leastway.verify.world import Service, Subject, World
 
 if TYPE_CHECKING:
     from leastway.verify.judge import Judge, Question
@@ -31,6 +32,21 @@ def through(judge: Judge, question: Question, source: End, service: Service) -> 
         because = f"{question.destination} is {shown}, and {why}: ask about a pod behind it"
         return Verdict("undefined", f"{because}; {itself}" if itself else because)
     return found[0]._replace(because=f"{shown}: {found[0].because}")
+
+
+def check_called(world: World, question: Question, subject: Subject) -> None:
+    """Raises `PolicyError` unless the Service that is said to be called may lead to the port. Where one without a
+    selector leads is not known, and by a headless one clients may call any port."""
+    service = world.find_service(question.service)
+    if service.headless or not service.selector:
+        return
+    protocol, number = question.protocol.upper(), question.service_port
+    for found, entry in world.leading(subject, question.port):
+        if found is service and entry.protocol == protocol and number in (0, entry.number):
+            return
+    by = f" from its port {number}" if number else ""
+    shown = f"Service {service.ref} leads to no port {question.port}/{protocol} of {subject.ref}{by}"
+    raise PolicyError(shown, "inventory")
 
 
 def targets(judge: Judge, question: Question, service: Service) -> Iterator[tuple[Question, Subject]]:

@@ -91,7 +91,7 @@ MORE = [
     ),
     Mutation(
         "any Service may be said to have been called",
-        "judge",
+        "services",
         "if found is service and entry.protocol",
         "if entry.protocol",
         (WAYS,),
