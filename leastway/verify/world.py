@@ -127,7 +127,7 @@ class World:
         self._nodes: dict[Address, Address] = {}  # every address of a node → the one that stands for the node
         self._by_address: dict[Address, str] = {}
         self._services: dict[Address, Service] = {}
-        self._in_namespace: dict[str, list[Service]] = {}
+        self._by_pair: dict[tuple[str, tuple[str, str]], list[Service]] = {}  # namespace, first pair of the selector
         self._spread = 0
 
     @classmethod
@@ -232,14 +232,15 @@ class World:
         return [s for _, s in sorted(self.subjects.items()) if not s.member_of or s.member_of not in self.subjects]
 
     def services_of(self, subject: Subject) -> list[Service]:
-        """The Services that a subject stands behind."""
+        """The Services that a subject stands behind, by name."""
         if self._spread != len(self.services):
             self._spread = len(self.services)
-            self._in_namespace = {}
+            self._by_pair = {}
             for service in self.services.values():
-                self._in_namespace.setdefault(service.namespace, []).append(service)
-        near = self._in_namespace.get(subject.namespace, ())
-        return [s for s in near if s.selector and s.selector.items() <= subject.labels.items()]
+                for pair in list(service.selector.items())[:1]:
+                    self._by_pair.setdefault((service.namespace, pair), []).append(service)
+        near = [s for pair in subject.labels.items() for s in self._by_pair.get((subject.namespace, pair), ())]
+        return sorted((s for s in near if s.selector.items() <= subject.labels.items()), key=lambda s: s.name)
 
     def leading(self, subject: Subject, port: int) -> list[tuple[Service, ServicePort]]:
         """The Services' ports that lead to a port of a subject, whatever their protocol."""
