@@ -36,7 +36,7 @@ class BottomK(msgspec.Struct, Generic[K, V], eq=False):
     @staticmethod
     def combine(old: V, new: V) -> V:
         """Two values of one key as one; `old` may be changed and returned."""
-        raise NotImplementedError
+        raise NotImplementedError  # there is no way that fits all kinds of values
 
     def add(self, key: K, value: V) -> None:
         """Merge `value` into the value kept for `key`."""

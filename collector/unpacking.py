@@ -37,13 +37,14 @@ def _unpacked(stream: io.BufferedReader) -> io.BufferedReader:
     return stream
 
 
-class _Recoded(io.RawIOBase):
-    """Text in UTF-16, with its byte order mark, as UTF-8 without one; what is no text becomes U+FFFD."""
+class _Stream(io.RawIOBase):
+    """Bytes that `_more` makes, handed out as they are asked for."""
 
-    def __init__(self, text: IO[bytes]) -> None:
-        self.text = text
-        self.decode = codecs.getincrementaldecoder("utf-16")("replace").decode
-        self.ready = memoryview(b"")
+    ready = memoryview(b"")
+
+    def _more(self) -> bytes | None:
+        """Further bytes, b"" if it takes more to make any, None at the end."""
+        raise NotImplementedError  # each kind of stream has its own
 
     def readable(self) -> bool:
         return True
@@ -51,17 +52,30 @@ class _Recoded(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
         while not self.ready:
-            chunk = self.text.read(STEP)
-            self.ready = memoryview(self.decode(chunk, not chunk).encode("utf-8", "replace"))
-            if not chunk and not self.ready:
+            more = self._more()
+            if more is None:
                 return 0
+            self.ready = memoryview(more)
         size = min(len(view), len(self.ready))
         view[:size] = self.ready[:size]
         self.ready = self.ready[size:]
         return size
 
 
-class _Frames(io.RawIOBase):
+class _Recoded(_Stream):
+    """Text in UTF-16, with its byte order mark, as UTF-8 without one; what is no text becomes U+FFFD."""
+
+    def __init__(self, text: IO[bytes]) -> None:
+        self.text = text
+        self.decode = codecs.getincrementaldecoder("utf-16")("replace").decode
+
+    def _more(self) -> bytes | None:
+        chunk = self.text.read(STEP)
+        decoded = self.decode(chunk, not chunk).encode("utf-8", "replace")
+        return decoded if chunk or decoded else None
+
+
+class _Frames(_Stream):
     """The frames (gzip says members) of a packed stream, one after the other.
 
     `frame` makes a decompressor of one frame, with `decompress`, `eof` and `unused_data`; it raises `error`.
@@ -72,24 +86,14 @@ class _Frames(io.RawIOBase):
         self.frame = frame
         self.error = error
         self.current: Any = None
-        self.ready = memoryview(b"")
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]  # whatever io hands over is a buffer
-        while not self.ready:
-            chunk = self.packed.read(STEP)
-            if not chunk:
-                if self.current is not None:
-                    raise OSError("it ends in the middle of packed data")
-                return 0
-            self.ready = memoryview(self._unpack(chunk))
-        size = min(len(view), len(self.ready))
-        view[:size] = self.ready[:size]
-        self.ready = self.ready[size:]
-        return size
+    def _more(self) -> bytes | None:
+        chunk = self.packed.read(STEP)
+        if chunk:
+            return self._unpack(chunk)
+        if self.current is not None:
+            raise OSError("it ends in the middle of packed data")
+        return None
 
     def _unpack(self, chunk: bytes) -> bytes:
         parts = []

@@ -197,7 +197,7 @@ def sidecars(authority: Authority, als: str, otlp: str) -> tuple[Sidecar, Sideca
 
 def until(condition: Callable[[], bool], what: Callable[[], object]) -> None:
     """Wait for it."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end, what()
         time.sleep(0.02)

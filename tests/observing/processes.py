@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.conftest import ROOT
 
-PATIENCE = 60.0  # seconds that a test waits for what takes a moment, on a machine that has other things to do
+PATIENCE = 20.0  # seconds that a test waits for something that takes a moment
 
 
 def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:

@@ -154,7 +154,7 @@ def test_a_signal_at_any_instant_wakes_who_waits() -> None:
         with Stop() as stop:
             before = signal.signal(signal.SIGALRM, lambda *_, stop=stop: stop.set())
             signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00005, 0.0005))
-            end = time.monotonic() + 60
+            end = time.monotonic() + 5
             while not stop.wait(0):
                 assert time.monotonic() < end
             signal.signal(signal.SIGALRM, before)
