@@ -39,6 +39,7 @@ class Openings:
         self._listening: dict[tuple[Hashable, str], set[int]] = {}
         for key, edge in self.edges:
             self._note_answers(key, edge)
+        self._shown = {(protocol, kind) for _, protocol, kind in self._talking}  # by anybody
         for key in self.ports:
             self._note_listeners(key)
 
@@ -70,17 +71,18 @@ class Openings:
     def shows_answers(self, key: EdgeKey, evidence: Evidence) -> bool:
         """Whether silence means something: the capture shows replies of an end to anyone, in records of this kind.
 
-        Where a pod's datagrams are answered (lookups of names), the answers to its connections would be shown as well;
-        not the other way round, for many datagrams are meant to have none. A policy verdict is of a first packet and
-        shows no reply; what a proxy reports as opened has not ended yet.
+        Where a pod's datagrams are answered (lookups of names), the answers to its connections would be shown as well,
+        if any of this protocol are; not the other way round, for many datagrams are meant to have none. A policy
+        verdict is of a first packet and shows no reply; what a proxy reports as opened has not ended yet.
         """
         kinds = {kind for name in evidence.signals if (kind := _openings_in(name))}
-        protocols = {key.protocol} if key.protocol == "UDP" else {key.protocol, "UDP"}
+        protocols = [key.protocol] if key.protocol == "UDP" else [key.protocol, "UDP"]
         return any(
             (party, protocol, kind) in self._talking
+            for kind in kinds
+            if (key.protocol, kind) in self._shown
             for party in self._heard(key)
             for protocol in protocols
-            for kind in kinds
         )
 
     def listens(self, endpoint: Endpoint, protocol: str, port: int) -> bool:

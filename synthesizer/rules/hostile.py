@@ -20,11 +20,13 @@ def scanning(line: Line, view: View) -> Held | None:
     That a search hit a port in use is no intent: for a scanner, a single connection is never vouched for. Nor is it for
     who knocked in vain at several other ports of the same destination, and may be no scanner anywhere else.
     """
-    if line.key[0] not in view.scanners:
-        if not (swept(line) and (view.knocked_in_vain(line) >= SCAN_SILENT or view.strewn(line))):
-            return None
+    if line.key[0] in view.scanners:
+        why = "its source tried many destinations or ports and got few answers"
+    elif view.searched(line):
+        why = "its source sent to many ports there that never answer, in a capture that shows answers"
+    elif swept(line) and (view.knocked_in_vain(line) >= SCAN_SILENT or view.strewn(line)):
         return Held("scan", "a single connection a pod, beside attempts at many other ports of the same workload")
-    vouched = view.declared(line) or view.used_by_others(line)
-    if vouched and line.evidence.connections > 1:
+    else:
         return None
-    return Held("scan", "its source tried many destinations or ports and got few answers")
+    vouched = view.declared(line) or view.used_by_others(line)
+    return None if vouched and line.evidence.connections > 1 else Held("scan", why)

@@ -32,7 +32,7 @@ def unanswered(line: Line, view: View) -> Held | None:
     one_way = line.protocol == "UDP" and (
         line.records >= SINK_RECORDS or view.declared(line) or view.used_by_others(line)
     )
-    if one_way and line.key[0] not in view.scanners:
+    if one_way and line.key[0] not in view.scanners and not view.searched(line):
         return None
     if line.because == REFUSED:
         return Held("unanswered", f"{REFUSED}: the port was closed, or nobody listens there any more")

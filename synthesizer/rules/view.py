@@ -5,6 +5,8 @@ Invariant: nothing here depends on the order of the lines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from collector.flow import Signal
@@ -55,7 +57,8 @@ class View:
             elif line.standing in (Standing.UNANSWERED, Standing.DENIED):
                 self._vain[line.key[:2]] = self._vain.get(line.key[:2], 0) + 1
         self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
-        self.scanners = self._scanners()
+        self._searched: set[tuple[str, str]] = set()  # source and destination
+        self.scanners = frozenset(self._search())
 
     def used_by_others(self, line: Line) -> bool:
         """Whether another source talks to the same port of the same destination."""
@@ -72,6 +75,10 @@ class View:
     def knocked_in_vain(self, line: Line) -> int:
         """At how many ports of the same destination the same source was refused, stopped or not answered."""
         return self._vain.get(line.key[:2], 0)
+
+    def searched(self, line: Line) -> bool:
+        """Whether the same source sent to many ports of the same destination of which none ever answered."""
+        return (line.key[0], _destination(line)) in self._searched
 
     def strewn(self, line: Line) -> bool:
         """Whether the same source was seen once a pod at so many ports of the same destination that it searched them.
@@ -98,32 +105,35 @@ class View:
         callers = self._callers.get((party_key(workload), protocol, port), ())
         return any(caller.startswith(f"o/{Place.EXTERNAL.value}/") for caller in callers)
 
-    def _scanners(self) -> frozenset[str]:
+    def _search(self) -> Iterator[str]:
+        """The sources that scan; on the way, where others look as if they did."""
         tried: dict[str, list[Line]] = {}
         for line in self.lines:
             tried.setdefault(line.key[0], []).append(line)
-        return frozenset(source for source, lines in tried.items() if self._is_scan(lines))
+        for source, lines in tried.items():
+            odd = [
+                line
+                for line in lines
+                if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))
+            ]
+            if sum(map(answers, odd)) >= SCAN_ANSWERED * len(odd):
+                continue
+            self._searched.update(self._silent(odd))
+            targets = {_destination(line) for line in odd}
+            ports = {(line.protocol, line.port) for line in odd}
+            if len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS:
+                yield source
 
-    def _is_scan(self, lines: list[Line]) -> bool:
-        """Many destinations or ports, few answers: judged on what nothing else vouches for."""
-        odd = [
-            line
-            for line in lines
-            if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))
-        ]
-        if sum(1 for line in odd if answers(line)) >= SCAN_ANSWERED * len(odd):
-            return False
-        targets = {_destination(line) for line in odd}
-        ports = {(line.protocol, line.port) for line in odd}
-        silent: dict[tuple[str, str], set[int]] = {}
+    def _silent(self, odd: list[Line]) -> Iterator[tuple[str, str]]:
+        """Ends between which many ports were silent: a search, or sinks; what the source does elsewhere is its own."""
+        silent: dict[tuple[str, str, str], set[int]] = {}
         for line in odd:
             # What nothing else holds back: TCP that is unanswered is held anyway, and makes nobody a scanner so soon.
             free = line.standing in _ALIVE or line.protocol == "UDP"
             free = free and not (self.declared(line) or self.used_by_others(line))
             if free and line.protocol in self._shown and not answers(line) and _traced(line):
-                silent.setdefault((_destination(line), line.protocol), set()).add(line.port)
-        searched = any(len(tried) >= SCAN_SILENT for tried in silent.values())
-        return searched or len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS
+                silent.setdefault((line.key[0], _destination(line), line.protocol), set()).add(line.port)
+        return (ends[:2] for ends, tried in silent.items() if len(tried) >= SCAN_SILENT)
 
 
 def answers(line: Line) -> bool:

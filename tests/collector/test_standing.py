@@ -55,12 +55,20 @@ def test_whether_answers_are_shown_is_a_matter_of_party_and_protocol(s: Scene, w
 def test_a_pod_whose_lookups_are_answered_would_show_answers_to_its_connections(s: Scene, web: End, api: End) -> None:
     """Two parties that never answered over TCP: one of them is known to show what comes back to it."""
     far = s.pod("shop/far")
+    s.talk(s.pod("shop/one"), s.pod("shop/two"), 80)
     s.talk(web, s.pod("kube-system/dns"), 53, "UDP")
     s.talk(web, far, 6379, replies=False)
     s.talk(api, far, 6379, replies=False)
     found = told(s)
     assert found["web → far:6379 TCP"] is UNANSWERED
     assert found["api → far:6379 TCP"] is INITIATED
+
+
+def test_answered_lookups_tell_nothing_where_no_answer_over_tcp_is_shown_at_all(s: Scene, web: End, api: End) -> None:
+    """A capture may have the first packets of TCP alone, and all datagrams."""
+    s.talk(web, s.pod("kube-system/dns"), 53, "UDP")
+    s.talk(web, api, 6379, replies=False)
+    assert told(s)["web → api:6379 TCP"] is INITIATED
 
 
 def test_one_party_seen_by_two_sources_answers_for_both() -> None:

@@ -214,3 +214,32 @@ def test_many_declared_sinks_are_no_search(tmp_path: Path) -> None:
         s.talk(web, agent, port, "UDP", replies=False, times=5)
     out = s.run(tmp_path, inventory=True)
     assert out.wrong([("shop/web", "shop/agent", port, "UDP") for port in ports]) == []
+
+
+@BOTH
+def test_a_client_of_many_silent_sinks_keeps_what_was_answered(tmp_path: Path, inventory: bool) -> None:
+    """Six sinks at one collector look like a search there; they say nothing about what the client does elsewhere."""
+    s = Scene()
+    app, api, dns = s.pod("shop/app"), s.pod("shop/api"), s.pod("kube-system/coredns", {"k8s-app": "kube-dns"})
+    collector = s.pod("shop/collector")
+    s.talk(app, api, 8080)
+    s.dns(app, dns)
+    for port in (514, 4739, 5775, 6831, 6832, 8125):
+        s.talk(app, collector, port, "UDP", replies=False, times=5)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/app", "shop/collector", 514, "UDP")]
+    assert out.wrong([("shop/app", "shop/api", 8080)], denied, closed=False) == []
+    assert out.ask("shop/app", "kube-system/coredns", 53, "UDP") == "allow"
+
+
+@BOTH
+def test_a_silent_search_is_held_where_it_was_answered_once(tmp_path: Path, inventory: bool) -> None:
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    for port in (67, 123, 161, 500, 1900, 53):
+        s.talk(evil, api, port, "UDP", replies=port == 53, times=1 if port == 53 else 5)
+    s.talk(web, evil, 5353, "UDP")
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("shop/evil", "shop/api", port, "UDP") for port in (67, 53)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []
