@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
-from leastway.verify.authorizationpolicy import Place, compiled
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, Fields
+from leastway.verify.compilation import Place, compiled
 from leastway.verify.errors import PolicyError
 from leastway.verify.families import families
 from leastway.verify.identity import Request, field_matches, value_matches

@@ -11,23 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from leastway.verify import api_server
-from leastway.verify.errors import PolicyError
+from leastway.verify import api_server, objects
 from leastway.verify.mesh_config import read_mesh_config
 from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence
-from leastway.verify.world import NamedPort, Service, ServicePort, Subject, World, address
+from leastway.verify.world import Subject, World
 
-TEMPLATES = {
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "Job": ("spec", "template"),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-    "Rollout": ("spec", "template"),
-    "DeploymentConfig": ("spec", "template"),
-}
 POLICY_KINDS = frozenset(
     {
         "AdminNetworkPolicy",
@@ -60,13 +48,13 @@ def fill(world: World, docs: Iterable[Document]) -> World:
     for document in docs:
         kind, namespace, name = identity(document)
         where = f"{kind} {namespace}/{name}"
-        if kind in TEMPLATES:
-            templates[kind, namespace, name] = _template(document, kind, namespace, name, where)
+        if kind in objects.TEMPLATES:
+            templates[kind, namespace, name] = objects.template(document, kind, namespace, name, where)
             owner = _owner(document, namespace, where)
             if owner is not None:
                 owners[kind, namespace, name] = owner
         elif kind == "Pod":
-            pods.append((_pod(world, document, namespace, name, where), _owner(document, namespace, where)))
+            pods.append((objects.pod(world, document, namespace, name, where), _owner(document, namespace, where)))
             place = optional(document.get("spec"), where).get("nodeName")
             places.append(place if isinstance(place, str) else "")
         elif kind in SCALERS:
@@ -95,7 +83,7 @@ def _surroundings(world: World, document: Document, where: str) -> None:
     if kind == "Namespace":
         world.add_namespace(name, labels(own, f"{where} labels"))
     elif kind == "Service":
-        world.add_service(_service(document, namespace, name, where))
+        world.add_service(objects.service(document, namespace, name, where))
     elif kind == "Gateway" and str(document.get("apiVersion")).startswith("gateway.networking.k8s.io/"):
         world.gateways[f"{namespace}/{name}"] = labels(own, f"{where} labels").get("istio.io/waypoint-for", "service")
     elif kind == "ConfigMap":
@@ -210,72 +198,6 @@ def _workload(top: Owner, template: Subject | None, pods: list[Subject]) -> Subj
     )
 
 
-def _template(document: Document, kind: str, namespace: str, name: str, where: str) -> Subject:
-    found: Any = document
-    path = ""
-    for step in TEMPLATES[kind]:
-        path += f".{step}"
-        found = optional(found.get(step), f"{where} {path[1:]}")
-    meta = optional(found.get("metadata"), f"{where} template metadata")
-    subject = _subject(meta, optional(found.get("spec"), f"{where} template spec"), kind, namespace, name, where)
-    spec = optional(document.get("spec"), f"{where} spec")
-    count = spec.get("parallelism" if kind == "Job" else "replicas")
-    if count is None:  # the API's default
-        count = 0 if kind in ("DaemonSet", "CronJob") else 1
-    return _changed(subject, replicas=count if isinstance(count, int) and count > 0 else 0)
-
-
-def _pod(world: World, document: Document, namespace: str, name: str, where: str) -> Subject:
-    meta = mapping(document.get("metadata"), f"{where} metadata")
-    spec = optional(document.get("spec"), f"{where} spec")
-    status = optional(document.get("status"), f"{where} status")
-    found = _subject(meta, spec, "Pod", namespace, name, where)
-    ips = [optional(item, where).get("ip") for item in sequence(status.get("podIPs"), f"{where} status.podIPs")]
-    ips.append(status.get("podIP"))
-    # A pod that has ended keeps its address in its status although another may have it by now.
-    ips = [] if status.get("phase") in ("Succeeded", "Failed") else ips
-    valid = sorted({ip for ip in ips if isinstance(ip, str) and address(ip) is not None})
-    hosts = [optional(item, where).get("ip") for item in sequence(status.get("hostIPs"), f"{where} status.hostIPs")]
-    node = world.add_node(ip for ip in [status.get("hostIP"), *hosts] if isinstance(ip, str))
-    return _changed(found, ips=tuple(valid), node_ip=node, single=True)
-
-
-def _subject(meta: dict[str, Any], spec: dict[str, Any], kind: str, namespace: str, name: str, where: str) -> Subject:
-    ports: set[NamedPort] = set()
-    proxied = False
-    native = [
-        c for c in sequence(spec.get("initContainers"), where) if optional(c, where).get("restartPolicy") == "Always"
-    ]
-    for i, item in enumerate([*sequence(spec.get("containers"), f"{where} containers"), *native]):
-        container = mapping(item, f"{where} containers[{i}]")
-        proxied = proxied or container.get("name") == "istio-proxy"
-        for port in sequence(container.get("ports"), f"{where} containers[{i}].ports"):
-            ports.add(_port(mapping(port, f"{where} containers[{i}].ports"), f"{where} containers[{i}].ports"))
-    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-    notes = meta.get("annotations")
-    found = labels(meta.get("labels"), f"{where} labels")
-    return Subject(
-        namespace=namespace,
-        name=name,
-        labels=dict(sorted(found.items())),
-        service_account=account if isinstance(account, str) else "default",
-        host_network=spec.get("hostNetwork") is True,
-        ports=tuple(sorted(ports)),
-        meshed=True if proxied else None,
-        proxied=proxied,
-        kind=kind,
-        annotations={k: v for k, v in notes.items() if isinstance(v, str)} if isinstance(notes, dict) else {},
-    )
-
-
-def _port(port: dict[str, Any], where: str) -> NamedPort:
-    number = port.get("containerPort")
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 65536:
-        raise PolicyError(f"containerPort {str(number)[:40]} is not between 1 and 65535", where)
-    name, protocol = port.get("name") or "", port.get("protocol") or "TCP"
-    return NamedPort(str(name), str(protocol).upper(), number)
-
-
 def _owner(document: Document, namespace: str, where: str) -> Owner | None:
     meta = mapping(document.get("metadata"), f"{where} metadata")
     references = [optional(item, where) for item in sequence(meta.get("ownerReferences"), f"{where} ownerReferences")]
@@ -284,32 +206,3 @@ def _owner(document: Document, namespace: str, where: str) -> Owner | None:
         if isinstance(kind, str) and isinstance(name, str):
             return kind, namespace, name
     return None
-
-
-def _service(document: Document, namespace: str, name: str, where: str) -> Service:
-    spec = optional(document.get("spec"), f"{where} spec")
-    meta = optional(document.get("metadata"), f"{where} metadata")
-    ports = []
-    for item in sequence(spec.get("ports"), f"{where} spec.ports"):
-        port = mapping(item, f"{where} spec.ports")
-        number = port.get("port")
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise PolicyError("port is not a number", f"{where} spec.ports")
-        target = port.get("targetPort", number)
-        target = int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else target
-        named = (str(port.get("name") or ""), str(port.get("protocol") or "TCP"), number)
-        ports.append(
-            ServicePort(*named, target if isinstance(target, int | str) else number, str(port.get("appProtocol") or ""))
-        )
-    addresses = [*sequence(spec.get("clusterIPs"), f"{where} spec.clusterIPs"), spec.get("clusterIP")]
-    # "Ignored if type is ExternalName" (Kubernetes API, ServiceSpec)
-    selector = {} if spec.get("type") == "ExternalName" else labels(spec.get("selector"), f"{where} spec.selector")
-    return Service(
-        namespace=namespace,
-        name=name,
-        selector=selector,
-        addresses=tuple(sorted({a for a in addresses if isinstance(a, str) and address(a) is not None})),
-        ports=tuple(ports),
-        labels=labels(meta.get("labels"), f"{where} labels"),
-        headless="None" in addresses,
-    )

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from leastway.verify.authorizationpolicy import Place, compiled
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Field, Fields
+from leastway.verify.compilation import Place, compiled
 from leastway.verify.identity import Request, value_matches
 from leastway.verify.networkpolicy_schema import Network
 from leastway.verify.reading import network

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from leastway.verify.authorizationpolicy import AuthorizationPolicies, Place
+from leastway.verify.authorizationpolicy import AuthorizationPolicies
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Fields
 from leastway.verify.bits import Universe, union
 from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, joined
+from leastway.verify.compilation import Place
 from leastway.verify.identity import Request
 from leastway.verify.judge import Judge
 from leastway.verify.mesh import PROXY_PORTS, Way

@@ -5,8 +5,8 @@ Invariant: a rule is named only with the part of it that did not match.
 
 from __future__ import annotations
 
-from leastway.verify.authorizationpolicy import PASSED_OVER, unenforceable
 from leastway.verify.authorizationpolicy_schema import AuthorizationRule
+from leastway.verify.compilation import PASSED_OVER, unenforceable
 from leastway.verify.identity import Request, field_matches
 from leastway.verify.judge import Judge, Question
 from leastway.verify.networkpolicy_schema import Rule

@@ -229,7 +229,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an empty rule matches nothing",
-        "authorizationpolicy",
+        "compilation",
         "    if entries is None:\n        return True\n    return any_of",
         "    if entries is None:\n        return False\n    return any_of",
         (f"{ISTIO}::TestDecision",),
@@ -250,14 +250,14 @@ MUTATIONS = [
     ),
     Mutation(
         "on TCP an HTTP field removes a DENY rule too",
-        "authorizationpolicy",
+        "compilation",
         '    if foreign and action == "ALLOW":\n        return None\n',
         "    if foreign:\n        return None\n",
         (f"{ISTIO}::TestTcp",),
     ),
     Mutation(
         "on TCP an HTTP field is dropped from an ALLOW rule",
-        "authorizationpolicy",
+        "compilation",
         '    if foreign and action == "ALLOW":\n        return None\n',
         "    if False:\n        return None\n",
         (f"{ISTIO}::TestTcp",),

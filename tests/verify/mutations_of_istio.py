@@ -77,7 +77,7 @@ MORE = [
     ),
     Mutation(
         "the selector of an ExternalName counts",
-        "inventory",
+        "objects",
         'if spec.get("type") == "ExternalName"',
         "if False",
         (WAYS,),
@@ -198,14 +198,14 @@ MORE = [
     ),
     Mutation(
         "ztunnel reads trust domains",
-        "authorizationpolicy",
+        "compilation",
         'PASSED_OVER = frozenset({"trustDomains"})',
         "PASSED_OVER: frozenset[str] = frozenset()",
         (ISTIO,),
     ),
     Mutation(
         "a trust domain removes an ALLOW rule from ztunnel",
-        "authorizationpolicy",
+        "compilation",
         "if foreign and action",
         "if action",
         (ISTIO,),
