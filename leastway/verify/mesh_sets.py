@@ -93,9 +93,16 @@ class MeshSets:
     def sees_requests(self, destination: int, port: int) -> bool:
         """Is there a proxy that reads HTTP on this port?"""
         subject = self.universe.subjects[destination]
-        if self.mesh.mode == "ambient" and not any(way.waypoint for way in self._ways_to(subject, port)):
+        if not self.meshed >> destination & 1:
             return False
-        return bool(self.meshed >> destination & 1) and self.judge.speaks_http(subject, port) is not False
+        if self.mesh.mode == "ambient":
+            return any(way.waypoint and self._reads(subject, port, way) for way in self._ways_to(subject, port))
+        return self.judge.speaks_http(subject, port) is not False
+
+    def _reads(self, subject: Subject, port: int, way: Way) -> bool:
+        """May a waypoint read HTTP on a way to a port, by what the Service called says of it?"""
+        called = (way.service, way.port) if way.service else ()
+        return self.judge.speaks_http(subject, port, *called) is not False
 
     def allowed(self, destination: int, port: int) -> int:
         """Sources of which some request to a TCP port of a destination is admitted."""
@@ -206,9 +213,14 @@ class MeshSets:
             itself = self._past(rules, way, hop) if hop else everyone
             direct |= past & itself
             if way in passing:
-                front = at._replace(port=way.port, destination=_of_family(way.addresses, at.version))
+                front = self._front(subject, way, at)
                 through |= everyone & ~itself & rules.admitted(self.policies.targeting(way), front)
         return direct, through
+
+    def _front(self, subject: Subject, way: Way, at: At) -> At:
+        """A port of a destination as the waypoint on a way sees it."""
+        place = at.place if self._reads(subject, at.port, way) else "tcp"
+        return at._replace(place=place, port=way.port, destination=_of_family(way.addresses, at.version))
 
     @staticmethod
     def _past(rules: RuleSets, way: Way, hop: str) -> int:
@@ -240,15 +252,15 @@ class MeshSets:
         """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is
         one."""
         subject = self.universe.subjects[destination]
-        there = At(port, "http" if self.sees_requests(destination, port) else "tcp", _of_family(subject.ips, 0))
         if any(way.waypoint for way in self._ways_to(subject, port)):
             placed = [
-                (there._replace(port=way.port, destination=_of_family(way.addresses, 0)), self.policies.targeting(way))
+                (self._front(subject, way, At(port, "http", ())), self.policies.targeting(way))
                 for way in self._passing(subject, port)
             ]
         else:
-            own = there._replace(place="ztunnel") if self.mesh.mode == "ambient" else there
-            placed = [(own, self.policies.applying(subject))]
+            reads: Place = "http" if self.sees_requests(destination, port) else "tcp"
+            place: Place = "ztunnel" if self.mesh.mode == "ambient" else reads
+            placed = [(At(port, place, _of_family(subject.ips, 0)), self.policies.applying(subject))]
         found = []
         for at, policies in placed:
             for policy, rule in ((p, rule) for p in policies if p.action == "ALLOW" for rule in p.rules):

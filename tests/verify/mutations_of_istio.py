@@ -48,9 +48,16 @@ MORE = [
     Mutation(
         "sets compare a waypoint's rules with the pod's port",
         "mesh_sets",
-        "front = at._replace(port=way.port, destination",
-        "front = at._replace(destination",
+        "at._replace(place=place, port=way.port, destination",
+        "at._replace(place=place, destination",
         (WAYPOINT,),
+    ),
+    Mutation(
+        "a waypoint reads HTTP wherever it reads some",
+        "mesh_sets",
+        'place = at.place if self._reads(subject, at.port, way) else "tcp"',
+        "place = at.place",
+        (WAYS,),
     ),
     Mutation(
         "gates compare a waypoint's rules with the pod's port",

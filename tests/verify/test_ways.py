@@ -248,3 +248,22 @@ def test_a_refusal_behind_a_waypoint_is_compared_with_what_is_seen_there() -> No
     """Of several Services in front, with the one that was passed."""
     found = replay(of(behind("back")), [Observed("a/db", "a/web", "TCP", 8080, "GET", "/x")]).denied[0]
     assert found["nearest"] == "AuthorizationPolicy a/own rule 0 fails on principals cluster.local/ns/a/sa/back"
+
+
+def test_each_way_is_http_or_not_as_its_service_says() -> None:
+    """An ALLOW rule with methods opens nothing at a Service's port that is TCP, whatever another Service says."""
+    named = {name: {**PORT, "name": name} for name in ("http-x", "tcp-x")}
+    within = [
+        *things()[:4],
+        service("a/web", {"app": "web"}, named["http-x"], ip=SHOP, **{USES: "front"}),
+        service("a/raw", {"app": "web"}, named["tcp-x"], ip=ADMIN, **{USES: "back"}),
+    ]
+
+    def opened(*policies: Document) -> tuple[bool, list[str]]:
+        found = of(*policies, behind("front", "back"), within=within)
+        asked = [Question("a/db", "a/web", "TCP", 8080, service=name) for name in ("a/web", "a/raw")]
+        shown = [text for examples in over_permission(found, []).examples.values() for text in examples]
+        return "a/db → a/web 8080/TCP" in shown, [found.ask(question).outcome for question in asked]
+
+    assert opened(gated("front", "ops"), gated("back", "db")) == (False, ["deny", "deny"])
+    assert opened(gated("front", "db"), gated("back", "ops")) == (True, ["undefined", "deny"])
