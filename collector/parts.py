@@ -116,6 +116,7 @@ def fold(
     waiting = [beside(partial(_gather, piece, source)) for piece in pieces[1:]]
     lines = _Lines(pieces[0], None if progress is None else lambda size: progress(size * len(pieces)))
     counter = source.gather(records(iter(lines)), patterns, bad)
+    counter.flush()  # while the others are still reading
     number = lines.number
     for result in waiting:
         found = result()

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from collector.beside import beside, shared
+from collector.beside import MANY, beside, shared
 from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Engine, Progress, Reading, read
 from leastway import evidence, observation, scope
-from leastway.rule_evidence import Entry, rule_evidence
+from leastway.rule_evidence import rule_evidence
 from leastway.verify import proof
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
@@ -39,13 +40,13 @@ REVIEW = "REVIEW.md"
 
 
 class Run(msgspec.Struct):
-    """All that came of one run: `evidence` by file, `files` from paths below the output folder to their text."""
+    """All that came of one run: `evidence` by file (`rule_evidence`) as JSON, `files` by path below the output folder."""
 
     reading: Reading
     inventory: Inventory
     options: Options
     synthesis: Synthesis
-    evidence: dict[str, list[Entry]]
+    evidence: msgspec.Raw
     proof: dict[str, Any]
     files: dict[str, str]
 
@@ -95,6 +96,7 @@ def _generate(
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
     options = _settled(options, inventory, reading, mesh or detected_mesh(reading.patterns))
     synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)
+    traced = beside(partial(_traced, synthesis), worth=len(synthesis.manifests) >= MANY)
     judge = Judge(
         observation.world(inventory, synthesis.workloads, synthesis.decisions, options),
         [manifest.document for manifest in synthesis.manifests],
@@ -102,15 +104,19 @@ def _generate(
         mesh=options.mesh,
         trust_domain=options.trust_domain,
     )
-    proving = proof.begin(judge, observation.observed(synthesis.decisions, inventory, options), beside=beside)
-    traced = rule_evidence(synthesis)  # while the proof is measured beside
-    run = Run(reading, inventory, options, synthesis, traced, proving(), {})
+    proven = proof.prove(judge, observation.observed(synthesis.decisions, inventory, options), beside=beside)
+    run = Run(reading, inventory, options, synthesis, traced(), proven, {})
     run.files = {manifest.path: manifest.text for manifest in synthesis.manifests}
     report = msgspec.json.format(msgspec.json.encode(evidence.report(run), order="sorted"), indent=1).decode()
     report += "\n"  # in its place: it is large
     run.files[REPORT] = report
     run.files[REVIEW] = evidence.review_page(run)
     return run
+
+
+def _traced(synthesis: Synthesis) -> msgspec.Raw:
+    """What is behind the rules, as it is written: another process has less to send that way."""
+    return msgspec.Raw(msgspec.json.encode(rule_evidence(synthesis), order="sorted"))
 
 
 def _settled(options: Options, inventory: Inventory, reading: Reading, mesh: Mesh) -> Options:

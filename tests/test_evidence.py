@@ -7,6 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +48,7 @@ def page_of(traffic: Traffic) -> str:
     """REVIEW.md of some traffic."""
     options = Options(mesh="sidecar")
     result = synthesize(traffic.patterns, Inventory.empty(), options)
-    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, {}, {}, {}))
+    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, msgspec.Raw(b"{}"), {}, {}))
 
 
 # -- leastway.json --------------------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_nothing_observed_and_nothing_held_are_said() -> None:
             Inventory.empty(),
             Options(),
             synthesize(quiet.patterns, Inventory.empty(), Options()),
-            {},
+            msgspec.Raw(b"{}"),
             {},
             {},
         )

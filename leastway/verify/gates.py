@@ -49,6 +49,7 @@ def gates(judge: Judge, observed: Iterable[Observed]) -> Iterator[Gate]:
     """The gates of all that is not held back."""
     items = list(observed)
     http = http_ports(judge, items)
+    layers = (_network,) if judge.mesh.mode == "none" else (_network, _mesh)
     known: set[tuple[object, ...]] = set()
     for item in items:
         if item.held:
@@ -59,7 +60,7 @@ def gates(judge: Judge, observed: Iterable[Observed]) -> Iterator[Gate]:
         except PolicyError:
             continue
         for exact, source, destination in ends:
-            for sides in (_network, _mesh):
+            for sides in layers:
                 key = _key(judge, exact, source, destination, sides is _mesh)
                 if key not in known:
                     known.add(key)

@@ -50,29 +50,15 @@ def prove(
     `sound`, `allowed` and `denied` connections.
     `beside` may spread the measures over processors; it is handed in, for the judge shares no code with anyone.
     """
-    return begin(judge, observed, minimality=minimality, profiles=profiles, beside=beside)()
-
-
-def begin(
-    judge: Judge,
-    observed: Iterable[Observed],
-    *,
-    minimality: bool = True,
-    profiles: bool = False,
-    beside: Beside = _afterwards,
-) -> Callable[[], Proof]:
-    """Start `prove`; the function returned ends it. In between there is time for other work."""
     items = list(observed)
-    measured = beside(partial(_beyond, judge, items, minimality), worth=len(items) > MANY)
+    worth = len(items) > MANY
+    beyond = beside(partial(over_permission, judge, items), worth=worth)
+    redundant = beside(partial(_redundant, judge, items), worth=worth) if minimality else list
     result = replay(judge, items)
     others = [cni for cni in CNIS if cni != judge.cni] if profiles else []
     profiled = {cni: _profile(judge.under(cni), items) for cni in others}
-
-    def finish() -> Proof:
-        proof = _proof(judge, result, *measured())
-        return {**proof, "profiles": profiled} if profiles else proof
-
-    return finish
+    proof = _proof(judge, result, beyond(), redundant())
+    return {**proof, "profiles": profiled} if profiles else proof
 
 
 def _proof(judge: Judge, result: Replay, beyond: OverPermission, redundant: list[dict[str, str]]) -> Proof:
@@ -98,13 +84,10 @@ def _proof(judge: Judge, result: Replay, beyond: OverPermission, redundant: list
     }
 
 
-def _beyond(judge: Judge, items: list[Observed], minimality: bool) -> tuple[OverPermission, list[dict[str, str]]]:
-    """What the policies allow beyond what was seen, and the parts that nothing needs."""
-    if not minimality:
-        return over_permission(judge, items), []
+def _redundant(judge: Judge, items: list[Observed]) -> list[dict[str, str]]:
     from leastway.verify.minimality import redundant_parts
 
-    return over_permission(judge, items), redundant_parts(judge, items)
+    return redundant_parts(judge, items)
 
 
 def _profile(judge: Judge, items: list[Observed]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def scanning(line: Line, view: View) -> Held | None:
         why = "its source tried many destinations or ports and got few answers"
     elif view.searched(line):
         why = "its source sent to many ports there that never answer, in a capture that shows answers"
-    elif swept(line) and (view.knocked_in_vain(line) >= SCAN_SILENT or view.strewn(line)):
+    elif (view.knocked_in_vain(line) >= SCAN_SILENT or view.strewn(line)) and swept(line):
         return Held("scan", "a single connection a pod, beside attempts at many other ports of the same workload")
     else:
         return None

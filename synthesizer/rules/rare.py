@@ -10,8 +10,9 @@ from synthesizer.rules.view import Held, View, answers
 
 def one_off(line: Line, view: View) -> Held | None:
     """One connection, ever: policy if the port is declared, used by others, or all that the destination serves."""
-    persistent = len(line.evidence.hours) > 1 or line.evidence.connections > 1
-    if persistent or view.declared(line) or view.used_by_others(line):
+    if view.used_by_others(line) or view.declared(line):
+        return None
+    if len(line.evidence.hours) > 1 or line.evidence.connections > 1:
         return None
     if isinstance(line.destination, Outside):
         if line.destination.place is not Place.EXTERNAL or line.evidence.names:

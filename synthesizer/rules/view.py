@@ -46,14 +46,13 @@ class View:
         self._callers: dict[tuple[str, str, int], set[str]] = {}  # sources by who listens
         self._served: dict[str, set[tuple[str, int]]] = {}
         self._vain: dict[tuple[str, str], int] = {}  # ports that were tried in vain, by source and destination
-        self._single: dict[tuple[str, str], list[Line]] = {}  # no more than one connection a pod
+        self._spoken: dict[tuple[str, str], list[Line]] = {}  # what seems to have been answered, likewise
         self._strewn: dict[tuple[str, str], bool] = {}
         for line in lines:
             if line.standing in _ALIVE:
                 self._callers.setdefault(_listener(line), set()).add(line.key[0])
                 self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
-                if swept(line):
-                    self._single.setdefault(line.key[:2], []).append(line)
+                self._spoken.setdefault(line.key[:2], []).append(line)
             elif line.standing in (Standing.UNANSWERED, Standing.DENIED):
                 self._vain[line.key[:2]] = self._vain.get(line.key[:2], 0) + 1
         self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
@@ -87,9 +86,12 @@ class View:
         """
         ends = line.key[:2]
         if ends not in self._strewn:
-            odd = [one for one in self._single.get(ends, ()) if not (self.used_by_others(one) or self.declared(one))]
-            self._strewn[ends] = len(odd) >= SCAN_PORTS
+            spoken = self._spoken.get(ends, [])
+            self._strewn[ends] = len(spoken) >= SCAN_PORTS <= sum(map(self._odd_single, spoken))
         return self._strewn[ends]
+
+    def _odd_single(self, line: Line) -> bool:
+        return swept(line) and not (self.used_by_others(line) or self.declared(line))
 
     def only_port(self, line: Line) -> bool:
         """Whether this is the one port that the destination was ever seen to serve, and it declares no other."""
