@@ -40,7 +40,7 @@ REVIEW = "REVIEW.md"
 
 
 class Run(msgspec.Struct):
-    """All that came of one run: `evidence` by file (`rule_evidence`) as JSON, `files` by path below the output folder."""
+    """All that came of one run: `evidence` by file (`rule_evidence`) as JSON, `files` by their path in the output."""
 
     reading: Reading
     inventory: Inventory

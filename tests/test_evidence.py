@@ -48,7 +48,8 @@ def page_of(traffic: Traffic) -> str:
     """REVIEW.md of some traffic."""
     options = Options(mesh="sidecar")
     result = synthesize(traffic.patterns, Inventory.empty(), options)
-    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, msgspec.Raw(b"{}"), {}, {}))
+    none = msgspec.Raw(b"{}")
+    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, none, {}, {}))
 
 
 # -- leastway.json --------------------------------------------------------------------------------------------------
