@@ -93,8 +93,8 @@ class FlowCounter:
             self._skip("no port")
             return
         ip = flow.IP or _NOWHERE
-        near = self.parties.met(flow.source, ip.source)[not swapped]
-        far = self.parties.met(flow.destination, ip.destination)[swapped]
+        near = self.parties[bytes(flow.source), ip.source][not swapped]
+        far = self.parties[bytes(flow.destination), ip.destination][swapped]
         if len(flow.destination_service) or len(flow.source_service):
             self._note_services(flow, ip)
         if swapped:
@@ -197,8 +197,8 @@ class FlowCounter:
             self._skip("dropped reply")
             return
         ip = flow.IP or _NOWHERE
-        near = self.parties.met(flow.source, ip.source)[True]
-        far = self.parties.met(flow.destination, ip.destination)[False]
+        near = self.parties[bytes(flow.source), ip.source][True]
+        far = self.parties[bytes(flow.destination), ip.destination][False]
         self.patterns.add(
             Flow(
                 near.endpoint,

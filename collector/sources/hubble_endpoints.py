@@ -31,7 +31,6 @@ from collector.patterns import Patterns
 
 CACHE = 1 << 16
 HELD = 1 << 26  # bytes
-NEAR = 4  # ends compared with, of one address
 LABELLED = 1 << 12  # lists of labels remembered, each of at most
 MOST_LABELS = 64
 _SOURCES = {"k8s", "any", "container", "unspec", "reserved", "cidr", "cidrgroup", "fqdn", "gen"}
@@ -59,7 +58,6 @@ class HubbleEndpoint(msgspec.Struct):
     cluster_name: str | None = ""
 
 
-Raw = msgspec.Raw | bytes  # of JSON, or of a protobuf message
 Decode = Callable[[bytes], HubbleEndpoint | None]  # raises msgspec.MsgspecError
 
 from_json: Decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
@@ -95,27 +93,8 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         self.patterns = patterns
         self.decode = decode
         self.held = 0  # bytes of the keys: an end of a hostile flow may be as large as a message
-        self.near: dict[str | None, list[tuple[Raw, tuple[Party, Party]]]] = {}  # the first `NEAR` met, by address
         self.endpoints: dict[Endpoint, Endpoint] = {}  # one object for equal endpoints
         self.labels: dict[tuple[str, ...], Labelled] = {}  # the pods of a workload have the same
-
-    def met(self, raw: Raw, address: str | None) -> tuple[Party, Party]:
-        """The same by the record's own bytes.
-
-        An address has few ends: comparing with them takes a quarter of the time that hashing the bytes does.
-        """
-        near = self.near.get(address)
-        if near is not None:
-            for known, parties in near:
-                if known == raw:
-                    return parties
-        own = bytes(raw)
-        parties = self[own, address]
-        if near is None:
-            near = self.near[address] = []
-        if len(near) < NEAR:
-            near.append((type(raw)(own), parties))
-        return parties
 
     def __missing__(self, met: tuple[bytes, str | None]) -> tuple[Party, Party]:
         raw, address = met
@@ -164,7 +143,6 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         """Keep the cache bounded; called when no count refers to its entries any more."""
         if len(self) > CACHE or self.held > HELD:
             self.clear()
-            self.near.clear()
             self.endpoints.clear()
             self.labels.clear()
             self.held = 0
