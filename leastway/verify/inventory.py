@@ -33,6 +33,9 @@ POLICY_KINDS = frozenset(
     }
 )
 SCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
+# Kinds that stand for the one that made them. What an operator makes (a StatefulSet of a Prometheus, several of one
+# Elasticsearch) is a workload of its own.
+_OWNED = frozenset({"Job", "ReplicaSet", "ReplicationController"})
 _CRON = re.compile(r"-\d{8,10}\Z")
 Owner = tuple[str, str, str]  # kind, namespace, name
 
@@ -51,7 +54,7 @@ def fill(world: World, docs: Iterable[Document]) -> World:
         if kind in objects.TEMPLATES:
             templates[kind, namespace, name] = objects.template(document, kind, namespace, name, where)
             owner = _owner(document, namespace, where)
-            if owner is not None:
+            if owner is not None and kind in _OWNED:
                 owners[kind, namespace, name] = owner
         elif kind == "Pod":
             pods.append((objects.pod(world, document, namespace, name, where), _owner(document, namespace, where)))

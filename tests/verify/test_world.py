@@ -80,6 +80,26 @@ def test_pods_alone_are_grouped_by_the_owner_that_they_name() -> None:
     assert world.find("a/web").labels == hashed
 
 
+def test_what_an_operator_owns_is_a_workload_by_itself() -> None:
+    """The Prometheus operator owns the StatefulSets that it makes, and ECK those and the Deployments of a cluster."""
+    made = ("Elasticsearch", "logs")
+    world = World.from_manifests(
+        [
+            workload("StatefulSet", "logs-es-master", made, role="master"),
+            workload("StatefulSet", "logs-es-data", made, role="data"),
+            replica("logs-es-master-0", ("StatefulSet", "logs-es-master"), "10.0.0.1", role="master"),
+            replica("logs-es-data-0", ("StatefulSet", "logs-es-data"), "10.0.0.2", role="data"),
+            replica("batch-1-x", ("Job", "batch-1"), "10.0.0.3", role="batch"),
+            workload("Job", "batch-1", ("JobSet", "batch"), role="batch"),
+        ]
+    )
+    assert {subject.ref: subject.ips for subject in world.universe()} == {
+        "a/batch": ("10.0.0.3",),
+        "a/logs-es-data": ("10.0.0.2",),
+        "a/logs-es-master": ("10.0.0.1",),
+    }
+
+
 def test_a_workload_whose_pods_policies_tell_apart_has_no_certain_answer() -> None:
     name = "statefulset.kubernetes.io/pod-name"
     things = [
