@@ -120,6 +120,8 @@ def _pod_top(pod: Document, namespace: str, name: str, found: Found) -> tuple[st
     kind, owner = controller(pod)
     if kind == "Node":  # a static pod: the kubelet of each node makes its own, and appends the node's name
         return "Pod", name.removesuffix(f"-{owner}") or name
+    if kind == "Pod":  # Spark's executors are owned by their driver, and are none
+        return "Pod", name
     return _top(kind, namespace, owner, found, pod) if kind else ("Pod", name)
 
 

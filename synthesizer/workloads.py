@@ -19,7 +19,8 @@ from synthesizer.selectors import choose_selectors
 from synthesizer.workload import Workload
 
 ACCOUNT = "ServiceAccount"  # the kind of a party that is known by a shared principal only
-_REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\Z")
+# Not a CronJob's pods, whose Jobs are named by the time: minutes since the epoch, formerly seconds.
+_REPLICA_SET_POD = re.compile(r"-(?![12]\d{7,9}-)[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\Z")
 
 
 class Workloads:

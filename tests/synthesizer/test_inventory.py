@@ -47,6 +47,7 @@ def test_a_replica_set_is_folded_into_its_deployment_and_its_pods_belong_to_it()
         (("Job", "migrate"), {}, ("Job", "migrate")),
         (("StrimziPodSet", "kafka"), {}, ("StrimziPodSet", "kafka")),
         (("Node", "node-1"), {}, ("Pod", "p")),
+        (("Pod", "etl-driver"), {}, ("Pod", "p-node-1")),  # Spark's driver owns its executors
         (None, {}, ("Pod", "p-node-1")),
     ],
 )

@@ -215,6 +215,15 @@ def test_pods_of_a_name_with_nothing_in_common_are_not_one_workload() -> None:
     assert {w.selector for w in found.values()} == {(("app", "one"),), (("app", "two"),)}
 
 
+def test_a_cron_jobs_pods_are_not_the_deployments_of_its_name() -> None:
+    """A ReplicaSet's hash has no 1 and no 2 (apimachinery, rand.SafeEncodeString), with which a schedule begins."""
+    traffic = Traffic()
+    scheduled = traffic.pod("shop/report", {"app": "report", "run": "nightly"}, pod="report-29700000-9rcxx")
+    served = traffic.pod("shop/report", {"app": "report", "run": "always"}, pod="report-6b746f74dc-9rcxx")
+    traffic.talk(scheduled, served, 8080)
+    assert sorted(w.selector for w in workloads(traffic).values()) == [(("run", "always"),), (("run", "nightly"),)]
+
+
 def test_kinds_that_share_a_name_keep_their_own_selectors_and_published_ports() -> None:
     web = deployment("api", {"app": "api", "role": "web"}, selector={"role": "web"})
     store = deployment(
