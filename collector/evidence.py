@@ -17,6 +17,7 @@ from collector.flow import Signal
 from collector.sketch import Members, Tally
 
 PARTIES = 1024  # pods or addresses kept per end and port
+OUTCOMES = 2048  # addresses with a signal, kept per port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
 HOURS = 2048  # hourly buckets kept per port: twelve weeks
 NAMES = 16
@@ -33,7 +34,7 @@ Seconds = int
 CLOCK = {f"{minute:02}:{second:02}": 60 * minute + second for minute in range(60) for second in range(61)}
 
 REQUEST_SKETCHES = ("asked", "requests", "rejected")
-SKETCHES = ("hours", "sources", "destinations", *REQUEST_SKETCHES, "callers", "names")
+SKETCHES = ("hours", "sources", "destinations", "outcomes", *REQUEST_SKETCHES, "callers", "names")
 
 
 class Evidence(msgspec.Struct):
@@ -42,6 +43,7 @@ class Evidence(msgspec.Struct):
     `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED, the
     drop reason for DENIED, and for OPEN what the record claims to be (see `RESET` and `CONTESTED` too). `hours` counts
     records per hour (unix time // 3600). `sources`/`destinations` count records by pod name or, failing that, address.
+    Where one end is known by its address alone, `outcomes` counts them by address and signal, see `apart`.
     HTTP requests are counted as "METHOD path": in `requests` when they were answered below 400, in `rejected` from 400
     on, in `asked` when the record came before the answer; where the source is known by its address alone, once more in
     `callers`, see `of_each`. `samples` holds per signal the smallest flow id (or time) of its records, to find one
@@ -56,6 +58,7 @@ class Evidence(msgspec.Struct):
     hours: Tally[int] = field(default_factory=lambda: Tally(HOURS))
     sources: Tally[str] = field(default_factory=lambda: Tally(PARTIES))
     destinations: Tally[str] = field(default_factory=lambda: Tally(PARTIES))
+    outcomes: Tally[str] = field(default_factory=lambda: Tally(OUTCOMES))
     asked: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
     requests: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
     rejected: Tally[str] = field(default_factory=lambda: Tally(REQUESTS))
@@ -67,9 +70,20 @@ class Evidence(msgspec.Struct):
     plaintext: int = 0
 
     def saw(
-        self, name: str, records: int, flow_id: str, first: Seconds, last: Seconds, source: str, destination: str
+        self,
+        name: str,
+        records: int,
+        flow_id: str,
+        first: Seconds,
+        last: Seconds,
+        source: str,
+        destination: str,
+        address: str = "",
     ) -> None:
-        """Count records of one hour under a signal's name: their smallest id, first and last time, and the two ends."""
+        """Count records of one hour under a signal's name: their smallest id, first and last time, and the two ends.
+
+        `address` is the one of them that nothing but itself tells from others.
+        """
         self.signals[name] = self.signals.get(name, 0) + records
         known = self.samples.get(name)
         if flow_id and (known is None or flow_id < known):
@@ -81,6 +95,35 @@ class Evidence(msgspec.Struct):
         self.hours.add(first // 3600, records)
         self.sources.add(source, records)
         self.destinations.add(destination, records)
+        if address:
+            self.outcomes.add(f"{address} {name}", records)
+
+    def apart(self) -> dict[str, dict[str, int]]:
+        """`signals` of each address at the nameless end; {} if that was not kept for all records."""
+        told = self.outcomes
+        if told.saturated_now or sum(told.kept.values()) != sum(self.signals.values()):  # much, or of an older store
+            return {}
+        found: dict[str, dict[str, int]] = {}
+        for key, records in told.kept.items():
+            address, _, name = key.partition(" ")
+            found.setdefault(address, {})[name] = records
+        return found
+
+    def alone(self, addresses: Collection[str]) -> Evidence:
+        """The evidence of some of the addresses in `apart`: their signals and themselves, and else what is here."""
+        apart = self.apart()
+        signals: dict[str, int] = {}
+        for address in addresses:
+            for name, records in apart.get(address, {}).items():
+                signals[name] = signals.get(name, 0) + records
+        ends: dict[str, Tally[str]] = {}
+        for end in ("sources", "destinations"):
+            kept = getattr(self, end).kept
+            own = {address: kept[address] for address in addresses if address in kept}
+            if own:
+                ends[end] = Tally(PARTIES, own)
+        samples = {name: self.samples[name] for name in signals if name in self.samples}
+        return replace(self, signals=signals, samples=samples, lowest="", highest="", outcomes=Tally(OUTCOMES), **ends)
 
     def request(self, outcome: str, request: str, records: int, caller: str | None = None) -> None:
         """Count requests under an outcome (of `REQUEST_SKETCHES`); `caller` is who asked, if only this tells it."""

@@ -147,7 +147,9 @@ class Patterns:
         name = f"{flow.signal.value}:{detail}" if detail else flow.signal.value
         moment = seconds(flow.time)
         source, destination = flow.source_pod or flow.source_address, flow.destination_pod or flow.destination_address
-        evidence.saw(name, records, flow.flow_id or flow.time, moment, moment, source, destination)
+        nameless = flow.source.nameless, flow.destination.nameless
+        alone = "" if nameless[0] is nameless[1] else source if nameless[0] else destination
+        evidence.saw(name, records, flow.flow_id or flow.time, moment, moment, source, destination, alone)
         evidence.sockets(flow.socket, flow.socket)
         if flow.method or flow.path:
             asked = flow.signal is Signal.OPENED and not flow.status

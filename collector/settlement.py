@@ -43,6 +43,10 @@ class Standing(StrEnum):
     OPEN = "open"  # who opened it is not known
 
 
+_ALIVE = frozenset({Standing.INITIATED, Standing.INFERRED, Standing.AUDITED})
+_VAIN = frozenset({Signal.OPEN.value, Signal.DENIED.value, Signal.REFUSED.value})
+
+
 class Pattern(msgspec.Struct):
     """`source` talks to `destination` at `port`: one settled line of communication with its evidence."""
 
@@ -54,6 +58,7 @@ class Pattern(msgspec.Struct):
     standing: Standing
     evidence: Evidence
     because: str = ""
+    apart: dict[str, tuple[Standing, str]] = {}  # addresses of which less can be said than of the others, and why
 
 
 class Settled(msgspec.Struct):
@@ -86,6 +91,13 @@ def stopped(evidence: Evidence) -> bool:
     return Signal.DENIED in totals and not (arrived or Signal.CARRIED in totals or Signal.ANSWERED in totals)
 
 
+def _in_vain(evidence: Evidence, totals: Totals) -> tuple[Standing, str]:
+    """What is to be said where nothing was seen opened, spoken or let through in audit mode."""
+    if Signal.DENIED in totals:
+        return Standing.DENIED, "every attempt was stopped by a policy"
+    return Standing.UNANSWERED, REFUSED if refused(evidence) else "refused or never completed"
+
+
 class _Settlement:
     def __init__(self, openings: Openings) -> None:
         self.openings = openings
@@ -105,6 +117,9 @@ class _Settlement:
         for key, sport, dport, evidence in opens:
             if evidence.signals.keys() == {RESET}:
                 self._settle_reset(key, sport, dport, evidence)
+        for (key, _), pattern in self.settled.items():
+            if pattern.standing in _ALIVE and key.source.nameless is not key.destination.nameless:
+                pattern.apart = self._apart(key, pattern.evidence)
         return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
 
     def _settle_port(self, key: EdgeKey, port: int, evidence: Evidence, totals: Totals) -> None:
@@ -113,11 +128,9 @@ class _Settlement:
         certain = (opened and key.protocol == "TCP") or audited
         by_proxy = seen_by_proxy(evidence)
         if not (opened or spoken or audited):
-            if Signal.DENIED in totals:
-                self._put(key, port, Standing.DENIED, evidence, "every attempt was stopped by a policy")
-            elif by_proxy or Signal.REFUSED in totals:
-                because = REFUSED if refused(evidence) else "refused or never completed"
-                self._put(key, port, Standing.UNANSWERED, evidence, because)
+            if Signal.DENIED in totals or by_proxy or Signal.REFUSED in totals:
+                standing, because = _in_vain(evidence, totals)
+                self._put(key, port, standing, evidence, because)
             return
         if evidence.signals.keys() <= _CONTESTED and not self.openings.listens(key.destination, key.protocol, port):
             self._put(key, port, Standing.OPEN, evidence, "answers to what nobody asked, and conntrack calls them new")
@@ -165,6 +178,22 @@ class _Settlement:
         if carried:
             return Standing.INITIATED, "seen in the initiator's direction within an established connection"
         return Standing.INFERRED, "only replies were seen"
+
+    def _apart(self, key: EdgeKey, evidence: Evidence) -> dict[str, tuple[Standing, str]]:
+        """The addresses at the nameless end for which what others were answered does not vouch."""
+        found: dict[str, tuple[Standing, str]] = {}
+        for address, signals in evidence.apart().items():
+            own = Evidence(signals=signals)
+            totals = own.totals()
+            if totals.keys() == {Signal.OPEN.value}:
+                standing, because = Standing.OPEN, "nothing tells which end opened it"
+            elif totals.keys() <= _VAIN:
+                standing, because = _in_vain(own, totals)
+            else:
+                standing, because = self._standing(key, own, totals, seen_by_proxy(own))
+            if standing not in _ALIVE:
+                found[address] = standing, because
+        return found
 
     def _settle_open(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
         """Choose between source→destination:dport and destination→source:sport."""
@@ -254,6 +283,9 @@ class _Settlement:
         told.destinations.merge(destinations)
         for name, flow_id in evidence.samples.items():
             told.sample(name, flow_id)
+        for name, records in evidence.outcomes.items():
+            told.outcomes.add(f"{name.partition(' ')[0]} {signal}:{INFERRED}", records)
+        told.outcomes.saturated |= evidence.outcomes.saturated
         openers = list(sources)
         told.sockets(socket_name(openers[0], own), socket_name(openers[-1], own))
 

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 # The number that goes into every file. A change to the columns, or to a limit in collector.patterns (sets cut at
 # different limits do not merge exactly), needs the next one.
-VERSION = 4
+VERSION = 5
 LARGEST = (1 << 63) - 1
 
 _EMPTY: Row = {"counts": [], "saturated": False}
@@ -207,7 +207,7 @@ def _fold_edge(row: Row, patterns: Patterns) -> None:
         evidence.sample(signal, flow_id)
     evidence.sides.update(row["sides"])
     for name in SKETCHES:
-        if name in row:  # `callers` came with version 4
+        if name in row:  # `callers` came with version 4, `outcomes` with 5
             _fill(getattr(evidence, name), row[name])
     key = EdgeKey(_endpoint(row["source"]), _endpoint(row["destination"]), row["protocol"], row["principal"])
     edge = patterns.edges.get(key)

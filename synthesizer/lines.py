@@ -16,7 +16,7 @@ from collector.patterns import Patterns, Sighting
 from collector.settlement import STOPPED, Pattern, Settled, Standing, seen_by_proxy, settle, stopped
 from synthesizer.inventory import Inventory
 from synthesizer.party import Outside, Party, party_key
-from synthesizer.resolver import Resolver
+from synthesizer.resolver import End, Resolver
 from synthesizer.workloads import Workloads
 
 _STRENGTH = {
@@ -105,23 +105,35 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
             for party, port, via in resolver.behind(destination.party, pattern):
                 if isinstance(source.party, Outside) and isinstance(party, Outside):
                     continue  # neither end can carry a policy
+                standing, because, told = _apart(pattern, source, destination)
                 found.append(
                     Line(
                         source.party,
                         party,
                         pattern.protocol,
                         port,
-                        pattern.standing,
-                        evidence,
-                        evidence if each is None else each[number],
+                        standing,
+                        told,
+                        told if each is None else each[number],
                         min(source.records, destination.records),
-                        pattern.because,
+                        because,
                         principals,
                         (via,) if via else (),
                         together=several and each is None,
                     )
                 )
     return found
+
+
+def _apart(pattern: Pattern, source: End, destination: End) -> tuple[Standing, str, Evidence]:
+    """What is to be said of two ends, one of them a party of which only addresses are known: what is said of these."""
+    names = source.names if pattern.source.nameless else destination.names
+    told = [pattern.apart.get(name) for name in names] if pattern.apart else []
+    less = [one for one in told if one is not None]
+    if not less or len(less) < len(told):
+        return pattern.standing, pattern.because, pattern.evidence
+    standing, because = max(less, key=lambda one: (_STRENGTH[one[0]], one[1]))
+    return standing, because, pattern.evidence.alone(names)
 
 
 def _join(one: Line, two: Line) -> Line:

@@ -126,7 +126,9 @@ class Counts:
             evidence = edge.evidence(port, name.partition(":")[0], sport)
             begin = seconds(count.first)
             end = begin if count.last is count.first else seconds(count.last)
-            evidence.saw(name, records, count.flow_id, begin, end, near.party, far.party)
+            nameless = near.endpoint.nameless, far.endpoint.nameless
+            alone = "" if nameless[0] is nameless[1] else near.party if nameless[0] else far.party
+            evidence.saw(name, records, count.flow_id, begin, end, near.party, far.party, alone)
             if not sport:  # while it is open which end opened it, there is no opener to name
                 lowest = socket_of(near, count.lowest)
                 evidence.sockets(lowest, lowest if count.lowest == count.highest else socket_of(near, count.highest))

@@ -185,6 +185,25 @@ def test_an_older_store_lacks_what_came_later(tmp_path: Path, monkeypatch: pytes
         assert expected.of_each([["10.0.0.0"], ["10.0.0.1"]]) is not None
 
 
+def test_what_an_older_store_says_of_addresses_is_not_taken_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 4 kept no outcomes: an address that was answered then and is silent now is not called silent."""
+    flows = [Flow(API, ADDRESS, port=80, signal=signal, destination_address="10.0.0.1") for signal in Signal][:3]
+    with monkeypatch.context() as older:
+        older.setattr(tables, "SKETCHES", tuple(name for name in SKETCHES if name != "outcomes"))
+        older.setattr(store, "VERSION", 4)
+        tables.schemas.cache_clear()
+        store.save(patterns_of(flows), tmp_path)
+    tables.schemas.cache_clear()
+    found, whole = store.load(tmp_path), patterns_of(flows)
+    for patterns in (found, whole):
+        patterns.merge(patterns_of(flows[:1]))
+    (evidence,), (expected,) = ([e for _, e in next(iter(p.edges.values())).ports()] for p in (found, whole))
+    assert evidence.signals == expected.signals
+    assert (evidence.apart(), list(expected.apart())) == ({}, ["10.0.0.1"])
+
+
 def test_only_a_store_is_a_store(tmp_path: Path) -> None:
     assert not store.is_store(tmp_path)
     assert not store.is_store("-")
@@ -253,11 +272,12 @@ def test_other_limits_need_another_version() -> None:
     """Sets cut at different limits do not merge exactly: whoever changes a limit must raise tables.VERSION."""
     shipped = {name: getattr(module, name) for module, names in LIMITS.items() for name in names}
     assert (tables.VERSION, shipped) == (
-        4,
+        5,
         {
             "PORTS": 1024,
             "OPEN_PAIRS": 256,
             "PARTIES": 1024,
+            "OUTCOMES": 2048,
             "REQUESTS": 4096,
             "HOURS": 2048,
             "NAMES": 16,

@@ -16,7 +16,7 @@ from collector.patterns import Patterns
 
 LIMITS = {  # the bounds of the patterns, by the module that sets them
     patterns_module: ("PORTS", "OPEN_PAIRS", "PODS", "OWNERS"),
-    evidence_module: ("PARTIES", "REQUESTS", "HOURS", "NAMES"),
+    evidence_module: ("PARTIES", "OUTCOMES", "REQUESTS", "HOURS", "NAMES"),
 }
 
 ENDPOINTS = (

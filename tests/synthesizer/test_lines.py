@@ -8,8 +8,8 @@ from collector.endpoints import Endpoint
 from collector.flow import Signal
 from collector.settlement import Standing
 from synthesizer.workload import Workload
-from tests.synthesizer.objects import deployment, node, service
-from tests.synthesizer.traffic import End, Traffic, at, drawn, place, shown
+from tests.synthesizer.objects import deployment, node, pod, service
+from tests.synthesizer.traffic import End, Traffic, at, drawn, made, place, shown
 
 
 def to(destination: End, port: int = 443, *objects: dict[str, object]) -> list[tuple[str, str, int]]:
@@ -192,6 +192,34 @@ def test_two_ends_outside_are_nobodys_policy() -> None:
 
 
 # -- joining --------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_policy_stopped_or_nobody_answered_is_said_of_that_address_alone() -> None:
+    """Command and control at port 443 is not allowed because the shop's bank answers there."""
+    traffic, web = Traffic(), Traffic().pod("shop/web")
+    traffic.talk(web, at("203.0.113.9"), 443)
+    traffic.add(web, at("198.51.100.66"), 443, signal=Signal.DENIED, reason="POLICY_DENIED")
+    traffic.add(web, at("198.51.100.67"), 443, signal=Signal.OPENED, point="TO_STACK")
+    found = {str(line.destination): line for line in drawn(traffic)}
+    assert {name: line.standing for name, line in found.items()} == {
+        "external 203.0.113.9": Standing.INITIATED,
+        "external 198.51.100.66": Standing.DENIED,
+        "external 198.51.100.67": Standing.UNANSWERED,
+    }
+    assert found["external 198.51.100.66"].evidence.signals == {"denied:POLICY_DENIED": 3}
+    assert sorted(item.kind for item in made(traffic).review if "198.51.100" in item.what) == ["denied", "unanswered"]
+
+
+def test_callers_that_a_log_knows_by_address_are_refused_each_for_itself() -> None:
+    """An access log in Istio's default format names no caller: one may be let in where another never was."""
+    objects = [deployment(name, {"app": name}) for name in ("web", "spy", "db")]
+    objects += [pod(f"{name}-0", {"app": name}, None, f"10.1.0.{n}") for n, name in enumerate(("web", "spy"), 1)]
+    traffic = Traffic()
+    db = traffic.pod("shop/db")
+    traffic.add(at("10.1.0.1"), db, 5432, signal=Signal.ANSWERED, point="inbound", origin="istio-json", mtls=True)
+    traffic.add(at("10.1.0.2"), db, 5432, signal=Signal.DENIED, reason="rbac", origin="istio-json", mtls=True)
+    found = {str(line.source): line.standing for line in drawn(traffic, *objects)}
+    assert sorted(found.values()) == [Standing.DENIED, Standing.INITIATED]
 
 
 def test_lines_are_sorted_and_each_is_there_once() -> None:
