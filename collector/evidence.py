@@ -23,6 +23,7 @@ HOURS = 2048  # hourly buckets kept per port: twelve weeks
 NAMES = 16
 NOBODY = "-"  # in `Evidence.callers`: neither pod nor address is known
 
+_PAIRED = ">"  # in no address and no pod's name
 INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
 
 CONTESTED = "answered:new"  # the signal of a SYN-ACK that conntrack does not call a reply
@@ -43,7 +44,7 @@ class Evidence(msgspec.Struct):
     `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED, the
     drop reason for DENIED, and for OPEN what the record claims to be (see `RESET` and `CONTESTED` too). `hours` counts
     records per hour (unix time // 3600). `sources`/`destinations` count records by pod name or, failing that, address.
-    Where one end is known by its address alone, `outcomes` counts them by address and signal, see `apart`.
+    Where an end is known by its address alone, `outcomes` counts them by address and signal, see `apart`.
     HTTP requests are counted as "METHOD path": in `requests` when they were answered below 400, in `rejected` from 400
     on, in `asked` when the record came before the answer; where the source is known by its address alone, once more in
     `callers`, see `of_each`. `samples` holds per signal the smallest flow id (or time) of its records, to find one
@@ -78,11 +79,11 @@ class Evidence(msgspec.Struct):
         last: Seconds,
         source: str,
         destination: str,
-        address: str = "",
+        alone: str = "",
     ) -> None:
         """Count records of one hour under a signal's name: their smallest id, first and last time, and the two ends.
 
-        `address` is the one of them that nothing but itself tells from others.
+        `alone` is the one of them that nothing but its address tells from others, or the `pair` where both are such.
         """
         self.signals[name] = self.signals.get(name, 0) + records
         known = self.samples.get(name)
@@ -95,11 +96,11 @@ class Evidence(msgspec.Struct):
         self.hours.add(first // 3600, records)
         self.sources.add(source, records)
         self.destinations.add(destination, records)
-        if address:
-            self.outcomes.add(f"{address} {name}", records)
+        if alone:
+            self.outcomes.add(f"{alone} {name}", records)
 
     def apart(self) -> dict[str, dict[str, int]]:
-        """`signals` of each address at the nameless end; {} if that was not kept for all records."""
+        """`signals` of each address at the nameless end, or each `pair`; {} if that was not kept for all records."""
         told = self.outcomes
         if told.saturated_now or sum(told.kept.values()) != sum(self.signals.values()):  # much, or of an older store
             return {}
@@ -110,16 +111,16 @@ class Evidence(msgspec.Struct):
         return found
 
     def alone(self, addresses: Collection[str]) -> Evidence:
-        """The evidence of some of the addresses in `apart`: their signals and themselves, and else what is here."""
+        """The evidence of some of the keys of `apart`: their signals and ends, and else what is here."""
         apart = self.apart()
         signals: dict[str, int] = {}
         for address in addresses:
             for name, records in apart.get(address, {}).items():
                 signals[name] = signals.get(name, 0) + records
+        named = {name for address in addresses for name in address.split(_PAIRED)}
         ends: dict[str, Tally[str]] = {}
         for end in ("sources", "destinations"):
-            kept = getattr(self, end).kept
-            own = {address: kept[address] for address in addresses if address in kept}
+            own = {name: records for name, records in getattr(self, end).kept.items() if name in named}
             if own:
                 ends[end] = Tally(PARTIES, own)
         samples = {name: self.samples[name] for name in signals if name in self.samples}
@@ -247,6 +248,29 @@ def _each_a_connection(name: str) -> bool:
     """Whether the records under a signal's name report an opening each."""
     signal, _, point = name.partition(":")
     return signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED, "new"))
+
+
+def pair(source: str, destination: str) -> str:
+    """How `Evidence.outcomes` names two ends that are both known by their addresses alone."""
+    return f"{source}{_PAIRED}{destination}"
+
+
+def paired(alone: str) -> tuple[str, str]:
+    """Source and destination of a pair."""
+    source, _, destination = alone.partition(_PAIRED)
+    return source, destination
+
+
+def turned(alone: str) -> str:
+    """The same address, or the same pair the other way round."""
+    return pair(*reversed(paired(alone))) if _PAIRED in alone else alone
+
+
+def apart_by(source: str, destination: str, nameless: tuple[bool, bool]) -> str:
+    """By what `Evidence.outcomes` tells records apart, given which of their ends are nameless."""
+    if all(nameless):
+        return pair(source, destination)
+    return source if nameless[0] else destination if nameless[1] else ""
 
 
 def socket_name(opener: str, port: int) -> str:

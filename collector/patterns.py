@@ -17,7 +17,7 @@ import msgspec
 from msgspec import field
 
 from collector.endpoints import Endpoint
-from collector.evidence import Evidence, seconds
+from collector.evidence import Evidence, apart_by, seconds
 from collector.flow import Flow, Signal
 from collector.quality import Quality
 from collector.sketch import BottomK, Tally
@@ -147,8 +147,7 @@ class Patterns:
         name = f"{flow.signal.value}:{detail}" if detail else flow.signal.value
         moment = seconds(flow.time)
         source, destination = flow.source_pod or flow.source_address, flow.destination_pod or flow.destination_address
-        nameless = flow.source.nameless, flow.destination.nameless
-        alone = "" if nameless[0] is nameless[1] else source if nameless[0] else destination
+        alone = apart_by(source, destination, (flow.source.nameless, flow.destination.nameless))
         evidence.saw(name, records, flow.flow_id or flow.time, moment, moment, source, destination, alone)
         evidence.sockets(flow.socket, flow.socket)
         if flow.method or flow.path:

@@ -17,7 +17,7 @@ import msgspec
 
 from collector.direction import EPHEMERAL
 from collector.endpoints import Endpoint
-from collector.evidence import CONTESTED, INFERRED, RESET, Evidence, socket_name
+from collector.evidence import CONTESTED, INFERRED, RESET, Evidence, socket_name, turned
 from collector.flow import Signal
 from collector.openings import PROXY_POINTS, Declared, Identify, Openings, Totals, refused
 from collector.patterns import EdgeKey, Patterns
@@ -58,7 +58,9 @@ class Pattern(msgspec.Struct):
     standing: Standing
     evidence: Evidence
     because: str = ""
-    apart: dict[str, tuple[Standing, str]] = {}  # addresses of which less can be said than of the others, and why
+    apart: dict[
+        str, tuple[Standing, str]
+    ] = {}  # by `Evidence.apart`'s keys, those that what others did says nothing of
 
 
 class Settled(msgspec.Struct):
@@ -118,7 +120,7 @@ class _Settlement:
             if evidence.signals.keys() == {RESET}:
                 self._settle_reset(key, sport, dport, evidence)
         for (key, _), pattern in self.settled.items():
-            if pattern.standing in _ALIVE and key.source.nameless is not key.destination.nameless:
+            if pattern.standing in _ALIVE and (key.source.nameless or key.destination.nameless):
                 pattern.apart = self._apart(key, pattern.evidence)
         return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
 
@@ -180,7 +182,7 @@ class _Settlement:
         return Standing.INFERRED, "only replies were seen"
 
     def _apart(self, key: EdgeKey, evidence: Evidence) -> dict[str, tuple[Standing, str]]:
-        """The addresses at the nameless end for which what others were answered does not vouch."""
+        """The addresses at the nameless end, or pairs of them, for which what others were answered does not vouch."""
         found: dict[str, tuple[Standing, str]] = {}
         for address, signals in evidence.apart().items():
             own = Evidence(signals=signals)
@@ -284,7 +286,8 @@ class _Settlement:
         for name, flow_id in evidence.samples.items():
             told.sample(name, flow_id)
         for name, records in evidence.outcomes.items():
-            told.outcomes.add(f"{name.partition(' ')[0]} {signal}:{INFERRED}", records)
+            alone = name.partition(" ")[0]
+            told.outcomes.add(f"{alone if forward else turned(alone)} {signal}:{INFERRED}", records)
         told.outcomes.saturated |= evidence.outcomes.saturated
         openers = list(sources)
         told.sockets(socket_name(openers[0], own), socket_name(openers[-1], own))

@@ -5,20 +5,22 @@ Invariant: there is one line per `Line.key`, whatever and however many patterns 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from collector.endpoints import Endpoint
-from collector.evidence import Evidence
+from collector.evidence import Evidence, paired
 from collector.flow import Signal
 from collector.patterns import Patterns, Sighting
 from collector.settlement import STOPPED, Pattern, Settled, Standing, seen_by_proxy, settle, stopped
 from synthesizer.inventory import Inventory
-from synthesizer.party import Outside, Party, party_key
+from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.resolver import End, Resolver
 from synthesizer.workloads import Workloads
 
+_TOO_MANY = "the records have addresses alone, too many of them to keep who met whom"
 _STRENGTH = {
     Standing.INITIATED: 5,
     Standing.AUDITED: 4,
@@ -52,6 +54,15 @@ class Line(msgspec.Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.key = (party_key(self.source), party_key(self.destination), self.protocol, self.port)
+
+
+class _Meeting(NamedTuple):
+    """Two parties of a pattern that met, the source's `number`, and the keys of `Evidence.apart` that tell of them."""
+
+    number: int | None
+    source: End
+    destination: End
+    names: Collection[str] = ()
 
 
 def via_waypoint(line: Line) -> bool:
@@ -100,34 +111,61 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
     destinations = resolver.ends(pattern.destination, evidence, False, pattern)
     several = len(sources) > 1
     each = evidence.of_each([source.names for source in sources]) if several and all(s.names for s in sources) else None
-    for number, source in enumerate(sources):
-        for destination in destinations:
-            for party, port, via in resolver.behind(destination.party, pattern):
-                if isinstance(source.party, Outside) and isinstance(party, Outside):
-                    continue  # neither end can carry a policy
-                standing, because, told = _apart(pattern, source, destination)
-                found.append(
-                    Line(
-                        source.party,
-                        party,
-                        pattern.protocol,
-                        port,
-                        standing,
-                        told,
-                        told if each is None else each[number],
-                        min(source.records, destination.records),
-                        because,
-                        principals,
-                        (via,) if via else (),
-                        together=several and each is None,
-                    )
+    for meeting in _meetings(pattern, sources, destinations):
+        for party, port, via in resolver.behind(meeting.destination.party, pattern):
+            if isinstance(meeting.source.party, Outside) and isinstance(party, Outside):
+                continue  # neither end can carry a policy
+            standing, because, told = _apart(pattern, meeting.names)
+            found.append(
+                Line(
+                    meeting.source.party,
+                    party,
+                    pattern.protocol,
+                    port,
+                    standing,
+                    told,
+                    told if each is None or meeting.number is None else each[meeting.number],
+                    min(meeting.source.records, meeting.destination.records),
+                    because,
+                    principals,
+                    (via,) if via else (),
+                    together=several and each is None,
                 )
+            )
     return found
 
 
-def _apart(pattern: Pattern, source: End, destination: End) -> tuple[Standing, str, Evidence]:
-    """What is to be said of two ends, one of them a party of which only addresses are known: what is said of these."""
-    names = source.names if pattern.source.nameless else destination.names
+def _meetings(pattern: Pattern, sources: list[End], destinations: list[End]) -> Iterator[_Meeting]:
+    """Who met whom, of all parties that the ends of a pattern stand for.
+
+    Where both ends are addresses alone (a capture whose labels are masked), it is whoever was seen together.
+    """
+    if not (pattern.source.nameless and pattern.destination.nameless):
+        for number, source in enumerate(sources):
+            for destination in destinations:
+                names = source.names if pattern.source.nameless else destination.names
+                yield _Meeting(number, source, destination, names)
+        return
+    of_source = {name: number for number, end in enumerate(sources) for name in end.names or ("",)}
+    of_destination = {name: number for number, end in enumerate(destinations) for name in end.names or ("",)}
+    met: dict[tuple[int, int], list[str]] = {}
+    for told in pattern.evidence.apart():
+        one, two = (of.get(name) for of, name in zip((of_source, of_destination), paired(told), strict=True))
+        if one is not None and two is not None:
+            met.setdefault((one, two), []).append(told)
+    if met or len(sources) == 1 or len(destinations) == 1:
+        for number, source in enumerate(sources):
+            for place, destination in enumerate(destinations):
+                if not met or (number, place) in met:
+                    yield _Meeting(number, source, destination, met.get((number, place), ()))
+        return
+    anyone = End(Outside(Place.UNRESOLVED, "", _TOO_MANY), pattern.evidence.connections)
+    yield from (_Meeting(number, source, anyone) for number, source in enumerate(sources))
+    yield from (_Meeting(None, anyone, destination) for destination in destinations)
+
+
+def _apart(pattern: Pattern, names: Collection[str]) -> tuple[Standing, str, Evidence]:
+    """What is to be said of addresses, or pairs of them: what is said of these, if less than of the whole."""
     told = [pattern.apart.get(name) for name in names] if pattern.apart else []
     less = [one for one in told if one is not None]
     if not less or len(less) < len(told):

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from collector.evidence import seconds, socket_name
+from collector.evidence import apart_by, seconds, socket_name
 from collector.patterns import Edge, EdgeKey, Patterns
 from collector.sources.hubble_endpoints import Parties, Party
 
@@ -126,8 +126,7 @@ class Counts:
             evidence = edge.evidence(port, name.partition(":")[0], sport)
             begin = seconds(count.first)
             end = begin if count.last is count.first else seconds(count.last)
-            nameless = near.endpoint.nameless, far.endpoint.nameless
-            alone = "" if nameless[0] is nameless[1] else near.party if nameless[0] else far.party
+            alone = apart_by(near.party, far.party, (near.endpoint.nameless, far.endpoint.nameless))
             evidence.saw(name, records, count.flow_id, begin, end, near.party, far.party, alone)
             if not sport:  # while it is open which end opened it, there is no opener to name
                 lowest = socket_of(near, count.lowest)

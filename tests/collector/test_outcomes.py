@@ -90,6 +90,32 @@ def test_the_evidence_of_an_address_is_its_own() -> None:
     assert alone.sources == evidence.sources
 
 
+def test_of_two_addresses_the_pair_is_told_apart_and_turned_with_the_direction() -> None:
+    pairs = [("10.0.0.1", "10.0.0.2", 443), ("10.0.0.3", "10.0.0.4", 443)]
+    asked = [
+        Flow(ADDRESS, ADDRESS, port=port, source_address=source, destination_address=destination)
+        for source, destination, port in pairs
+    ]
+    answers = [
+        Flow(
+            ADDRESS,
+            ADDRESS,
+            port=EPHEMERAL,
+            source_port=443,
+            signal=Signal.OPEN,
+            source_address="10.0.0.2",
+            destination_address="10.0.0.1",
+        )
+    ]
+    patterns = settle(patterns_of([*asked, *answers]), lambda end: end, lambda *_: False).patterns
+    (found,) = (pattern for pattern in patterns if pattern.port == 443)
+    assert found.evidence.apart() == {
+        "10.0.0.1>10.0.0.2": {"opened": 1, "answered:inferred": 1},
+        "10.0.0.3>10.0.0.4": {"opened": 1},
+    }
+    assert found.evidence.alone(["10.0.0.3>10.0.0.4"]).sources.kept == {"10.0.0.3": 1}
+
+
 def test_ends_with_an_identity_cost_nothing_more() -> None:
     assert not evidence_of(called(GOOD, OPENED, destination=Endpoint("pod", "", "shop", (("app", "api"),)))).outcomes
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from collector import evidence
 from collector.endpoints import Endpoint
 from collector.flow import Signal
 from collector.settlement import Standing
 from synthesizer.workload import Workload
-from tests.synthesizer.objects import deployment, node, pod, service
+from tests.synthesizer.objects import Document, deployment, node, pod, service
 from tests.synthesizer.traffic import End, Traffic, at, drawn, made, place, shown
 
 
@@ -220,6 +221,40 @@ def test_callers_that_a_log_knows_by_address_are_refused_each_for_itself() -> No
     traffic.add(at("10.1.0.2"), db, 5432, signal=Signal.DENIED, reason="rbac", origin="istio-json", mtls=True)
     found = {str(line.source): line.standing for line in drawn(traffic, *objects)}
     assert sorted(found.values()) == [Standing.DENIED, Standing.INITIATED]
+
+
+def masked(*meetings: str) -> tuple[Traffic, list[Document]]:
+    """Connections (`web>api`) of a capture that shows addresses alone, and the pods that have them."""
+    names = sorted({name for meeting in meetings for name in meeting.split(">")} - {"8.8.8.8", "9.9.9.9"})
+    address = {name: f"10.1.0.{n}" for n, name in enumerate(names, 1)}
+    traffic = Traffic()
+    for meeting in meetings:
+        source, destination = (at(address.get(name, name)) for name in meeting.split(">"))
+        traffic.talk(source, destination, 8080)
+    return traffic, [pod(name, {"app": name}, None, address[name]) for name in names]
+
+
+def test_who_met_whom_is_remembered_where_records_have_addresses_alone() -> None:
+    traffic, pods = masked("web>api", "job>db", "web>8.8.8.8", "job>9.9.9.9")
+    assert shown(drawn(traffic, *pods)) == [
+        ("shop/job", "external 9.9.9.9", 8080),
+        ("shop/job", "shop/db", 8080),
+        ("shop/web", "external 8.8.8.8", 8080),
+        ("shop/web", "shop/api", 8080),
+    ]
+
+
+def test_where_too_many_met_to_remember_nobody_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "OUTCOMES", 1)
+    traffic, pods = masked("web>api", "job>db", "web>8.8.8.8")
+    assert sorted(shown(drawn(traffic, *pods))) == [
+        ("shop/job", "unresolved", 8080),
+        ("shop/web", "unresolved", 8080),
+        ("unresolved", "shop/api", 8080),
+        ("unresolved", "shop/db", 8080),
+    ]
+    traffic, pods = masked("web>api", "web>db")  # of one source there is nothing to remember
+    assert shown(drawn(traffic, *pods)) == [("shop/web", "shop/api", 8080), ("shop/web", "shop/db", 8080)]
 
 
 def test_lines_are_sorted_and_each_is_there_once() -> None:
