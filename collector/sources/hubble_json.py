@@ -14,6 +14,7 @@ import msgspec
 from collector.patterns import Patterns
 from collector.records import several
 from collector.sources.hubble_counter import FlowCounter
+from collector.sources.hubble_numbers import named
 from collector.sources.hubble_records import HubbleFlow, Line
 
 
@@ -132,6 +133,9 @@ def _gather(lines: Iterable[tuple[int, bytes]], counter: FlowCounter, bad: Calla
             else:
                 counter.event(record)
         except (msgspec.MsgspecError, RecursionError) as error:
+            if (renamed := named(line)) is not None:
+                _gather(((number, renamed),), counter, bad)
+                continue
             if pieces := several(line):
                 _gather(((number, piece) for piece in pieces), counter, bad)
                 continue

@@ -344,6 +344,31 @@ def test_an_unreadable_record_costs_itself_only(line: bytes) -> None:
     assert patterns == fold(flow(flags=SYN), flow(flags=SYN))
 
 
+def test_enums_may_be_numbers() -> None:
+    """As the JSON mapping of protobuf allows; Cilium itself writes names."""
+    dropped: Json = {
+        "verdict": "DROPPED",
+        "drop_reason_desc": "POLICY_DENIED",
+        "event_type": {"type": 1},
+        "is_reply": None,
+    }
+    records = [
+        flow(flags=SYN, trace_observation_point="TO_ENDPOINT", traffic_direction="INGRESS", Type="L3_L4"),
+        flow(flags=SYN, **dropped),
+        back(l7=RESPONSE, Type="L7"),
+    ]
+    numbers = json.loads(json.dumps(records))
+    numbers[0] |= {"verdict": 1, "trace_observation_point": 101, "traffic_direction": 1, "Type": 1}
+    numbers[1] |= {"verdict": 2, "drop_reason_desc": 133}
+    numbers[2]["Type"], numbers[2]["l7"]["type"] = 2, 2
+    lost: Json = {"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": "3"}, "node_name": "n"}
+    counted = json.loads(json.dumps(lost))
+    counted["lost_events"]["source"] = 3
+    assert fold(*numbers, counted) == fold(*records, lost)
+    patterns, bad = folded(hubble_json, json.dumps(flow(verdict=99)).encode())
+    assert (len(patterns.edges), len(bad)) == (0, 1)
+
+
 def test_reasons_hold_no_positions_and_no_input() -> None:
     """Else every bad line has a reason of its own, and no count of them says anything."""
     lines = [json.dumps({"flow": {"destination_names": [*("a" * n), n]}}) for n in range(5)]
