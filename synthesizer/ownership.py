@@ -34,7 +34,7 @@ class WorkloadObject(msgspec.Struct, frozen=True):
     live pods share), `pod_labels` the distinct label sets of live pods. `selector` is the owner's `matchLabels`, empty
     for Jobs, CronJobs, bare Pods and absent owners; `match_expressions` says that the owner selects by more than that.
     `addresses` are IP addresses of live pods, none for `host_network` ones, whose address is their node's. `mesh` is
-    "sidecar", "ambient", "none" (it opted out, or cannot be) or "" (nothing is said). `uses_probes`: probed ports.
+    "sidecar", "ambient", "none" (it opted out, or cannot be) or "" (nothing is said).
     """
 
     namespace: str
@@ -49,10 +49,7 @@ class WorkloadObject(msgspec.Struct, frozen=True):
     host_network: bool = False
     pods: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
-    replicas: int | None = None
-    schedule: str = ""
     mesh: str = ""
-    uses_probes: tuple[int, ...] = ()
     pod_labels: tuple[dict[str, str], ...] = ()
 
     @property
@@ -77,7 +74,7 @@ def workloads(found: Found, namespaces: Mapping[str, Mapping[str, str]]) -> tupl
     """All workloads among the objects, sorted by key."""
     owners: dict[Key, tuple[str, Document]] = {}
     # Of several ReplicaSets whose owner is absent, the one that has pods speaks for it, else the last by name.
-    ranked = sorted(found.items(), key=lambda item: (_replicas(item[1][1]) or 0, item[0]))
+    ranked = sorted(found.items(), key=lambda item: (_replicas(item[1][1]), item[0]))
     for (kind, namespace, name), (where, document) in ranked:
         if kind in OWNERS:
             top = _top(kind, namespace, name, found)
@@ -160,17 +157,14 @@ def _workload(
         host_network=any(each.host_network for each in (main, *live)),
         pods=tuple(sorted(pods.names)),
         addresses=tuple(sorted(pods.addresses)),
-        replicas=_replicas(document),
-        schedule=text(spec.get("schedule")),
         mesh=_mesh(main, live, namespace_labels),
-        uses_probes=tuple(sorted({port for each in (main, *live) for port in each.probes})),
         pod_labels=tuple(dict(unique) for unique in sorted({as_selector(each.labels) for each in live})),
     )
 
 
-def _replicas(document: Document) -> int | None:
+def _replicas(document: Document) -> int:
     found = mapping(document, "spec").get("replicas")
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else 0
 
 
 def _shared(shapes: Iterable[PodShape]) -> dict[str, str]:

@@ -97,11 +97,6 @@ class WorkloadIndex:
             return ()
         return item.selector
 
-    def mesh_of(self, namespace: str, workload: WorkloadObject) -> str:
-        """ "sidecar", "ambient", "none" for who opted out, or "" when the objects do not tell."""
-        known = self._by_key.get((namespace, workload.kind, workload.name))
-        return (known or workload).mesh
-
     @cached_property
     def _by_key(self) -> dict[Key, WorkloadObject]:
         return {item.key: item for item in self.workloads}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 
 from collector.endpoints import Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
@@ -47,9 +47,6 @@ class Workloads:
         for workload in self.all if self.mesh_assumed else ():
             workload.mesh = workload.mesh if workload.mesh == "none" or workload.host_network else mesh
 
-    def __iter__(self) -> Iterator[Workload]:
-        return iter(self.all)
-
     def named(self, namespace: str, name: str) -> Workload | None:
         """The workload of that name; the first cluster's when there are several."""
         return next((w for w in self.all if w.namespace == namespace and w.name == name), None)
@@ -80,7 +77,7 @@ class Workloads:
                 labels=item.labels,
                 service_account=item.service_account or "default",
                 host_network=item.host_network,
-                mesh=self.inventory.mesh_of(item.namespace, item),
+                mesh=item.mesh,
                 ports=frozenset(ports | set(self.inventory.service_target_ports(item))),
                 known=True,
                 object_key=item.key,

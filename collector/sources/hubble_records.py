@@ -86,8 +86,6 @@ class Line(msgspec.Struct, gc=False):
     flow: HubbleFlow | None = None
     lost_events: LostEvents | None = None
     node_status: NodeStatus | None = None
-    agent_event: msgspec.Raw = msgspec.Raw(b"")
-    debug_event: msgspec.Raw = msgspec.Raw(b"")
     node_name: str | None = ""
     time: str | None = ""
 
@@ -98,11 +96,6 @@ class Http(msgspec.Struct, gc=False):
     url: str | None = ""
 
 
-class Dns(msgspec.Struct, gc=False):
-    query: str = ""
-
-
 class Layer7(msgspec.Struct, gc=False):
     type: str | None = ""
     http: Http | None = None
-    dns: Dns | None = None
