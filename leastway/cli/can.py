@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,8 +17,7 @@ from collector.errors import SourceError
 from leastway.cli.options import format_option, inventory_option, profile_options
 from leastway.cli.output import SHOWN, say, tell, tell_json
 from leastway.cli.policies import load, mesh_for
-from leastway.verify.can import FIELDS, answer, read_question
-from leastway.verify.errors import PolicyError, line
+from leastway.verify.can import answer_line
 from leastway.verify.judge import Judge, Question
 from leastway.verify.world import World
 
@@ -112,7 +110,7 @@ def _answer_all(judge: Judge, queries: str) -> int:
         for number, text in enumerate(lines, 1):
             if not text.strip():
                 continue
-            found, readable = _answer(judge, text)
+            found, readable = answer_line(judge, text)
             click.echo(json.dumps(found, ensure_ascii=True))
             if not readable:
                 unreadable += 1
@@ -121,29 +119,6 @@ def _answer_all(judge: Judge, queries: str) -> int:
     if unreadable:
         say(f"{unreadable} lines of {queries} are no questions — they are answered as undefined")
     return unreadable
-
-
-def _answer(judge: Judge, text: bytes) -> tuple[dict[str, Any], bool]:
-    """A line's fields with the verdict on it, and whether it was a question at all.
-
-    Fields that the judge does not know are handed back as they are, so that a caller can recognise its questions.
-    """
-    asked: dict[str, Any] = {}
-    readable = False
-    try:
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise PolicyError("a query is one JSON object")
-        asked = found
-        known = {name: value for name, value in asked.items() if name in FIELDS}
-        read_question(known)
-        readable = True
-        return {**asked, **answer(judge, known)}, readable
-    except PolicyError as error:
-        because = str(error)
-    except (ValueError, RecursionError) as error:
-        because = f"not JSON: {line(str(error), 160)}"
-    return {**asked, "verdict": "undefined", "because": because, "layer": ""}, readable
 
 
 @contextmanager
