@@ -30,7 +30,7 @@ def sentences(quality: Quality) -> Iterator[str]:
         longest = max(own, key=lambda gap: (gap.until - gap.since, gap))
         yield (
             f"The collector {name} was stopped {len(own)} time{'s' if len(own) > 1 else ''} in between, {total} s in "
-            f"total, longest from {_moment(longest.since)} to {_moment(longest.until)}: {_UNSEEN}."
+            f"total, longest from {moment(longest.since)} to {moment(longest.until)}: {_UNSEEN}."
         )
     yield from _twice(quality)
     yield from _blind(quality)
@@ -48,8 +48,8 @@ def _twice(quality: Quality) -> Iterator[str]:
         if overlap.name not in told:
             told.add(overlap.name)
             yield (
-                f"Two collectors named {overlap.name} ran at the same time, from {_moment(overlap.since)} to "
-                f"{_moment(overlap.until)}: what both were sent is counted twice. Run one, or give each its own --name."
+                f"Two collectors named {overlap.name} ran at the same time, from {moment(overlap.since)} to "
+                f"{moment(overlap.until)}: what both were sent is counted twice. Run one, or give each its own --name."
             )
 
 
@@ -69,11 +69,11 @@ def _blind(quality: Quality) -> Iterator[str]:
 
 
 def _torn(gap: Break) -> str:
-    since = _moment(gap.since)
+    since = moment(gap.since)
     if gap.until:
         return (
             f"The observation of {gap.name} broke off after {since}; up to {gap.interval} s after that are missing, "
-            f"and nothing was observed until {_moment(gap.until)}: {_UNSEEN}."
+            f"and nothing was observed until {moment(gap.until)}: {_UNSEEN}."
         )
     return (
         f"The observation of {gap.name} has no end yet; everything until {since} is here. If it broke off, up to "
@@ -81,7 +81,8 @@ def _torn(gap: Break) -> str:
     )
 
 
-def _moment(seconds: int) -> str:
+def moment(seconds: int) -> str:
+    """Unix seconds as a date and time in UTC; the number itself where no calendar holds it."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):

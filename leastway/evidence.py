@@ -6,10 +6,10 @@ bytes from whatever files and in whatever order it was read.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from collector.quality import Quality
+from leastway.continuity import moment
 from leastway.findings import findings
 from synthesizer.review import ReviewItem
 
@@ -107,12 +107,8 @@ def _seen(item: ReviewItem) -> str:
     connections, first, last = (item.evidence.get(key) for key in ("connections", "first_seen", "last_seen"))
     if not isinstance(connections, int) or not isinstance(first, int) or not isinstance(last, int):
         return ""
-    when = f", {_moment(first)} to {_moment(last)}" if first else ""
+    when = f", {moment(first)} to {moment(last)}" if first else ""
     return f" Seen: {connections} connection{'s' if connections != 1 else ''}{when}."
-
-
-def _moment(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _text(text: str) -> str:
