@@ -30,7 +30,7 @@ class Signal(StrEnum):
     REFUSED = "refused"  # the responder, or the proxy for it, reset or rejected the connection
     DENIED = "denied"  # a policy stopped it; Flow.reason says which way
     AUDITED = "audited"  # a policy in audit mode would have stopped it
-    OPEN = "open"  # it is not known which end opened it; both ports are kept until direction.settle
+    OPEN = "open"  # it is not known which end opened it; both ports are kept, and collector.settlement decides
 
 
 class Flow(msgspec.Struct):
@@ -43,7 +43,7 @@ class Flow(msgspec.Struct):
     the record cannot tell. `names` are host names of the destination. `reason` explains DENIED. `socket` names the
     connection (the opener's pod and port) or, where that is unknown, the record; "" when it cannot be told from
     others. `flow_id` finds the record again in its capture. `point` tells observation points apart: one connection
-    is reported once at each. `side` is the end whose node or proxy reported.
+    is reported once at each. `side` is the end whose node or proxy reported. `origin` names the source module.
     """
 
     source: Endpoint = ADDRESS

@@ -30,9 +30,8 @@ from collector.unpacking import BUFFER, unpacked
 UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 
-_COMPACT = re.compile(
-    rb" (?:->|<-|<>) .* (?:FORWARDED|DROPPED|AUDITED|REDIRECTED|TRACED|TRANSLATED)\b"
-)  # hubble observe
+# A line as `hubble observe` prints it for people.
+_COMPACT = re.compile(rb" (?:->|<-|<>) .* (?:FORWARDED|DROPPED|AUDITED|REDIRECTED|TRACED|TRANSLATED)\b")
 
 Progress = Callable[[str, int], None]  # (file, bytes consumed since the last call, as stored on disk)
 
@@ -154,12 +153,8 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
         bad(0, f"file broken off or corrupt: {error}")
 
     with contextlib.ExitStack() as stack:
-        try:
-            stream = _open(name, stack, progress)
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check the path") from error
-        except (OSError, EOFError) as error:
-            broken(error)
+        stream = _open(name, stack, progress, broken)
+        if stream is None:
             return
         found, wrapping, lines = _recognised(records(enumerate(_lines(stream, broken), 1)))
         if found:
@@ -194,15 +189,12 @@ def capture_records(name: str, broken: Callable[[str], None]) -> Iterator[tuple[
     Raises SourceError as `read`.
     """
     for file in _files(name):
+        tell = partial(_tell, broken, file)
         with contextlib.ExitStack() as stack:
-            try:
-                stream = _open(file, stack, None)
-            except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-                raise SourceError(f"cannot be read: {error.strerror}", where=file, hint="check the path") from error
-            except (OSError, EOFError) as error:
-                broken(f"{file}: {error}")
+            stream = _open(file, stack, None, tell)
+            if stream is None:
                 continue
-            cut = _lines(stream, partial(_tell, broken, file))
+            cut = _lines(stream, tell)
             found, wrapping, lines = _recognised(records(enumerate(cut, 1)))
             for _, record in lines if wrapping is None else wrapping.unwrapped(lines, Patterns()):
                 yield found or "", record
@@ -231,8 +223,23 @@ def _recognised(
     return (found or "") if head else None, wrapping, chain(head, lines)
 
 
-def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:
-    """The file's bytes, unpacked."""
+def _open(
+    name: str, stack: contextlib.ExitStack, progress: Progress | None, broken: Callable[[Exception], None]
+) -> IO[bytes] | None:
+    """The file's bytes, unpacked; None if they break off before the first, which `broken` is told.
+
+    Raises SourceError for a file that is not there or may not be read.
+    """
+    try:
+        return _opened(name, stack, progress)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check the path") from error
+    except (OSError, EOFError) as error:
+        broken(error)
+        return None
+
+
+def _opened(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:
     if name == "-":
         raw: IO[bytes] = sys.stdin.buffer
     elif "://" in name:

@@ -20,19 +20,8 @@ from collector.errors import PatternStoreError
 
 STALE = 24 * 3600  # seconds after which a file that no part claims was left by someone who is gone
 LEASE = 3600  # seconds for which a lock in an object store is respected; whoever holds it gives up after half of that
-_ATOMIC = (
-    "s3",
-    "s3a",
-    "gs",
-    "gcs",
-    "az",
-    "abfs",
-    "abfss",
-    "adl",
-    "oss",
-    "oci",
-    "memory",
-)  # an upload is seen when whole
+# Where an upload is seen only when it is whole.
+_ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory"})
 
 
 class Storage(Protocol):
@@ -153,7 +142,7 @@ class Bucket:
         self.files, self.root = fsspec.core.url_to_fs(self.url)
         self.root = self.root.rstrip("/")
         protocols = (self.files.protocol,) if isinstance(self.files.protocol, str) else self.files.protocol
-        self.atomic = not set(protocols).isdisjoint(_ATOMIC)
+        self.atomic = not _ATOMIC.isdisjoint(protocols)
 
     def where(self, table: str = "", name: str = "") -> str:
         """The URL."""

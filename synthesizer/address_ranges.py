@@ -24,7 +24,8 @@ METADATA = frozenset(
     | {"168.63.129.16", "fd20:ce::254", "192.0.0.192"}
 )
 # Whom the kubelet's probes of ambient pods seem to come from (istio, cni/README.md).
-AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
+AMBIENT_PROBE = "169.254.7.127"
+AMBIENT_PROBES = frozenset({AMBIENT_PROBE, "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
 ENOUGH_SERVICES = 3  # ClusterIPs from which a range may be inferred
 WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wider than 20 bits
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-from collector.endpoints import Endpoint, valid_object_name, workload_of_pod
+from collector.endpoints import GENERATED, Endpoint, valid_object_name, workload_of_pod
 from collector.patterns import Sighting
 from synthesizer.selectors import preference
 from synthesizer.workload import Workload
 
-_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"  # the letters that Kubernetes draws names from
 # What whoever makes these adds to their names, anew at every rollout or run (Argo Rollouts, DeploymentConfig, CronJob,
 # `generateName`, the numbers of pipelines).
 _PASSING = {
-    "ReplicaSet": re.compile(rf"(?<=.)-{_RANDOM}{{6,10}}\Z"),
+    "ReplicaSet": re.compile(rf"(?<=.)-[{GENERATED}]{{6,10}}\Z"),
     "ReplicationController": re.compile(r"(?<=.)-\d{1,5}\Z"),
-    "Job": re.compile(rf"(?<=.)-(?:\d{{4,10}}|{_RANDOM}{{5}})\Z"),
+    "Job": re.compile(rf"(?<=.)-(?:\d{{4,10}}|[{GENERATED}]{{5}})\Z"),
 }
 
 

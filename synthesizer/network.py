@@ -10,6 +10,7 @@ from itertools import product
 
 import msgspec
 
+from synthesizer.address_ranges import AMBIENT_PROBE
 from synthesizer.callers import HBONE, in_mesh
 from synthesizer.decisions import Decision, Decisions, Fate, blocks_of
 from synthesizer.intent import (
@@ -38,8 +39,7 @@ from synthesizer.workloads import Workloads
 
 _BOTH: tuple[Direction, ...] = ("ingress", "egress")
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
-# The address that istio-cni gives to kubelet probes of ambient pods (istio, cni/README.md).
-_AMBIENT_PROBES = BlockPeer("169.254.7.127/32")
+_AMBIENT_PROBES = BlockPeer(f"{AMBIENT_PROBE}/32")
 
 Key = tuple[str, str, str]  # of a workload
 Pairs = dict[tuple[Peer, Port], Cause]

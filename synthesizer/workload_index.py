@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from collector.endpoints import Labels, stable_labels
+from collector.endpoints import GENERATED, Labels, stable_labels
 from synthesizer.kubernetes_fields import address
 from synthesizer.kubernetes_objects import EndpointsObject, Key
 from synthesizer.ownership import WorkloadObject
 
-# How the controllers name pods, by kind; the alphabet is apimachinery's rand.SafeEncodeString.
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"
-_RANDOM = f"-[{_SAFE}]{{5}}"
-_HASHED = rf"-[{_SAFE}0-9]{{6,10}}{_RANDOM}"
+# How the controllers name pods, by kind.
+_RANDOM = f"-[{GENERATED}]{{5}}"
+_HASHED = rf"-[{GENERATED}0-9]{{6,10}}{_RANDOM}"
 _SUFFIXES = {
     "CronJob": re.compile(rf"-\d{{8,10}}(?:-\d{{1,5}})?{_RANDOM}"),
     "DaemonSet": re.compile(_RANDOM),

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Mapping
 
-from collector.endpoints import Endpoint, Labels, workload_of_pod
+from collector.endpoints import GENERATED, Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
 from synthesizer.inventory import Inventory, WorkloadObject
 from synthesizer.naming import make_unique, name_policies, owner_of, tell_clusters_apart
@@ -19,7 +19,7 @@ from synthesizer.selectors import choose_selectors
 from synthesizer.workload import Workload
 
 ACCOUNT = "ServiceAccount"  # the kind of a party that is known by a shared principal only
-_REPLICA_SET_POD = re.compile(r"-[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\Z")
+_REPLICA_SET_POD = re.compile(rf"-[0-9a-z]{{6,10}}-[{GENERATED}]{{5}}\Z")
 
 
 class Workloads:
@@ -33,9 +33,7 @@ class Workloads:
         self.inventory = inventory
         self.of: dict[Endpoint, Workload] = {}
         self.by_address: dict[str, Workload | None] = {}  # None: seen with several workloads
-        self.accounts: dict[
-            Endpoint, Workload
-        ] = {}  # a principal that several workloads share: which one, is not known
+        self.accounts: dict[Endpoint, Workload] = {}  # principals that several workloads share
         self.all: list[Workload] = []
         self._from_inventory()
         self._from_sightings(patterns.sightings)

@@ -14,11 +14,11 @@ from google.protobuf.message import DecodeError
 from collector.live import SourceStatus
 from collector.patterns import Patterns
 from collector.sources.hubble_counter import NAME, FlowCounter
+from collector.sources.hubble_request import BILLION
 from collector.sources.hubble_resume import ASTRAY, NODES, Nanoseconds, Positions
 from collector.sources.hubble_wire import Translator, endpoint, layer7, service
 from collector.wire.hubble_records_pb2 import Response
 
-BILLION = 1_000_000_000
 GAP_HOURS = 48  # hours of one gap that are named
 REFUSALS = ("invalid fieldmask", "invalid path")  # how nodes of several versions say that they do not know a field
 

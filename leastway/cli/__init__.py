@@ -9,6 +9,7 @@ import os
 import sys
 from typing import NoReturn
 
+from leastway.cli.exit_codes import INTERRUPTED
 from leastway.cli.group import cli
 
 
@@ -21,7 +22,7 @@ def main() -> NoReturn:
             raise
         _leave(ended.code or 0)
     except KeyboardInterrupt:  # before a command began or after it ended
-        _leave(130)
+        _leave(INTERRUPTED)
     _leave(0)
 
 

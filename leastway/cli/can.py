@@ -14,14 +14,13 @@ from pathlib import Path
 import click
 
 from collector.errors import SourceError
+from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.options import format_option, inventory_option, profile_options
 from leastway.cli.output import SHOWN, say, tell, tell_json
 from leastway.cli.policies import load, mesh_for
 from leastway.verify.can import answer_line
 from leastway.verify.judge import Judge, Question
 from leastway.verify.world import World
-
-DENIED = 3
 
 
 @click.command("can")
@@ -83,7 +82,7 @@ def command(
     mode = mesh_for(judged, world, mesh)
     judge = Judge(world, judged.found, judged.cni(cni), mode, judged.trust_domain(trust_domain))
     if queries is not None:
-        ctx.exit(1 if _answer_all(judge, queries) else 0)
+        ctx.exit(FAILED if _answer_all(judge, queries) else 0)
     question = Question(
         source or "",
         destination or "",

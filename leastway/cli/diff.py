@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.observing import observe
 from leastway.cli.options import bad_lines_option, format_option, inventory_option, profile_options
 from leastway.cli.output import SHOWN, counted, tell, tell_json
@@ -19,8 +20,6 @@ from leastway.verify.difference import Change, Changes, Difference, difference, 
 from leastway.verify.judge import Judge
 from leastway.verify.soundness import replay
 from leastway.verify.world import World
-
-DENIES = 3
 
 
 @click.command("diff")
@@ -66,7 +65,7 @@ def command(
         tell_json(_result(found, broken if observation is not None else None))
     else:
         _tell(found, broken, observation is not None)
-    ctx.exit(DENIES if broken else 1 if too_bad else 0)
+    ctx.exit(DENIED if broken else FAILED if too_bad else 0)
 
 
 def _judges(

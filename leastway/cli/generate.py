@@ -17,6 +17,7 @@ import msgspec
 from collector.errors import SourceError
 from collector.reading import Engine
 from leastway import pipeline
+from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.options import (
     accept_option,
     bad_lines_option,
@@ -33,7 +34,6 @@ from leastway.findings import findings
 from synthesizer import synthesize
 from synthesizer.options import CNI, Mesh, Options
 
-UNSOUND = 3
 _ended: list[pipeline.Run] = []  # held until the process ends at once: taking a run apart costs as much as writing it
 
 
@@ -113,7 +113,7 @@ def command(
         say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
     _tell_accepted(run)
     _finish(ctx, run, folder, form)
-    ctx.exit(1 if too_bad else 0)
+    ctx.exit(FAILED if too_bad else 0)
 
 
 def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engine | None]:
@@ -135,7 +135,7 @@ def _finish(ctx: click.Context, run: pipeline.Run, folder: str, form: str) -> No
         say(
             f"the policies in {folder} would deny observed traffic — do not apply them — what is denied is listed above"
         )
-        ctx.exit(UNSOUND)
+        ctx.exit(DENIED)
 
 
 def nothing_seen(inputs: Sequence[str]) -> SourceError:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from collector.errors import LeastwayError
+from leastway.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED
 from leastway.cli.output import say
 from leastway.verify.errors import PolicyError, line
 
@@ -30,8 +31,6 @@ COMMANDS = {
     "replay": "Play a capture as if it were a live cluster.",
     "merge": "Merge the parts of a pattern store into one.",
 }
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
-BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class LazyGroup(click.Group):
@@ -65,7 +64,7 @@ class LazyGroup(click.Group):
             raise
         except (LeastwayError, PolicyError) as error:
             say(str(error))
-            ctx.exit(1)
+            ctx.exit(FAILED)
         except KeyboardInterrupt:
             say("interrupted — every file is as it was or complete")
             ctx.exit(INTERRUPTED)
@@ -77,7 +76,7 @@ class LazyGroup(click.Group):
                 raise
             what = line(f"{type(error).__name__}: {error}")
             say(f"this is a defect in leastway — {what} — LEASTWAY_DEBUG=1 shows where")
-            ctx.exit(1)
+            ctx.exit(FAILED)
         return result
 
 

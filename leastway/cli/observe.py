@@ -22,6 +22,7 @@ from collector import store
 from collector.quality import Quality
 from collector.sessions import breaks
 from collector.transport import TLS, parse_address
+from leastway.cli.exit_codes import FAILED
 from leastway.cli.options import read_duration, read_size, read_time
 from leastway.cli.output import moment
 from leastway.cli.talk import talking
@@ -130,7 +131,7 @@ def command(
                 for recorder in recorders.values():
                     recorder.close(max(0.1, end - time.monotonic()))
     if not complete:
-        ctx.exit(1)
+        ctx.exit(FAILED)
 
 
 def _plan(given: dict[str, Any]) -> Plan:

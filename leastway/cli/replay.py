@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from collector.transport import TLS, Address, parse_address
+from leastway.cli.exit_codes import FAILED
 from leastway.cli.output import say
 
 GRACE = 1.0  # seconds that open streams get at the end
@@ -89,7 +90,7 @@ def command(
         ca, certificate, key = theirs
         tls = TLS(ca, certificate, key, name) if any(theirs) or name or files["als_tls"] else None
         if not _send(captures, parse_address(als), tls, speed, loop, seed):
-            ctx.exit(1)
+            ctx.exit(FAILED)
 
 
 def _serve(

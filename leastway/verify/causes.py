@@ -13,7 +13,7 @@ from leastway.verify.bits import indices
 from leastway.verify.mesh_sets import MeshSets
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy_schema import Ports
-from leastway.verify.ports import LAST, PortClass, entry_admits
+from leastway.verify.ports import DNS_PORTS, LAST, PortClass, entry_admits
 from leastway.verify.world import NamedPort
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ CAUSES = (
     "mesh tunnel",
     "other",
 )
-DNS_PORTS = (53, 5353)
 Bits = dict[str, int]
 
 

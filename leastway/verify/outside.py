@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, common, joined, near, ranges, shortened
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy import block_contains
-from leastway.verify.ports import PortClass, PortRun, admits, classes, stretches
+from leastway.verify.ports import DNS_PORTS, PortClass, PortRun, admits, classes, stretches
 from leastway.verify.world import NamedPort
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def cause_at_port(run: PortRun) -> str:
     """A cause that the port itself gives away."""
     if run.kind == "range":
         return "endPort span"
-    return "DNS" if run.number in (53, 5353) and run.kind == "port" else ""
+    return "DNS" if run.number in DNS_PORTS and run.kind == "port" else ""
 
 
 def _shown(parts: Ranges, size: int) -> str:

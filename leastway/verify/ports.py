@@ -15,6 +15,7 @@ from leastway.verify.networkpolicy_schema import PROTOCOLS, Ports
 from leastway.verify.world import NamedPort
 
 LAST = 65535
+DNS_PORTS = (53, 5353)  # of resolvers; 5353 on OpenShift
 Value = TypeVar("Value")
 
 

@@ -19,12 +19,12 @@ from leastway.verify.httppath import Normalization, is_pattern
 from leastway.verify.languages import Kind, contains
 from leastway.verify.mesh_sets import MeshSets, entry_opens
 from leastway.verify.ports import single
+from leastway.verify.witnesses import ANY
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
 
 Requests = dict[tuple[str, str], int]
-ANY = "*"
 EVERYTHING = (ANY, ANY)
 
 

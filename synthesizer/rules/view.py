@@ -11,7 +11,7 @@ import msgspec
 
 from collector.flow import Signal
 from collector.settlement import Standing
-from synthesizer.callers import HBONE
+from synthesizer.callers import HBONE, SIDECAR_PORTS
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.workload import Workload
@@ -21,9 +21,6 @@ SCAN_TARGETS = 15  # distinct destinations, or
 SCAN_PORTS = 20  # distinct ports, that make a search of
 SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
 SCAN_SILENT = 5  # distinct ports of one destination of which none ever answered, where others' answers are shown
-_SIDECAR_PORTS = frozenset(
-    {15020, 15021, 15090}
-)  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
 _ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
 _NOBODY: frozenset[str] = frozenset()
 
@@ -67,7 +64,7 @@ class View:
     def declared(self, line: Line) -> bool:
         """Whether the port is declared in the inventory, by name in the flows, or by an injected sidecar."""
         destination = line.destination
-        if line.protocol == "TCP" and line.port in _SIDECAR_PORTS:
+        if line.protocol == "TCP" and line.port in SIDECAR_PORTS:
             return True
         return isinstance(destination, Workload) and self.workloads.declares(destination, line.protocol, line.port)
 
@@ -98,7 +95,7 @@ class View:
         if isinstance(line.destination, Workload) and line.destination.ports:
             return False
         served = {port for _, port in self._served.get(_destination(line), ())}
-        return served - _SIDECAR_PORTS - {HBONE} <= {line.port}
+        return served - SIDECAR_PORTS - {HBONE} <= {line.port}
 
     def published(self, workload: Workload, protocol: str, port: int) -> bool:
         """Whether a port is reachable from outside: by a Service, or because outsiders were seen there."""
