@@ -47,6 +47,8 @@ _MESSAGES = frozenset({"connection complete", "connection opened", "request comp
 _DENIED = re.compile(r"policy rejection|allow policies|denied by|policy change|401 unauthorized", re.IGNORECASE)
 
 _AMBIGUOUS = Unusable("ztunnel record that is cut or ambiguous")
+_NO_ADDRESS = Unusable("no destination address")
+_NO_PORT = Unusable("ztunnel record without the real port", readable=True)  # of an old version: only the tunnel's
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -137,17 +139,14 @@ def outcome_of(fields: Mapping[str, object], message: str, time: str) -> Outcome
         return Unusable("ztunnel record of another kind", readable=True)
     get = fields.get
     method, path = text_of(get("method")), text_of(get("path"))
-    problem = request_problem(method, path)
-    if problem:
+    if problem := request_problem(method, path):
         return Unusable(problem)
     source, callee = _End(get, "src"), _End(get, "dst")
     inner = address_of(text_of(get("dst.hbone_addr")))
     tunnelled = bool(inner[1]) or callee.address[1] == HBONE
-    port = inner[1] or (callee.address[1] if callee.address[1] != HBONE else 0)
-    if not port:
-        if callee.address[1] == HBONE:
-            return Unusable("ztunnel record without the real port", readable=True)
-        return Unusable("no destination address")
+    port = inner[1] or callee.address[1]
+    if not port or (port == HBONE and not inner[1]):
+        return _NO_PORT if port else _NO_ADDRESS
     waypoint = bool(inner[0] and callee.address[0] and inner[0] != callee.address[0])
     destination, pod, address = _destination(callee, inner, waypoint)
     inbound = text_of(get("direction")) == "inbound"

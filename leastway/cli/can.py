@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,22 +44,15 @@ from leastway.verify.world import World
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     policies: str,
     inventories: tuple[str, ...],
-    source: str | None,
-    destination: str | None,
-    port: int | None,
-    protocol: str,
-    principal: str | None,
-    method: str,
-    path: str,
-    direct: bool,
-    service: str,
     queries: str | None,
     cni: str | None,
     mesh: str | None,
     trust_domain: str | None,
     form: str,
+    **asked: Any,
 ) -> None:
     """Ask whether one connection is allowed, and by which rule.
 
@@ -70,36 +64,32 @@ def command(
     """
     if not inventories:
         raise click.UsageError("Missing option '--inventory': the judge must know who exists.")
-    ends = {"--from": source, "--to": destination, "--port": port}
-    given = [name for name, value in ends.items() if value is not None]
-    missing = [name for name in ends if name not in given]
-    if queries is not None and given:
-        raise click.UsageError(f"{given[0]} and --queries exclude each other.")
-    if queries is None and missing:
-        raise click.UsageError(f"Missing option '{missing[0]}' (or '--queries' for many questions).")
+    question = _question(asked, queries)
     judged = load(policies)
     world = World.from_paths(inventories)
     mode = mesh_for(judged, world, mesh)
     judge = Judge(world, judged.found, judged.cni(cni), mode, judged.trust_domain(trust_domain))
     if queries is not None:
         ctx.exit(FAILED if _answer_all(judge, queries) else 0)
-    question = Question(
-        source or "",
-        destination or "",
-        protocol.upper(),
-        port or 0,
-        method,
-        path,
-        principal,
-        direct=direct,
-        service=service,
-    )
     verdict = judge.ask(question)
     if form == "json":
         tell_json({"verdict": verdict.outcome, "because": verdict.because, "layer": verdict.layer})
     else:
         tell(f"{verdict.outcome}: {verdict.because}")
     ctx.exit(0 if verdict.allowed else DENIED)
+
+
+def _question(asked: dict[str, Any], queries: str | None) -> Question:
+    """The question that the options ask; with `queries` there must be none."""
+    ends = {"--from": asked["source"], "--to": asked["destination"], "--port": asked["port"]}
+    given = [name for name, value in ends.items() if value is not None]
+    missing = [name for name in ends if name not in given]
+    if queries is not None and given:
+        raise click.UsageError(f"{given[0]} and --queries exclude each other.")
+    if queries is None and missing:
+        raise click.UsageError(f"Missing option '{missing[0]}' (or '--queries' for many questions).")
+    known = {name: value for name, value in asked.items() if value is not None}
+    return Question(**{"source": "", "destination": "", **known, "protocol": asked["protocol"].upper()})
 
 
 def _answer_all(judge: Judge, queries: str) -> int:

@@ -59,20 +59,17 @@ _ended: list[pipeline.Run] = []  # held until the process ends at once: taking a
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     inputs: tuple[str, ...],
     folder: str,
     inventories: tuple[str, ...],
-    namespaces: tuple[str, ...],
-    cni: str | None,
-    mesh: str | None,
-    trust_domain: str | None,
-    accepted: tuple[str, ...],
-    declared: str | None,
+    mesh: Mesh | None,
     templates: str | None,
     engine: str,
     scheduler: str | None,
     max_bad_lines: float,
     form: str,
+    **chosen: Any,
 ) -> None:
     """Write the smallest policies that let observed traffic through, and prove it.
 
@@ -82,33 +79,19 @@ def command(
     \b
     leastway generate flows.jsonl --inventory cluster.yaml --cni cilium -o policies
     """
-    if scheduler and engine != "dask":
-        raise click.BadParameter("it needs --engine dask", param_hint="'--scheduler'")
     if not folder:
         raise click.BadParameter("it is empty", param_hint="'-o' / '--output'")
-    options = Options(
-        cni=cast(CNI, cni or "generic"),
-        trust_domain=trust_domain or "",
-        namespaces=namespaces,
-        accepted=frozenset(accepted),
-        declared=pipeline.declared(declared) if declared else (),
-    )
+    options = _options(**chosen)
     with Meter(inputs) as meter, _engine(engine, scheduler or "") as elsewhere:
         run = pipeline.generate(
-            inputs,
-            inventories,
-            options,
-            mesh=cast("Mesh | None", mesh),
-            templates=templates,
-            progress=meter,
-            engine=elsewhere,
+            inputs, inventories, options, mesh=mesh, templates=templates, progress=meter, engine=elsewhere
         )
     _ended[:] = [run]
     seen = bool(run.reading.patterns.edges)
     too_bad = tell_bad_lines(run.reading, max_bad_lines if seen else 1.0)
     if not seen:
         raise nothing_seen(inputs)
-    _check_namespaces(run, namespaces)
+    _check_namespaces(run, options.namespaces)
     if mesh is None:
         say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
     _tell_accepted(run)
@@ -116,8 +99,26 @@ def command(
     ctx.exit(FAILED if too_bad else 0)
 
 
+def _options(
+    namespaces: tuple[str, ...],
+    cni: str | None,
+    trust_domain: str | None,
+    accepted: tuple[str, ...],
+    declared: str | None,
+) -> Options:
+    return Options(
+        cni=cast(CNI, cni or "generic"),
+        trust_domain=trust_domain or "",
+        namespaces=namespaces,
+        accepted=frozenset(accepted),
+        declared=pipeline.declared(declared) if declared else (),
+    )
+
+
 def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engine | None]:
     if name == "local":
+        if scheduler:
+            raise click.BadParameter("it needs --engine dask", param_hint="'--scheduler'")
         return contextlib.nullcontext()
     from collector.dask_engine import dask
 

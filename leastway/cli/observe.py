@@ -107,9 +107,7 @@ def command(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its talk about broken peers is no log of ours
     plan = _plan(sources)
-    if name is not None and not (name.isprintable() and 0 < len(name) <= 200):
-        raise click.UsageError("--name takes up to 200 printable characters")
-    name = name or " ".join(str(getattr(plan, kind)) for kind in plan.kinds)
+    name = _named(name, plan)
     with _signals() as stop, talking(log_format) as status, deadline(stop, PATIENCE):
         earlier = store.quality(place) if store.is_store(place) else Quality()
         _tell_breaks(earlier, name)
@@ -120,18 +118,36 @@ def command(
         if plan.namespaces:
             warn("only flows of some namespaces are asked for; no other gets a policy", namespaces=[*plan.namespaces])
         session.on_tick = lambda: status.draw(summary(session))
-        with _serving(session, recorders, scrape):
-            gc.collect()
-            gc.freeze()  # what is there now stays; patterns are many small objects without cycles, so look rarely
-            gc.set_threshold(50_000, 20, 50)
-            try:
-                complete = session.run(stop, seconds)
-            finally:
-                end = time.monotonic() + 0.7  # for all of them together
-                for recorder in recorders.values():
-                    recorder.close(max(0.1, end - time.monotonic()))
+        with _serving(session, recorders, scrape), _recording(recorders):
+            _look_rarely_for_cycles()
+            complete = session.run(stop, seconds)
     if not complete:
         ctx.exit(FAILED)
+
+
+def _look_rarely_for_cycles() -> None:
+    """What is there now stays, and patterns are many small objects without cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+@contextlib.contextmanager
+def _recording(recorders: dict[str, Recorder]) -> Iterator[None]:
+    """Close the recordings in the end, within 0.7 seconds for all of them together."""
+    try:
+        yield
+    finally:
+        end = time.monotonic() + 0.7
+        for recorder in recorders.values():
+            recorder.close(max(0.1, end - time.monotonic()))
+
+
+def _named(name: str | None, plan: Plan) -> str:
+    """The collector's name: the one given, or its addresses."""
+    if name is not None and not (name.isprintable() and 0 < len(name) <= 200):
+        raise click.UsageError("--name takes up to 200 printable characters")
+    return name or " ".join(str(getattr(plan, kind)) for kind in plan.kinds)
 
 
 def _plan(given: dict[str, Any]) -> Plan:
