@@ -7,12 +7,13 @@ one of the aggregates handed out. What is turned away is answered with a status 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -134,20 +135,38 @@ class ListeningSource(ABC):
         return {self.method: grpc.stream_unary_rpc_method_handler(self._call)}
 
     async def _call(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
-        status, bad, reason, told = self.status, 0, "", False
-        peer, peers = _address(context.peer()), self._peers
+        peer = _address(context.peer())
         if full := self._full(peer):
-            status.refused += 1
+            self.status.refused += 1
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, full)
-        stream = self.stream(f"{context.peer()} {next(self._numbers)}")
+        with self._open(peer) as task:
+            return await self._received(messages, context, task)
+
+    @contextlib.contextmanager
+    def _open(self, peer: str) -> Iterator[Any]:
+        """One stream of a peer, as long as it is open."""
+        task, status, peers = asyncio.current_task(), self.status, self._peers
         status.streams += 1
         peers[peer] += 1
-        task, heard = asyncio.current_task(), self._heard
-        heard[task] = time.monotonic()
+        self._heard[task] = time.monotonic()
+        try:
+            yield task
+        finally:
+            status.streams -= 1
+            peers[peer] -= 1
+            if not peers[peer]:
+                del peers[peer]
+            del self._heard[task]
+            self._cut.discard(task)
+
+    async def _received(self, messages: AsyncIterator[bytes], context: Any, task: Any) -> bytes:
+        """Count every message of a stream; the answer to it."""
+        status, bad, reason, told = self.status, 0, "", False
+        stream = self.stream(f"{context.peer()} {next(self._numbers)}")
         try:
             async for raw in messages:
                 told = True
-                heard[task] = time.monotonic()
+                self._heard[task] = time.monotonic()
                 tallied = self._count(raw, stream)
                 if self.record is not None:
                     self.record(self.recorded(raw, stream))
@@ -171,13 +190,6 @@ class ListeningSource(ABC):
                 raise
             status.refused += 1
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a stream that stalls")
-        finally:
-            status.streams -= 1
-            peers[peer] -= 1
-            if not peers[peer]:
-                del peers[peer]
-            del heard[task]
-            self._cut.discard(task)
         return self.answer(bad, reason)
 
     def _full(self, peer: str) -> str:
