@@ -7,7 +7,7 @@ each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Field, Fields
@@ -100,7 +100,7 @@ class RuleSets:
         if bits and effective.conditions:
             bits &= self._every(effective.conditions, policy.namespace, at, lenient)
         if bits and effective.sources is not None:
-            key = (effective.sources, policy.namespace, at.place, *at[3:5], at.best, lenient)
+            key = (effective.sources, policy.namespace, at.place, at.version, at.plaintext, at.best, lenient)
             known = self._known.get(key)
             if known is None:
                 known = self._known[key] = self._any(effective.sources, policy.namespace, at, lenient)
@@ -154,3 +154,38 @@ class RuleSets:
             return None
         request = Request(method=at.request[0], path=at.request[1], host=at.request[2])
         return any(value_matches(field.name, value, request, "") for value in field.values)
+
+
+def forbids_requests(policy: AuthorizationPolicy) -> bool:
+    """May it depend on the method, path or host whether a request is refused?"""
+    return any(
+        field.name in ASKED and (field.negated or policy.action != "ALLOW")
+        for rule in policy.rules
+        for entry in rule.operations or ()
+        for field in entry
+    )
+
+
+def named_ports(policy: AuthorizationPolicy) -> Iterator[int]:
+    """The ports that a policy's rules name."""
+    for rule in policy.rules:
+        for entry in [*(rule.operations or ()), rule.conditions]:
+            for field in entry:
+                if field.name in PORT:
+                    yield from (int(value) for value in field.values)
+
+
+def entry_opens(entry: Fields, port: int) -> bool:
+    """Can some request to this port match one operation?"""
+    return all((str(port) in field.values) != field.negated for field in entry if field.name == "ports")
+
+
+def is_wide(rule: AuthorizationRule) -> bool:
+    """Does the rule name its sources by no account: anyone, whole namespaces, or a pattern?"""
+    if rule.sources is None:
+        return True
+    return any(
+        field.name in ("namespaces", "trustDomains") or field.negated or any("*" in value for value in field.values)
+        for entry in rule.sources
+        for field in entry
+    )

@@ -6,11 +6,11 @@ set if some request of it is admitted for certain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from leastway.verify.authorizationpolicy import AuthorizationPolicies
-from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Fields
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule
 from leastway.verify.bits import Universe, union
 from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, joined
 from leastway.verify.compilation import Place
@@ -18,7 +18,7 @@ from leastway.verify.identity import Request
 from leastway.verify.judge import Judge
 from leastway.verify.mesh import PROXY_PORTS, Way
 from leastway.verify.mesh_callers import Beyond, Within
-from leastway.verify.mesh_rules import ASKED, PORT, At, RuleSets
+from leastway.verify.mesh_rules import At, RuleSets, forbids_requests, is_wide, named_ports
 from leastway.verify.witnesses import Asked, Called, Requests
 from leastway.verify.world import Address, Subject, address
 
@@ -62,7 +62,7 @@ class MeshSets:
         for policy in self.applying(destination):
             known = self._named_ports.get(id(policy))
             if known is None:
-                known = self._named_ports[id(policy)] = frozenset(_named_ports(policy))
+                known = self._named_ports[id(policy)] = frozenset(named_ports(policy))
             found |= known
         found.update(port for peer in self.judge.policies.peer for port, _ in peer.ports if 0 < port < 65536)
         for service in self.judge.world.services_of(subject):
@@ -179,7 +179,7 @@ class MeshSets:
         policies = self.applying(destination)
         key = (*map(id, policies), sent)
         if key not in self._requests:
-            forbidding = any(map(_forbids, policies))
+            forbidding = any(map(forbids_requests, policies))
             self._requests[key] = Requests(policies, self.mesh.normalization, sent) if forbidding else None
         known = self._requests[key]
         if known is not None and not known.complete:
@@ -266,7 +266,7 @@ class MeshSets:
             for policy, rule in ((p, rule) for p in policies if p.action == "ALLOW" for rule in p.rules):
                 sources = self._rules.matching(policy, rule, at, lenient=False)
                 if sources:
-                    found.append(Admission(policy, rule, sources, _is_wide(rule), at.port))
+                    found.append(Admission(policy, rule, sources, is_wide(rule), at.port))
         return found
 
 
@@ -274,37 +274,3 @@ def _of_family(addresses: Iterable[str], version: int) -> tuple[Address, ...]:
     """A destination's addresses, of one family if it has some of that."""
     found = [ip for text in addresses if (ip := address(text)) is not None]
     return tuple([ip for ip in found if ip.version == version] or found)
-
-
-def _forbids(policy: AuthorizationPolicy) -> bool:
-    """May it depend on the method, path or host whether a request is refused?"""
-    return any(
-        field.name in ASKED and (field.negated or policy.action != "ALLOW")
-        for rule in policy.rules
-        for entry in rule.operations or ()
-        for field in entry
-    )
-
-
-def _named_ports(policy: AuthorizationPolicy) -> Iterator[int]:
-    for rule in policy.rules:
-        for entry in [*(rule.operations or ()), rule.conditions]:
-            for field in entry:
-                if field.name in PORT:
-                    yield from (int(value) for value in field.values)
-
-
-def entry_opens(entry: Fields, port: int) -> bool:
-    """Can some request to this port match one operation?"""
-    return all((str(port) in field.values) != field.negated for field in entry if field.name == "ports")
-
-
-def _is_wide(rule: AuthorizationRule) -> bool:
-    """Does the rule name its sources by no account: anyone, whole namespaces, or a pattern?"""
-    if rule.sources is None:
-        return True
-    return any(
-        field.name in ("namespaces", "trustDomains") or field.negated or any("*" in value for value in field.values)
-        for entry in rule.sources
-        for field in entry
-    )

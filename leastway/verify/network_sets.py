@@ -79,7 +79,8 @@ class NetworkSets:
                     if found.anyone or found.blocks or found.entities:
                         for s in indices(subjects):
                             self.outbound[s].append(found)
-                    key = (*found[3:9], found.ports, found.existing)
+                    named = (found.peers, found.anyone, found.wide, found.narrow, found.blocked4, found.blocked6)
+                    key = (*named, found.ports, found.existing)
                     known = merged.get(key)
                     merged[key] = found if known is None else known._replace(subjects=known.subjects | subjects)
         for found in merged.values():

@@ -17,7 +17,8 @@ from leastway.verify.bits import indices, union
 from leastway.verify.causes import CAUSES
 from leastway.verify.httppath import Normalization, is_pattern
 from leastway.verify.languages import Kind, contains
-from leastway.verify.mesh_sets import MeshSets, entry_opens
+from leastway.verify.mesh_rules import entry_opens
+from leastway.verify.mesh_sets import MeshSets
 from leastway.verify.ports import single
 from leastway.verify.witnesses import ANY
 
