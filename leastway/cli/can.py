@@ -1,6 +1,6 @@
 """`leastway can`: questions to the judge, one or many.
 
-Invariant: with --queries, one line out for each line in, in order, with a verdict, whatever the lines hold.
+Invariant: with --queries, each line in gives one line out, in order, with a verdict, whatever the lines hold.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from leastway.verify.world import World
 @click.option("--method", default="", help="HTTP method; makes the connection a request.")
 @click.option("--path", default="", help="HTTP path; makes the connection a request.")
 @click.option("--direct", is_flag=True, help="To the pod itself, past the ambient waypoint of its Service.")
-@click.option("--service", metavar="NS/NAME", default="", help="Service that is called, where several lead there.")
+@click.option("--service", metavar="NS/NAME", default="", help="The Service called, where several lead to the port.")
 @click.option("--queries", metavar="FILE", help="Many questions, one JSON object a line; - for standard input.")
 @profile_options
 @format_option
@@ -116,7 +116,7 @@ def _lines(name: str) -> Iterator[Iterable[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; only opening it may fail as "cannot be read"
+        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; the except is for opening only
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check --queries") from error
     with stream:

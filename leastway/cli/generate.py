@@ -1,6 +1,6 @@
 """`leastway generate`: captures in, proven policies out.
 
-Invariant: exit code 0 means that everything observed and legitimate is allowed by what was written.
+Invariant: exit code 0 means that what was written allows all legitimate observed traffic.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ from leastway.findings import findings
 from synthesizer import synthesize
 from synthesizer.options import CNI, Mesh, Options
 
-_ended: list[pipeline.Run] = []  # held until the process ends at once: taking a run apart costs as much as writing it
+_ended: list[pipeline.Run] = []  # kept until the process ends: freeing a run takes as long as writing it
 
 
 @click.command("generate")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Where the policies go.")
+@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Folder for the policies.")
 @inventory_option
-@click.option("--namespace", "namespaces", multiple=True, metavar="NS", help="Write policies for this one. Repeatable.")
+@click.option(
+    "--namespace", "namespaces", multiple=True, metavar="NS", help="Write policies for this one only. Repeatable."
+)
 @profile_options
 @accept_option
 @declared_option
-@click.option("--templates", metavar="DIR", help="Templates that are searched before the built-in ones.")
+@click.option("--templates", metavar="DIR", help="Folder of templates to search before the built-in ones.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "dask"]),
@@ -53,7 +55,9 @@ _ended: list[pipeline.Run] = []  # held until the process ends at once: taking a
     show_default=True,
     help="Who reads the captures: this machine, or the workers of a Dask cluster, a file each.",
 )
-@click.option("--scheduler", metavar="ADDRESS", help="Dask's, tcp://HOST:8786.  [default: workers on this machine]")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Dask's scheduler, tcp://HOST:8786.  [default: workers on this machine]"
+)
 @bad_lines_option
 @format_option
 @click.pass_context
@@ -126,16 +130,15 @@ def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engi
 
 
 def _finish(ctx: click.Context, run: pipeline.Run, folder: str, form: str) -> None:
-    """Write the files and tell of them; ends the run if the proof failed."""
+    """Write the files and report on them; exit if the proof failed."""
     changes = write(run.files, Path(folder))
     if form == "json":
         tell_json(_result(run, changes, folder))
     else:
         _tell(run, changes, folder)
     if not run.sound:
-        say(
-            f"the policies in {folder} would deny observed traffic — do not apply them — what is denied is listed above"
-        )
+        because = "do not apply them — what is denied is listed above"
+        say(f"the policies in {folder} would deny observed traffic — {because}")
         ctx.exit(DENIED)
 
 
@@ -146,7 +149,7 @@ def nothing_seen(inputs: Sequence[str]) -> SourceError:
 
 
 def _check_namespaces(run: pipeline.Run, wanted: Sequence[str]) -> None:
-    """Tell of namespaces that nobody is known in; it is an error if all are: a slip must not empty a folder."""
+    """Tell of namespaces without a known workload. If all are, it is an error: a slip must not empty a folder."""
     known = {workload.namespace for workload in run.synthesis.workloads.all}
     unknown = sorted(set(wanted) - known)
     hint = "check the name, or give an --inventory that holds it"
@@ -158,7 +161,7 @@ def _check_namespaces(run: pipeline.Run, wanted: Sequence[str]) -> None:
 
 
 def _tell_accepted(run: pipeline.Run) -> None:
-    """Say which --accept ids had no effect: a wrong id must not look like a decision that was taken."""
+    """Say which --accept ids had no effect: a wrong id must not look like a decision."""
     if not run.options.accepted:
         return
     unaccepted = msgspec.structs.replace(run.options, accepted=frozenset())

@@ -1,6 +1,6 @@
-"""What `verify` and `diff` replay: inputs read, and settled with the options that belong to the policies.
+"""What `verify` and `diff` replay: the inputs, read and settled with the options that the policies were made with.
 
-Invariant: policies that leastway wrote are judged by the observation that `generate` would make of the same inputs.
+Invariant: policies that leastway wrote are judged by what `generate` would conclude from the same inputs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def observe(
     accepted: Sequence[str] = (),
     declared: str | None = None,
 ) -> pipeline.Observation:
-    """Read the inputs and say in which profile they are judged. Raises SourceError if nothing was observed."""
+    """Read the inputs, and tell the user which mesh they are judged in. Raises SourceError if nothing was observed."""
     record = policies.record
     options = Options(
         cni=policies.cni(cni),

@@ -1,6 +1,6 @@
 """`leastway verify`: observed traffic against policies, ours or anyone's.
 
-Invariant: exit code 0 means sound and within the budget.
+Invariant: exit code 0 means that the policies are sound and within the budget.
 """
 
 from __future__ import annotations
