@@ -96,7 +96,7 @@ UNSTABLE_PREFIXES = (
     "topology.kubernetes.io/",
 )
 
-LABELS = 64  # kept of a pod; who sends more is not describing a pod, and every endpoint is a key in memory
+LABELS = 64  # kept per pod; more than that describes no pod, and every endpoint is a key in memory
 
 # Kubernetes' own syntax (apimachinery, validation.IsQualifiedName / IsValidLabelValue). What does not fit did not
 # come from a Kubernetes object and must not reach a selector.

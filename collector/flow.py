@@ -1,7 +1,7 @@
 """One observed connection or request, independent of where it was seen.
 
-Invariant: `source` opened the connection (or, with `Signal.OPEN`, it is not known yet which end did and both ports are
-kept). A source turns its records into `Flow`s and hands them to `Patterns.add`; nothing downstream knows the format.
+Invariant: `source` opened the connection. Only with `Signal.OPEN` is it not known yet which end did; then both ports
+are kept. A source turns its records into `Flow`s and hands them to `Patterns.add`; nothing downstream knows the format.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Protocol(StrEnum):
 
 
 class Signal(StrEnum):
-    """What one record says about the connection that it belongs to."""
+    """What one record says about its connection."""
 
     OPENED = "opened"  # the initiator's first packet: SYN without ACK, a policy verdict, an L7 request
     CARRIED = "carried"  # the initiator speaks inside an established connection

@@ -1,7 +1,7 @@
 """Where a pattern store lies: a local folder, or an object store or other file system behind an fsspec URL.
 
-Invariant: `put` makes a file appear whole or not at all, and what it returns from is there for good; and one process
-at a time holds `exclusive`, however the one before it ended.
+Invariant: `put` makes a file appear whole or not at all, and once it returns the file stays. One process at a time
+holds `exclusive`, however the one before it ended.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import IO, Any, Protocol
 
 from collector.errors import PatternStoreError
 
-STALE = 24 * 3600  # seconds after which a file that no part claims was left by someone who is gone
-LEASE = 3600  # seconds for which a lock in an object store is respected; whoever holds it gives up after half of that
+STALE = 24 * 3600  # seconds after which a file that belongs to no part was left by a writer that is gone
+LEASE = 3600  # seconds for which a lock in an object store is respected; its holder gives up after half of that
 # Where an upload is seen only when it is whole.
 _ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory"})
 
@@ -49,7 +49,7 @@ class Storage(Protocol):
         """Delete a file if it is there."""
 
     def sweep(self, tables: tuple[str, ...]) -> None:
-        """Delete what writers that were killed have left; a part exists if the last of `tables` has its file."""
+        """Delete what killed writers left behind; a part exists if the last of `tables` has its file."""
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
         """Hold the store's one lock. Raises PatternStoreError if someone else does."""
@@ -184,11 +184,11 @@ class Bucket:
             self.files.rm_file(self._path(table, name))
 
     def sweep(self, tables: tuple[str, ...]) -> None:
-        """Nothing: what an object store was sent in vain is for its own life-cycle rules."""
+        """Nothing: incomplete uploads are for the object store's own life-cycle rules."""
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """A lock object that names its time. Two that see each other both give up, so that never both go on."""
+        """A lock object that names its time. Two processes that see each other's both give up, so both never go on."""
         locks = f"{self.root}/locks"
         mine = f"{locks}/{int(time.time()):012d}-{uuid.uuid4().hex}"
         if not self.atomic:
