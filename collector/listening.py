@@ -25,7 +25,7 @@ from collector.room import Overload
 from collector.serving import Limits, Server
 from collector.transport import TLS, Address
 
-LAST_WORD = 0.05  # seconds in which gRPC says that a stream did not end but break: the end of its messages comes first
+LAST_WORD = 0.05  # seconds to wait for gRPC to report that a stream broke: the end of its messages comes first
 STALLED = 5.0  # seconds without a whole message, after which a stream is ended if memory is short
 
 Record = Callable[[bytes], None]  # quick, and raises nothing; called in the server's own thread
@@ -50,7 +50,7 @@ class ListeningSource(ABC):
     name: str
     service: str
     method: str
-    unreadable: str  # what a message that cannot be read is not
+    unreadable: str  # what to call a message that cannot be read: "not a ..."
     lasting: bool  # whether a call is a stream of many messages, and whoever ends it waits for no answer
 
     def __init__(
@@ -75,22 +75,22 @@ class ListeningSource(ABC):
     @property
     @abstractmethod
     def gathered(self) -> Patterns:
-        """Where to count what cannot be counted."""
+        """The aggregate whose quality notes what was turned away or could not be read."""
 
     @abstractmethod
     def exchange(self) -> Callable[[], Patterns]:
-        """Begin anew, at once; what is returned makes patterns of what was counted, and may take its time."""
+        """Start a new count at once; the function returned turns the old one into patterns, and may take its time."""
 
     @abstractmethod
     def stream(self, name: str) -> Any:
-        """What is remembered of one stream; `name` tells its sender from others."""
+        """The state of one stream; `name` distinguishes its sender from others."""
 
     @abstractmethod
     def answer(self, bad: int, reason: str) -> bytes:
         """The answer to a stream that has ended, of whose records `bad` could not be read, one of them for `reason`."""
 
     def recorded(self, raw: bytes, stream: Any) -> bytes:  # noqa: ARG002  # for those who need it
-        """A message as it is recorded: with all that is needed to read it without its stream."""
+        """A message as it is recorded, readable without the rest of its stream."""
         return raw
 
     @property
@@ -100,7 +100,7 @@ class ListeningSource(ABC):
 
     @property
     def trouble(self) -> str:
-        """Why it does not listen any more, "" if it does or was stopped."""
+        """Why it no longer listens; "" if it does, or was stopped."""
         return str(self._server.failure or "")
 
     def start(self) -> None:

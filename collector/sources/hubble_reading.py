@@ -1,4 +1,4 @@
-"""Serialised responses of Hubble → patterns: decoding, the look for repeated flows, counting.
+"""Serialised responses of Hubble → patterns: decoding, recognising repeated flows, counting.
 
 Invariant: whatever bytes come, they end in a counter: of flows, of events, of repeated or of bad messages.
 """
@@ -36,7 +36,7 @@ class Reader:
         self.positions = Positions(self.gap)
         self.translator = Translator()
         self.newest: Nanoseconds = 0
-        self.soon: Nanoseconds = 0  # what is later is looked at twice: a clock gone wrong would hide any lag
+        self.soon: Nanoseconds = 0  # later times are checked against the clock: a wrong one would hide any lag
         self.flows = status.flows
 
     def message(self, raw: bytes) -> bool:

@@ -1,7 +1,7 @@
 """ztunnel's access log (Istio ambient), as text and as JSON: one record a connection, seen at either end.
 
-Invariant: a certificate is believed before a name, and a port is the one the workload listens on or the record does not
-count. ztunnel carries everything over HBONE to port 15008, and older versions do not log what is inside.
+Invariant: a certificate is believed before a name, and a record counts only with the port that the workload listens on.
+ztunnel carries everything over HBONE to port 15008, and older versions do not log the port inside.
 
 Facts: ztunnel, src/proxy/metrics.rs. Workload values are pod names; values are quoted or not, depending on the version.
 """
@@ -70,7 +70,7 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
 
 
 def outcomes(line: bytes) -> tuple[Outcome, ...]:
-    """The flow of every record on one line (writers have been seen to lose the line break), or why there is none."""
+    """The flow of every record on one line (some writers lose line breaks), or why there is none."""
     text = without_prefix(line.decode("utf-8", "replace").strip())
     if text.startswith("{"):
         try:
