@@ -1,6 +1,6 @@
-"""When live collectors were not observing, and what that leaves missing, in sentences.
+"""When live collectors were not observing, and what is missing because of it, in sentences.
 
-Invariant: it says what the store knows and asks no clock, so that the same store gives the same sentences.
+Invariant: it says only what the store knows and asks no clock, so the same store gives the same sentences.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collector.quality import SESSIONS, Quality
 from collector.sessions import Break, breaks, overlaps
 
 SHOWN = 5
-LONG = 3  # flushes in one hour without a connection; fewer are a reconnect, which loses nothing or leaves a gap
+LONG = 3  # flushes without a connection in one hour; fewer are a reconnect, which loses nothing or leaves a gap
 _GAP, _AWAY = ": gap", ": not connected"  # what only a live source notes; see collector.sources.hubble_reading
 
 
 def sentences(quality: Quality) -> Iterator[str]:
-    """One sentence for each break, those without loss summed up; none for an observation that ended as it should."""
+    """One sentence for each break, those without loss summed up; none for an observation that ended properly."""
     found = breaks(mark for _, mark in quality.sessions.items())
     torn = [gap for gap in found if gap.torn]
     for gap in torn[:SHOWN]:
@@ -54,7 +54,7 @@ def _twice(quality: Quality) -> Iterator[str]:
 
 
 def _blind(quality: Quality) -> Iterator[str]:
-    """The hours in which a live stream had a gap or no connection; what captures tell too is elsewhere."""
+    """The hours in which a live stream had a gap or no connection. (`findings` reports what captures show too.)"""
     hours: dict[str, list[str]] = {}
     for spot, times in quality.blind.items():
         hour, _, rest = spot.partition(" ")

@@ -1,7 +1,7 @@
 """The two pages beside the policies: `leastway.json` for machines, `REVIEW.md` for people.
 
-Invariant: sorted, without a clock, a file position or the name of an input, so that the same observation gives the same
-bytes from whatever files and in whatever order it was read.
+Invariant: both are sorted and hold no clock, file position or input name, so the same observation gives the same bytes
+from any files, read in any order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from synthesizer.review import ReviewItem
 if TYPE_CHECKING:
     from leastway.pipeline import Run
 
-SCHEMA = 1  # of leastway.json; rises when a field changes its meaning
+SCHEMA = 1  # of leastway.json; increased when a field changes its meaning
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -112,6 +112,6 @@ def _seen(item: ReviewItem) -> str:
 
 
 def _text(text: str) -> str:
-    """Text from traffic for Markdown: one line, nothing that renders, runs or reorders."""
+    """Text from traffic for Markdown: one line, in which nothing is markup, runs or changes the reading direction."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:400]
     return "".join("\\" + c if c in "\\`*_[]<>#|!~" else c for c in plain)

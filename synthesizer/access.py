@@ -38,7 +38,7 @@ MAX_RULES = 512  # CRD limit of AuthorizationPolicy.spec.rules
 
 
 class AccessLayer(msgspec.Struct):
-    """The intents of the identity layer, and notes for the reader."""
+    """The intents of the identity layer, and questions for the reader."""
 
     intents: list[AccessIntent]
     mutual_tls: list[MutualTLSIntent]
@@ -46,7 +46,7 @@ class AccessLayer(msgspec.Struct):
 
 
 def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
-    """One ALLOW intent a mesh workload whose callers were seen, a default deny and mutual TLS where they are safe."""
+    """An ALLOW intent for each mesh workload with known callers; default deny and mutual TLS where they are safe."""
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
         return layer
@@ -92,7 +92,7 @@ def _add_default_denies(
     workloads: Workloads,
     options: Options,
 ) -> None:
-    """An empty policy for each namespace with others, where every workload in the mesh is known and can be selected."""
+    """Add a default deny to each namespace with policies in which every mesh workload was seen and can be selected."""
     written = {intent.target.namespace for intent in layer.intents}
     for namespace in sorted({workload.namespace for workload in members.values()}):
         unseen = sorted(
@@ -112,11 +112,11 @@ def _add_default_denies(
 
 
 def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, layer: AccessLayer) -> None:
-    """STRICT where every inbound connection was mutual TLS; a question where some were and some were not."""
+    """Demand mutual TLS where every inbound connection used it; ask where some did and some did not."""
     inbound = [
         d.line
         for d in decided.decisions
-        # A caller that is held for review counts too: nobody decided yet that it may be cut off.
+        # A caller that is held for review counts too: nobody has decided yet to cut it off.
         if d.fate in (Fate.POLICY, Fate.HELD)
         and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
         and isinstance(d.line.destination, Workload)
@@ -136,9 +136,9 @@ def _target(workload: Workload) -> Target:
 
 
 def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
-    """One intent, or several where Istio takes no more rules in one: ALLOW policies of a target add up.
+    """One intent, or several if the accesses exceed Istio's limit for one policy: ALLOW policies of a target add up.
 
-    The further ones are named `<name>.2` and so on: a workload may well be called `<name>-2`.
+    The others are named `<name>.2` and so on; `<name>-2` might be another workload.
     """
     parts = [accesses[start : start + MAX_RULES] for start in range(0, len(accesses), MAX_RULES)] or [accesses]
     names = [target.name, *(f"{target.name}.{number}" for number in range(2, len(parts) + 1))]
@@ -164,9 +164,9 @@ def _at_waypoint(
 ) -> list[AccessIntent]:
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
-    It listens on the Service's ports and compares rules with them (istio pilot/pkg/networking/core/
-    listener_waypoint.go), which is not documented: every one that leads to the pod's port is named, and that itself,
-    unless the Service's port of that number leads elsewhere.
+    It compares rules with the Service's ports, on which it listens (undocumented; istio
+    pilot/pkg/networking/core/listener_waypoint.go). So a policy names every Service port that leads to the pod's port,
+    and the pod's port itself unless the Service's port of that number leads elsewhere.
     """
     namespace, _, name = service.partition("/")
     known = inventory.service(namespace, name)
@@ -206,14 +206,14 @@ def _accesses(
 
 
 def _by_requests(line: Line, options: Options, at_waypoint: bool = False) -> bool:
-    """Whether callers are let in by what they ask for: ztunnel, which those past a waypoint reach, sees no requests."""
+    """Whether rules may name requests: callers past the waypoint reach ztunnel, which sees none."""
     return reads_http(line, options) and (options.mesh == "sidecar" or at_waypoint or not past_waypoint(line))
 
 
 def _access(
     decision: Decision, options: Options, port: int, methods: tuple[str, ...] = (), paths: tuple[str, ...] = ()
 ) -> Access:
-    """What a decision lets its caller do; who has no principal may have an address."""
+    """What a decision lets its caller do; a caller without a principal may be named by its address."""
     principals = callers(decision.line, options)
     blocks = () if principals else caller_blocks(decision.line)
     return Access(decision.cause, principals, (port,), methods, paths, blocks)
@@ -222,9 +222,9 @@ def _access(
 def _held_plaintext(
     workload: Workload, decision: Decision, options: Options, view: View, review: list[ReviewItem]
 ) -> bool:
-    """Who speaks plaintext on a TCP port has no name here, and a rule without one would let anyone in.
+    """Hold a caller that speaks plaintext on a TCP port: it has no name here, and a rule without one admits anyone.
 
-    (HTTP in plaintext is let through by method and path, which is narrow enough to spare Prometheus an outage.)
+    (HTTP in plaintext is let through by method and path, which is narrow enough, and spares Prometheus an outage.)
     """
     line = decision.line
     named = callers(line, options) or caller_blocks(line)
@@ -239,7 +239,7 @@ def _held_plaintext(
 
 
 def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
-    """Whether a caller stands for the public: an address outside, or a node that masks such addresses (SNAT)."""
+    """Whether a caller stands for the public: an address outside, or a node that hides such addresses (SNAT)."""
     if not isinstance(line.source, Outside):
         return False
     if line.source.place in (Place.LINK_LOCAL, Place.PROBE, Place.API_SERVER):
@@ -264,7 +264,7 @@ def _http(
             usage[client] = requests
     mixed = [by_client[client].line for client in sorted(usage) if by_client[client].line.together]
     several = len({request for client in usage for request in usage[client]}) > 1
-    if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be told apart anyway
+    if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be split anyway
         review.append(requests_together(workload, port, sorted(str(line.source) for line in mixed)))
     chosen = templates(usage)
     for swallowed in chosen.swallowed:

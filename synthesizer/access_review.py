@@ -1,6 +1,6 @@
-"""What the identity layer asks a person: who cannot be named there, and which requests no rule can name.
+"""The questions of the identity layer: callers that cannot be named there, and requests that no rule can name.
 
-Invariant: each item says who, what and why, and a request that is held is held by its decision too.
+Invariant: each item says who, what and why, and the decision of a held request names the item.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def unselectable_member(workload: Workload) -> ReviewItem:
 
 
 def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
-    """A caller without a principal; those of one place (nodes) are one question."""
+    """A caller without a principal; all callers of one place (nodes, say) are one question."""
     source = party_key(line.source) if isinstance(line.source, Workload) else f"o/{line.source.place.value}"
     return ReviewItem(
         item_id("plaintext-caller", source, party_key(workload), str(line.port)),
@@ -68,7 +68,7 @@ def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed
 
 
 def requests_together(workload: Workload, port: int, clients: list[str]) -> ReviewItem:
-    """Callers that a log names by address only, where what each of them asked for was too much to keep."""
+    """Callers that a log names only by address, whose requests were too many to keep apart."""
     return ReviewItem(
         item_id("requests-together", party_key(workload), str(port), *clients),
         "requests-together",
@@ -89,7 +89,7 @@ def inexpressible_requests(
     used: dict[Request, int],
     chosen: Templates,
 ) -> ReviewItem:
-    """One item for all that a client asked and no rule can name; those requests are held, the others are not."""
+    """One item for all requests of a client that no rule can name; these are held, its other requests are not."""
     line = decision.line
     client = party_key(line.source)
     if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
@@ -116,7 +116,7 @@ def inexpressible_requests(
 
 
 def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision]) -> ReviewItem:
-    """A namespace with workloads in the mesh that were never seen, or that were called and no selector can pick."""
+    """A namespace with mesh workloads that were never seen, or that were called but no selector can pick."""
     called = {decision.line.destination for decision in nameless}
     unselectable = sorted(workload.name for workload in called if isinstance(workload, Workload))
     reasons = [f"{listed(unseen)} unseen"] if unseen else []
@@ -133,7 +133,7 @@ def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision
 
 
 def mutual_tls_optional(namespace: str, plaintext: list[str]) -> ReviewItem:
-    """A namespace that some enter with mutual TLS and some without."""
+    """A namespace that some callers enter with mutual TLS and some without."""
     return ReviewItem(
         item_id("plaintext", namespace),
         "plaintext",

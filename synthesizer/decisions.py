@@ -1,6 +1,6 @@
-"""Lines → what each of them is: policy (and for what cause), implied, or held back for a person.
+"""Lines → decisions: each line is policy (and for what cause), implied, held back for a person, or not asked about.
 
-Invariant: every line gets exactly one disposition, and every held line is in the review with its evidence.
+Invariant: every line gets exactly one fate, and every held line is in the review with its evidence.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Fate(StrEnum):
     POLICY = "policy"
     IMPLIED = "implied"  # allowed by every CNI without a rule: the pod's own node, the CNI's own health checks
     HELD = "held"
-    NOT_ASKED = "not asked"  # neither end is in a namespace that policies are written for
+    NOT_ASKED = "not asked"  # neither end is in a namespace that gets policies
 
 
 class Decision(msgspec.Struct, eq=False):
     """A line and what becomes of it.
 
-    `review` is the id of its item when it is held, or when it is policy that NetworkPolicy cannot express;
-    `access_review` likewise for AuthorizationPolicy, `held_requests` for single HTTP requests.
+    `review` is the id of its review item if it is held, or if it is policy that NetworkPolicy cannot express;
+    `access_review` is the same for AuthorizationPolicy, and `held_requests` for single HTTP requests.
     """
 
     line: Line
@@ -65,8 +65,9 @@ _Objections = dict[str, list[tuple[Line, Held]]]  # lines with the objection to 
 
 
 def decide(lines: list[Line], workloads: Workloads, options: Options, network: bool = True) -> Decisions:
-    """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` if NetworkPolicies are to be written at all; add
-    what the user declared and what the API server needs.
+    """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` as well if NetworkPolicies are to be written.
+
+    Adds what the user declared and what the API server needs.
     """
     view = View(lines, workloads, options.cni)
     held: _Objections = {}
@@ -97,17 +98,17 @@ def _decided(line: Line, view: View, options: Options, held: _Objections) -> Dec
 
 
 def _put_to_network(decision: Decision, view: View, options: Options, held: _Objections) -> None:
-    """Hold back what NetworkPolicy has no word for, from that layer alone."""
+    """Hold a decision back from the network layer alone if NetworkPolicy cannot express it."""
     line = decision.line
-    wordless = rules.objection(line, view, rules.NETWORK_RULES)
-    if wordless is None:
+    inexpressible = rules.objection(line, view, rules.NETWORK_RULES)
+    if inexpressible is None:
         return
-    name = item_id(wordless.kind, *_subject(line, wordless.kind))
-    if wordless.acceptable and name in options.accepted:
+    name = item_id(inexpressible.kind, *_subject(line, inexpressible.kind))
+    if inexpressible.acceptable and name in options.accepted:
         decision.cause = Cause.ACCEPTED
         return
     decision.review = name
-    held.setdefault(name, []).append((line, wordless))
+    held.setdefault(name, []).append((line, inexpressible))
 
 
 def _unseen(lines: list[Line], workloads: Workloads, options: Options) -> list[Decision]:
@@ -140,7 +141,7 @@ def _cause(line: Line, cni: str) -> Cause:
 
 
 def _subject(line: Line, kind: str) -> tuple[str, ...]:
-    """What an item is about. A scan is one item a source, whatever it tried; addresses outside are one place."""
+    """What an item is about. A scan is one item per source, whatever it tried; addresses outside count as one place."""
     source, destination = line.key[:2]
     if isinstance(line.destination, Outside) and line.destination.place is not Place.METADATA:
         destination = f"o/{line.destination.place.value}"
@@ -167,7 +168,7 @@ def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
 
 
 def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:
-    """A workload whose addresses outside no longer fit the evidence talks to the internet at large: ask."""
+    """Ask about workloads with more outside addresses than the evidence holds: they talk to the internet at large."""
     found: dict[tuple[str, str, int], list[Decision]] = {}
     for decision in decisions:
         line = decision.line
@@ -234,7 +235,8 @@ def _declared_line(wanted: Declared, number: int, workloads: Workloads) -> Line:
 def blocks_of(address: str, cause: Cause) -> tuple[BlockPeer, ...]:
     """The blocks of one outside address or declared CIDR.
 
-    A whole family accepted after an observation is the internet, without what is not; declared, it is all of it.
+    A whole address family means the internet, without private ranges, if it was accepted in review; if the user
+    declared it, it means every address.
     """
     if cause is Cause.ACCEPTED and address in ("0.0.0.0/0", "::/0"):
         return external.internet((6 if ":" in address else 4,))

@@ -1,7 +1,7 @@
 """Policy before any dialect: what a workload may do, and why.
 
 Invariant: everything here is immutable, ordered and comparable, so that two runs on the same patterns give equal
-intents and an output can be read back and compared with the intent that it was rendered from.
+intents, and an output can be read back and compared with its intent.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True, order=True):
-    """Who may call a mesh workload how: one AuthorizationPolicy rule.
+    """Who may call a mesh workload, and how: one AuthorizationPolicy rule.
 
     The API server has no principal and is named by `blocks`, its addresses. Both empty = any caller (other plaintext
     ones cannot be named). `methods` and `paths` empty = a TCP port.
@@ -131,8 +131,8 @@ def peer_key(peer: Peer) -> tuple[str, ...]:
 def fewest_rules(pairs: dict[tuple[Peer, Port], Cause], direction: Direction) -> tuple[Rule, ...]:
     """The fewest rules with exactly these (peer, port) permissions, causes kept apart.
 
-    Peers with the same ports share a rule, or ports with the same peers do: whichever needs fewer rules, and on a tie
-    the former.
+    Either peers with the same ports share a rule, or ports with the same peers do: whichever needs fewer rules; the
+    former on a tie.
     """
     rules: list[Rule] = []
     for cause in sorted(set(pairs.values())):

@@ -13,7 +13,7 @@ from collector.patterns import Sighting
 from synthesizer.selectors import preference
 from synthesizer.workload import Workload
 
-# What whoever makes these adds to their names, anew at every rollout or run (Argo Rollouts, DeploymentConfig, CronJob,
+# What controllers add to these names, different at every rollout or run (Argo Rollouts, DeploymentConfig, CronJob,
 # `generateName`, the numbers of pipelines).
 _PASSING = {
     "ReplicaSet": re.compile(rf"(?<=.)-[{GENERATED}]{{6,10}}\Z"),
@@ -23,7 +23,7 @@ _PASSING = {
 
 
 def lasting(kind: str, name: str) -> str:
-    """An object's name without what is of one rollout or run."""
+    """An object's name without the part that changes with every rollout or run."""
     mark = _PASSING.get(kind)
     return mark.sub("", name) if mark is not None else name
 
@@ -45,9 +45,9 @@ def owner_of(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
 
 
 def make_unique(workloads: list[Workload]) -> None:
-    """Give workloads of one namespace different names, by a hash of their labels where two would share one.
+    """Give workloads of one namespace different names: where two would share one, a hash of their labels is added.
 
-    A Job that is called like the workload it belongs to takes nothing from that one.
+    A Job with the name of the workload that it belongs to does not change that workload's name.
     """
     taken: dict[tuple[str, str, str], list[Workload]] = {}
     for workload in workloads:
@@ -61,12 +61,12 @@ def make_unique(workloads: list[Workload]) -> None:
 
 
 def _mark(workload: Workload) -> str:
-    """What tells a workload from its namesakes."""
+    """A hash that distinguishes a workload from its namesakes."""
     return blake2b(f"{workload.kind}{workload.labels!r}".encode(), digest_size=3).hexdigest()
 
 
 def tell_clusters_apart(workloads: list[Workload]) -> None:
-    """Give namesakes of several clusters their cluster's name too; the inventory's, or the first, stays as it is."""
+    """Add the cluster's name to namesakes of other clusters; the inventory's, or else the first, keeps its name."""
     taken: set[tuple[str, str]] = set()
     for workload in sorted(workloads, key=lambda workload: (not workload.known, workload.key)):
         if workload.cluster and (workload.namespace, workload.name) in taken:
@@ -76,12 +76,12 @@ def tell_clusters_apart(workloads: list[Workload]) -> None:
         taken.add((workload.namespace, workload.name))
 
 
-_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # what a namespace's own policies are called
+_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # the names of a namespace's own policies
 _LONGEST_NAME = 200
 
 
 def name_policies(workloads: list[Workload]) -> None:
-    """Policies are called like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
+    """Name policies like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
     taken: set[tuple[str, str]] = {("", "")}
     for workload in workloads:
         name = lasting(workload.kind, workload.name)[:_LONGEST_NAME].rstrip(".-")

@@ -1,7 +1,7 @@
 """Decisions → NetworkPolicy intents: what each workload's pods may open and accept.
 
-Invariant: a connection that became policy is allowed on both sides, by the source's egress and the destination's
-ingress rule, unless that side's namespace is not ours to isolate.
+Invariant: a connection that became policy is allowed on both sides, by the source's egress rule and the destination's
+ingress rule, except on a side whose namespace gets no policies.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ Key = tuple[str, str, str]  # of a workload
 Pairs = dict[tuple[Peer, Port], Cause]
 
 
-class Network(msgspec.Struct):
-    """The intents, which namespaces got a default deny, and notes for the reader."""
+class NetworkLayer(msgspec.Struct):
+    """The intents of the network layer, and questions for the reader."""
 
     intents: list[NetworkIntent | EntityIntent]
     review: list[ReviewItem]
 
 
-def network_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> Network:
-    """One intent a workload that Hubble observed, one default deny and one DNS intent a namespace."""
+def network_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> NetworkLayer:
+    """An intent for each workload that Hubble observed, and a default deny and a DNS intent for each namespace."""
     ours = [w for w in workloads.all if options.wants(w.namespace)]
     seen = _observed(decided, ours)
     granted = _Permissions(decided, inventory, options)
@@ -81,11 +81,11 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
         else:
             intents.append(NetworkIntent(Target(namespace, "default-deny"), _BOTH, ()))
             intents.append(NetworkIntent(Target(namespace, "allow-dns"), ("egress",), fewest_rules(lookup, "egress")))
-    return Network(intents, review)
+    return NetworkLayer(intents, review)
 
 
 def _observed(decided: Decisions, ours: list[Workload]) -> list[Workload]:
-    """Workloads with a selector and traffic in Hubble flows (an access log does not show every connection)."""
+    """The workloads with a selector that Hubble flows show (an access log does not show every connection)."""
     active = {key for d in decided.decisions for key in d.line.key[:2]}
     return [w for w in ours if w.selectable and party_key(w) in active and (not w.observed or "hubble" in w.observed)]
 
@@ -138,7 +138,7 @@ class _Permissions:
                     _grant(self.ingress, destination, block, port, cause)
 
     def _name(self, decision: Decision, names: tuple[str, ...]) -> None:
-        """Grant what Cilium's entities may open here, or this workload there; look-ups in both protocols."""
+        """Grant what Cilium's entities may open at a workload, or a workload at them; look-ups in both protocols."""
         line, cause = decision.line, decision.cause
         protocols = ("TCP", "UDP") if cause is Cause.DNS else (line.protocol,)
         for table, end in ((self.from_entities, line.destination), (self.to_entities, line.source)):
@@ -152,7 +152,7 @@ class _Permissions:
         return rules + fewest_rules(self.to_entities.get(workload.key, {}), "egress")
 
     def _asks_resolver(self, decision: Decision) -> bool:
-        """A question to the cluster's DNS is answered for its whole namespace, see `dns`."""
+        """Whether a line asks the cluster's DNS, which is then allowed for its whole namespace, see `rules.dns`."""
         source, resolver = decision.line.source, dns.resolver_of(decision.line)
         if resolver is None or decision.cause is not Cause.DNS or not isinstance(source, Workload):
             return False
@@ -165,7 +165,7 @@ def _pods(workload: Workload) -> PodPeer:
 
 
 def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, cause: Cause) -> None:
-    """Grant once; of two causes the observation wins, since it needs nobody's word."""
+    """Grant once; of two causes, observation wins."""
     pairs = table.setdefault(workload.key, {})
     known = pairs.get((peer, port))
     if known is None or cause is Cause.OBSERVED:
@@ -173,7 +173,7 @@ def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, 
 
 
 def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]:
-    """Who may come in from outside: the internet on the published port, and each private network address seen."""
+    """Who may come in from outside: the whole internet at a published port, and each private address that was seen."""
     sources = [line.source for line in lines if isinstance(line.source, Outside)]
     addresses = {source.address for source in sources if source.place is Place.EXTERNAL and source.address}
     through = [source for source in sources if source.place is Place.NODE]
@@ -190,7 +190,7 @@ def _mesh_infrastructure(
     egress: dict[Key, Pairs],
     options: Options,
 ) -> None:
-    """What the mesh itself needs although it may predate the window: xDS for sidecars, HBONE and probes for ambient."""
+    """Grant what the mesh itself needs, even if it was not observed: xDS for sidecars, HBONE and probes for ambient."""
     members = {
         party.key: party
         for d in decided.decisions
@@ -201,12 +201,10 @@ def _mesh_infrastructure(
         if options.mesh == "sidecar":
             egress.setdefault(key, {}).setdefault((_ISTIOD, Port("TCP", 15012)), Cause.MESH)
         else:
-            for (peer, port), _ in list(ingress.get(key, {}).items()):
-                if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
-                    ingress[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
-            for (peer, port), _ in list(egress.get(key, {}).items()):
-                if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
-                    egress[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
+            for table in (ingress, egress):
+                for peer, port in list(table.get(key, {})):
+                    if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
+                        table[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
             for _, number in sorted(workload.ports):
                 ingress.setdefault(key, {}).setdefault((_AMBIENT_PROBES, Port("TCP", number)), Cause.MESH)
 

@@ -1,7 +1,7 @@
 """Pods, ReplicaSets and Jobs → the workloads that people know them by.
 
-Invariant: a pod belongs to exactly one workload, the highest owner that Kubernetes itself makes pods for; what a live
-pod says (addresses, injected proxy) is added to what its owner's template says, never the other way round.
+Invariant: a pod belongs to exactly one workload, the topmost owner that Kubernetes makes pods for. What a live pod says
+(addresses, injected proxy) is added to what its owner's template says, never the other way round.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Pods:
 def workloads(found: Found, namespaces: Mapping[str, Mapping[str, str]]) -> tuple[WorkloadObject, ...]:
     """All workloads among the objects, sorted by key."""
     owners: dict[Key, tuple[str, Document]] = {}
-    # Of several ReplicaSets whose owner is absent, the one that has pods speaks for it, else the last by name.
+    # Of several ReplicaSets whose owner is absent, the one with pods speaks for it, else the last by name.
     ranked = sorted(found.items(), key=lambda item: (_replicas(item[1][1]), item[0]))
     for (kind, namespace, name), (where, document) in ranked:
         if kind in OWNERS:
@@ -191,10 +191,10 @@ def _selector(document: Document, template: Mapping[str, str], where: str) -> tu
 
 
 def _mesh(main: PodShape, live: list[PodShape], namespace: Mapping[str, str] | None) -> str:
-    """How Istio takes the workload in. Sources: Istio's injection and ambient label tables.
+    """How a workload is part of the mesh. Sources: Istio's injection and ambient label tables.
 
-    A sidecar that is there, or that the labels ask for, goes before ambient; a pod's label before its annotation and
-    both before the namespace. A revision label on an ambient namespace is read as its waypoints' revision.
+    A sidecar that is there, or that the labels ask for, beats ambient; a pod's label beats its annotation, and both
+    beat the namespace. A revision label on an ambient namespace is taken for its waypoints' revision.
     """
     shapes = [main, *live]
     around = namespace or {}

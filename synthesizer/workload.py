@@ -1,6 +1,6 @@
 """A workload: the party that policies are about.
 
-Invariant: there is one object per workload, so that whoever has two of them may compare by identity.
+Invariant: there is one object per workload, so workloads may be compared by identity.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Workload(msgspec.Struct, eq=False):
     observed: frozenset[str] = frozenset()
     known: bool = False  # from the inventory
     object_key: Key = ("", "", "")  # of the inventory's object, whose name another kind may share
-    seen_as: Workload | None = None  # the one whose observation is this one's too: flows show the same labels of both
+    seen_as: Workload | None = None  # the one that shares its observation: flows show the same labels of both
     alike: tuple[Workload, ...] = ()  # those that were seen as this one
     policy_name: str = ""  # what its policies are called, unique in the namespace
     pods: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Workload(msgspec.Struct, eq=False):
 
     @property
     def covered(self) -> bool:
-        """Whether it was seen as another one, whose policies pick its pods as well."""
+        """Whether it was seen as another workload whose policies select its pods as well."""
         return self.seen_as is not None and self.name in self.seen_as.also_selects
 
     def __str__(self) -> str:

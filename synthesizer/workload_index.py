@@ -1,7 +1,7 @@
 """Finding a workload: by key, name, pod, address or labels.
 
-Invariant: every lookup is a prebuilt index, and none guesses: where the objects leave several answers, there is none,
-or all of them are given.
+Invariant: every lookup uses a prebuilt index, and none guesses: where the objects allow several answers, the result is
+none or all of them.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class WorkloadIndex:
         return (namespace, pod) in self._by_pod
 
     def workload_of_pod(self, namespace: str, pod: str) -> WorkloadObject | None:
-        """The workload of a pod: a live one by its owner, any other by its name, which a known workload's kind must
-        explain (the longest such name; None if two kinds explain it)."""
+        """The workload of a pod: of a live one by its owner, of any other by its name, which must be one that a known
+        workload's kind gives (the longest such name counts; None if two kinds give it)."""
         if (namespace, pod) in self._by_pod:
             return self._by_pod[namespace, pod]
         stem = pod

@@ -1,6 +1,6 @@
 """Which workload an endpoint is.
 
-Invariant: an endpoint is never two workloads, whoever saw it: the inventory, Hubble or a proxy.
+Invariant: an endpoint is never two workloads, whether the inventory, Hubble or a proxy shows it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _REPLICA_SET_POD = re.compile(rf"-[0-9a-z]{{6,10}}-[{GENERATED}]{{5}}\Z")
 class Workloads:
     """All workloads known from flows and inventory, and who is who among the endpoints.
 
-    `mesh` is the one that the policies are for. `mesh_assumed`: nothing tells who is in it (no proxy was heard, no
-    object asks for one), so all that did not opt out are taken to be.
+    `mesh` is the mesh that the policies are for. `mesh_assumed`: nothing says who is in it (no proxy's log, no object
+    that asks for one), so all workloads that did not opt out are taken to be.
     """
 
     def __init__(self, patterns: Patterns, inventory: Inventory, mesh: Mesh = "none") -> None:
@@ -100,13 +100,13 @@ class Workloads:
         for endpoints in _grouped(labelled, sightings):
             self._make(endpoints, sightings)
         make_unique(self.all)
-        # Those that name a pod or workload first: they tell whose the accounts of the others are.
+        # Endpoints that name a pod or workload come first: they show whose the accounts of the others are.
         roster = Roster(self.all)
         for endpoint in sorted(unnamed, key=_is_account):
             self._join_unlabelled(endpoint, sightings[endpoint], roster)
 
     def _see_as_one(self, workload: Workload, *others: Workload) -> None:
-        """Flows do not tell these apart: Jobs of one template, or labels that Cilium leaves out of identities."""
+        """Note that flows cannot distinguish these: Jobs of one template, or labels that Cilium leaves out."""
         for other in others:
             if other not in workload.alike:
                 other.seen_as = workload
@@ -114,9 +114,9 @@ class Workloads:
                 workload.ports |= other.ports
 
     def _foreign_clusters(self, sightings: Mapping[Endpoint, Sighting]) -> set[str]:
-        """Of several clusters in the flows, those whose workloads the inventory does not hold.
+        """If the flows show several clusters, those that the inventory does not describe.
 
-        The inventory is of the cluster whose live pods it names; of manifests alone, of the one where most is known.
+        It describes the cluster whose live pods it holds, or, if it is of manifests only, the one it knows most of.
         """
         live: Counter[str] = Counter()
         named: Counter[str] = Counter()
@@ -134,7 +134,7 @@ class Workloads:
     def _in_inventory(self, endpoint: Endpoint, sighting: Sighting) -> list[WorkloadObject]:
         """The inventory's workload behind an endpoint: by pod, owner, name, labels; labels must not contradict.
 
-        The first one it is; the others are those with the same labels whose pods or names were seen as well.
+        The first is the endpoint's own; the others have the same labels, and their pods or names were seen as well.
         """
         namespace = endpoint.namespace
         if _is_account(endpoint):
@@ -211,9 +211,9 @@ class Workloads:
         roster.enter(workload)
 
     def _without_labels(self, endpoint: Endpoint, roster: Roster) -> Workload:
-        """The workload that is known by this name and by nothing else; made if there is none.
+        """The workload that is known only by this name, made if there is none.
 
-        It is not called like those that it may be, of which each has labels.
+        Its name differs from those of the workloads that it may be, which have labels.
         """
         name = endpoint.workload or endpoint.service_account or "unnamed"
         if any(workload.labels or workload.known for workload in roster.named(endpoint.namespace, name)):

@@ -231,7 +231,7 @@ def unsurprising(outcome: Outcome) -> None:
         if network.version == 6 and network.prefixlen:
             assert network.prefixlen == 128
         if network.prefixlen == network.max_prefixlen:
-            owner = outcome.inventory.is_cluster_address(str(network.network_address))
+            owner = outcome.inventory.owner_of_address(str(network.network_address))
             assert owner in ("", "link-local", "metadata"), block
             assert outcome.result.workloads.by_address.get(str(network.network_address)) is None
     for policy in outcome.documents("AuthorizationPolicy"):

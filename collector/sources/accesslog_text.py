@@ -1,7 +1,7 @@
 """Istio's default text access log → the fields of the JSON format, for files and for the bodies of OTLP log records.
 
-Invariant: a line is read only if it can be read in just one way. Envoy does not escape quotes, and clients choose
-paths, user agents and host names. So a line with a quote too many is refused, instead of being read as some client meant it.
+Invariant: a line is read only if there is just one way to read it. Envoy does not escape quotes, and clients choose
+paths, user agents and host names. So a line with a quote too many is refused, not read as some client meant it.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def observe(
     with Meter(inputs) as meter:
         found = pipeline.observe(inputs, inventories, options, mesh=chosen, everywhere=record is None, progress=meter)
         if chosen is None and found.options.mesh == "none" and (needed := detected(policies, found.world)) != "none":
-            found = pipeline.settle(found.reading, found.inventory, options, needed, record is None)
+            found = pipeline.observation_of(found.reading, found.inventory, options, needed, record is None)
     if not found.reading.patterns.edges:
         raise nothing_seen(inputs)
     if mesh is None:

@@ -1,4 +1,7 @@
-"""Ends that a NetworkPolicy cannot name, or cannot name on every CNI."""
+"""Ends that a NetworkPolicy cannot name, or cannot name on every CNI.
+
+Invariant: each objection says why the end cannot be named; where something else can name it, it says what.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from synthesizer.workload import Workload
 
 
 def unresolved(line: Line, _view: View) -> Held | None:
-    """Whose address it is cannot be told; an ipBlock for a pod, node or Service address would be wrong tomorrow."""
+    """Hold an address of unknown owner; an ipBlock for a pod, node or Service address would be wrong tomorrow."""
     for party in (line.source, line.destination):
         if isinstance(party, Outside) and party.place is Place.UNRESOLVED:
             return Held("unresolved", f"it cannot be told who is at the other end: {party.because}", acceptable=False)
@@ -19,9 +22,7 @@ def unresolved(line: Line, _view: View) -> Held | None:
 
 
 def other_cluster(line: Line, view: View) -> Held | None:
-    """Ends in two clusters: Cilium matches labels across clusters, a portable NetworkPolicy cannot name the other's
-    pods.
-    """
+    """Hold ends in two clusters: only Cilium matches labels across clusters, a portable NetworkPolicy does not."""
     ends = [party for party in (line.source, line.destination) if isinstance(party, Workload)]
     if view.cni == "cilium" or len({party.cluster for party in ends if party.cluster}) < 2:
         return None
@@ -30,7 +31,7 @@ def other_cluster(line: Line, view: View) -> Held | None:
 
 
 def through_waypoint(line: Line, _view: View) -> Held | None:
-    """Client and workload never meet: the network sees the client's leg to the waypoint, and the waypoint's own."""
+    """Hold what went through a waypoint: the network sees two legs, the client's to the waypoint and the waypoint's."""
     if not via_waypoint(line):
         return None
     why = "it goes through a waypoint; the network layer is learned from Hubble flows of the two legs"
@@ -38,10 +39,10 @@ def through_waypoint(line: Line, _view: View) -> Held | None:
 
 
 def nodes(line: Line, view: View) -> Held | None:
-    """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word.
+    """Hold nodes, which NetworkPolicy cannot name, unless they stand for the internet behind a published port (SNAT).
 
-    On Cilium no ipBlock matches a node, not even 0.0.0.0/0, but nodes are entities. Elsewhere a resolver in the host's
-    network is named by its address, as the API server is: a namespace that cannot resolve names is down.
+    On Cilium no ipBlock matches a node, not even 0.0.0.0/0, but nodes are entities. Elsewhere a resolver on the host
+    network is named by its address, like the API server: a namespace that cannot resolve names is down.
     """
     if entities(line, view.cni):
         return None
@@ -63,7 +64,7 @@ def nodes(line: Line, view: View) -> Held | None:
 
 
 def cilium_entities(line: Line, view: View) -> Held | None:
-    """Cilium's own identities where it is not said to enforce, and addresses that belong to nobody."""
+    """Hold Cilium's own identities unless Cilium is said to enforce, and addresses that stand for nobody."""
     if entities(line, view.cni):
         return None
     for party in (line.source, line.destination):
@@ -83,7 +84,7 @@ def cilium_entities(line: Line, view: View) -> Held | None:
 
 
 def unselectable(line: Line, _view: View) -> Held | None:
-    """A workload without any label: no selector can pick it."""
+    """Hold a workload that no selector can pick."""
     for party in (line.source, line.destination):
         if isinstance(party, Workload) and not party.selectable:
             why = "no label that lasts is known of it; give --inventory"

@@ -142,14 +142,14 @@ def test_dual_stack_addresses_are_kept_and_those_of_finished_pods_and_nodes_are_
         ("b", (), False),
         ("c", (), True),
     ]
-    assert inventory.is_cluster_address("192.168.1.5") == "node"
+    assert inventory.owner_of_address("192.168.1.5") == "node"
     assert inventory.workload_of_pod("shop", "b") is not None
 
 
 def test_an_address_that_two_workloads_have_had_belongs_to_nobody() -> None:
     inventory = parse([pod("a", {}, None, "10.0.0.1"), pod("b", {}, None, "10.0.0.1")])
     assert inventory.workload_of_address("10.0.0.1") is None
-    assert inventory.is_cluster_address("10.0.0.1") == "pod"
+    assert inventory.owner_of_address("10.0.0.1") == "pod"
 
 
 def test_ports_come_from_containers_and_native_sidecars_only() -> None:
@@ -267,7 +267,7 @@ def test_what_is_published_is_reached_from_outside_and_an_ingress_backend_is_not
         "inner": set(),
         "node": {("TCP", 8080)},
     }
-    assert inventory.is_cluster_address("203.0.113.9") == "service"
+    assert inventory.owner_of_address("203.0.113.9") == "service"
 
 
 def test_the_waypoint_of_a_service_is_its_own_or_its_namespaces() -> None:

@@ -34,7 +34,7 @@ def test_addresses_are_told_apart() -> None:
         "None": "",
         "no address": "",
     }.items():
-        assert inventory.is_cluster_address(ip) == expected, ip
+        assert inventory.owner_of_address(ip) == expected, ip
 
 
 def test_no_service_range_is_inferred_from_too_few_or_too_scattered_addresses() -> None:
