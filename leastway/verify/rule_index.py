@@ -1,7 +1,7 @@
 """The rules of one policy and direction, found by the peer that they may name.
 
-Invariant: a peer entry that `near` leaves out certainly does not match, whatever is unknown; so whoever asks only what
-it returns decides as if every entry had been asked.
+Invariant: a peer entry that `near` leaves out certainly does not match, whatever is unknown. So checking only what it
+returns gives the same decision as checking every entry.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from leastway.verify.networkpolicy_schema import Block, Entities, NetworkPolicy,
 from leastway.verify.verdict import End
 from leastway.verify.world import Address, address
 
-# Entities whose pods exist but are not known by label yet: a selector may or may not match them.
+# Entities whose pods exist but have no known labels yet: a selector may or may not match them.
 UNRESOLVED = frozenset({"init", "unmanaged", "unknown", "health"})
 
 
 class Candidate(NamedTuple):
-    """A rule and those of its peer entries, as positions in it, that may name the peer; None if it names no peers and
-    so admits everyone."""
+    """A rule, and the positions of those of its peer entries that may name the peer; None if it has no peers and so
+    admits everyone."""
 
     number: int
     rule: Rule
@@ -111,7 +111,7 @@ class RuleIndex:
 
 
 def known_addresses(peer: End) -> list[Address]:
-    """Every address that a peer without a particular one may have; none if that is not known."""
+    """Every address that a peer without a particular one may have; empty if unknown."""
     subject = peer.subject
     if subject is None:
         return []
