@@ -38,6 +38,7 @@ from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
 _BOTH: tuple[Direction, ...] = ("ingress", "egress")
+# Where sidecars fetch their configuration and certificates, at port 15012 (Istio, "Ports used by Istio").
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
 _AMBIENT_PROBES = BlockPeer(f"{AMBIENT_PROBE}/32")
 

@@ -22,7 +22,7 @@ from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
 DNS_PORTS = frozenset({53, 5353, 1053})  # at which a cluster's resolver listens
-_NODE_LOCAL_DNS = "169.254.20.10"
+_NODE_LOCAL_DNS = "169.254.20.10"  # Kubernetes, "Using NodeLocal DNSCache in Kubernetes Clusters"
 # Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE, Kubespray,
 # MicroK8s; kubeadm's and kind's for IPv6, k3s' for IPv6): with no inventory a private address in one of them is a
 # ClusterIP far more likely than a server outside.
@@ -35,7 +35,7 @@ _USUAL_SERVICE_RANGES = tuple(
         ),
     )
 )
-_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})
+_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})  # where the API servers of common distributions listen
 
 
 class End(NamedTuple):

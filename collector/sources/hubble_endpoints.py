@@ -2,6 +2,9 @@
 
 Invariant: namespace and pod name are trusted before a reserved label (captures show pods labelled `reserved:world`),
 and the labels of an endpoint are never read a second time for the same bytes and address.
+
+Facts: Cilium, pkg/identity/numericidentity.go (reserved identities, scopes) and pkg/k8s/apis/cilium.io/const.go
+(labels).
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Invariant: every policy is compiled for the place that enforces it (`leastway.verify.compilation`). An ALLOW policy
 whose rules are all removed there still counts, and denies.
+
+Source: Istio, "Authorization Policy" (the order of actions, and what a policy attaches to).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ POLICY_KINDS = frozenset(
     }
 )
 SCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
-_CRON = re.compile(r"-\d{8,10}\Z")
+_CRON = re.compile(r"-\d{8,10}\Z")  # a CronJob names its Jobs by minutes (formerly seconds) since the epoch
 Owner = tuple[str, str, str]  # kind, namespace, name
 
 

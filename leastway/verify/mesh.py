@@ -76,6 +76,8 @@ class Mesh:
         return self._marked
 
     def _says(self, subject: Subject) -> bool | None:
+        """What labels and annotations say about membership (Istio, "Installing the Sidecar" and, for ambient, "Add
+        workloads to the mesh"); None if they say nothing."""
         if subject.meshed is not None:
             return subject.meshed
         namespace = self.world.namespaces.get(subject.namespace, {})

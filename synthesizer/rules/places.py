@@ -41,8 +41,9 @@ def through_waypoint(line: Line, _view: View) -> Held | None:
 def nodes(line: Line, view: View) -> Held | None:
     """Hold nodes, which NetworkPolicy cannot name, unless they stand for the internet behind a published port (SNAT).
 
-    On Cilium no ipBlock matches a node, not even 0.0.0.0/0, but nodes are entities. Elsewhere a resolver on the host
-    network is named by its address, like the API server: a namespace that cannot resolve names is down.
+    (Kubernetes, "Using Source IP".) On Cilium no ipBlock matches a node, not even 0.0.0.0/0, but nodes are entities.
+    Elsewhere a resolver on the host network is named by its address, like the API server: a namespace that cannot
+    resolve names is down.
     """
     if entities(line, view.cni):
         return None
