@@ -31,7 +31,7 @@ from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
-from synthesizer.workload import Workload
+from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
 MAX_RULES = 512  # CRD limit of AuthorizationPolicy.spec.rules
@@ -50,9 +50,9 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
         return layer
-    calls: dict[tuple[str, str, str], list[Decision]] = {}
-    behind: dict[tuple[str, tuple[str, str, str]], list[Decision]] = {}  # by Service and workload, through a waypoint
-    members: dict[tuple[str, str, str], Workload] = {}
+    calls: dict[WorkloadKey, list[Decision]] = {}
+    behind: dict[tuple[str, WorkloadKey], list[Decision]] = {}  # by Service and workload, through a waypoint
+    members: dict[WorkloadKey, Workload] = {}
     nameless: dict[str, list[Decision]] = {}  # calls to workloads that no selector can pick, by namespace
     for decision in decided.decisions:
         for party in (decision.line.source, decision.line.destination):
@@ -87,7 +87,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
 
 def _add_default_denies(
     layer: AccessLayer,
-    members: dict[tuple[str, str, str], Workload],
+    members: dict[WorkloadKey, Workload],
     nameless: dict[str, list[Decision]],
     workloads: Workloads,
     options: Options,

@@ -21,8 +21,6 @@ def unselectable_member(workload: Workload) -> ReviewItem:
         str(workload),
         f"no AuthorizationPolicy for {workload}",
         "its labels are not known; give --inventory",
-        False,
-        {},
     )
 
 
@@ -35,8 +33,8 @@ def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
         str(workload),
         f"{line.source} → {workload} at TCP {line.port}, in plaintext",
         "it has no principal that a rule could name; accepting opens the port to any caller",
-        True,
-        summary(line.evidence),
+        acceptable=True,
+        evidence=summary(line.evidence),
     )
 
 
@@ -48,8 +46,7 @@ def rejected_requests(workload: Workload, port: int, line: Line, requests: list[
         str(workload),
         f"{line.source} → {workload} at {port}: {listed(requests, 5)}",
         "these requests were only ever answered with an error, so they are no evidence of intent",
-        False,
-        summary(line.evidence),
+        evidence=summary(line.evidence),
     )
 
 
@@ -62,8 +59,6 @@ def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed
         str(workload),
         f"{line.source} may {method} {path} on {workload} at {port}, admitted by the template {template}",
         "others use this path and this client never did; Istio's templates cannot leave a sibling out",
-        False,
-        {},
     )
 
 
@@ -76,8 +71,6 @@ def requests_together(workload: Workload, port: int, clients: list[str]) -> Revi
         f"{listed(clients)} → {workload} at {port}: each may ask for what any of them asked for",
         "the access log names these callers by address only, and their requests are too many to keep apart (or come "
         "from an older pattern store, where they are not); log the caller's certificate (%DOWNSTREAM_PEER_URI_SAN%)",
-        False,
-        {},
     )
 
 
@@ -110,8 +103,7 @@ def inexpressible_requests(
         str(workload),
         f"{line.source} → {workload} at {port}: {shown}",
         "no rule can name these requests: Istio would read them as patterns, or Envoy refuses or rewrites them",
-        False,
-        {"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
+        evidence={"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
     )
 
 
@@ -127,8 +119,10 @@ def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision
         namespace,
         f"no AuthorizationPolicy default deny for {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose callers are unknown or cannot be let in",
-        True,
-        {"never_observed": unseen, "unselectable": unselectable} if unselectable else {"never_observed": unseen},
+        acceptable=True,
+        evidence={"never_observed": unseen, "unselectable": unselectable}
+        if unselectable
+        else {"never_observed": unseen},
     )
 
 
@@ -140,8 +134,7 @@ def mutual_tls_optional(namespace: str, plaintext: list[str]) -> ReviewItem:
         namespace,
         f"mutual TLS is not made mandatory in {namespace}: {listed(plaintext)}",
         "these callers were not seen to use mutual TLS; STRICT would cut them off",
-        False,
-        {"callers": plaintext},
+        evidence={"callers": plaintext},
     )
 
 

@@ -164,7 +164,7 @@ def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
         evidence.merge(joined)
     subject = str(line.source) if isinstance(line.source, Workload) else str(line.destination)
     what = f"{listed(sources, 3)} → {listed(targets, 5)} at {listed(ports)}"
-    return ReviewItem(name, held.kind, subject, what, held.why, held.acceptable, summary(evidence))
+    return ReviewItem(name, held.kind, subject, what, held.why, acceptable=held.acceptable, evidence=summary(evidence))
 
 
 def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:
@@ -200,8 +200,8 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
                 str(line.source),
                 f"{line.source!s} talks to the internet at large on {protocol} {port}: about {count} addresses",
                 "too many addresses to list; accepting allows every internet address on this port",
-                True,
-                summary(line.evidence),
+                acceptable=True,
+                evidence=summary(line.evidence),
             )
         )
     return added

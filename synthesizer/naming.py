@@ -11,7 +11,7 @@ from hashlib import blake2b
 from collector.endpoints import GENERATED, Endpoint, valid_object_name, workload_of_pod
 from collector.patterns import Sighting
 from synthesizer.selectors import preference
-from synthesizer.workload import Workload
+from synthesizer.workload import Workload, WorkloadKey
 
 # What controllers add to these names, different at every rollout or run (Argo Rollouts, DeploymentConfig, CronJob,
 # `generateName`, the numbers of pipelines).
@@ -49,7 +49,7 @@ def make_unique(workloads: list[Workload]) -> None:
 
     A Job with the name of the workload that it belongs to does not change that workload's name.
     """
-    taken: dict[tuple[str, str, str], list[Workload]] = {}
+    taken: dict[WorkloadKey, list[Workload]] = {}
     for workload in workloads:
         taken.setdefault(workload.key, []).append(workload)
     for same in taken.values():

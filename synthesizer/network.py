@@ -34,7 +34,7 @@ from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem, item_id, listed
 from synthesizer.rules import dns, external
 from synthesizer.rules.entities import entities
-from synthesizer.workload import Workload
+from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
 _BOTH: tuple[Direction, ...] = ("ingress", "egress")
@@ -42,7 +42,6 @@ _BOTH: tuple[Direction, ...] = ("ingress", "egress")
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
 _AMBIENT_PROBES = BlockPeer(f"{AMBIENT_PROBE}/32")
 
-Key = tuple[str, str, str]  # of a workload
 Pairs = dict[tuple[Peer, Port], Cause]
 
 
@@ -95,13 +94,13 @@ class _Permissions:
     """What each workload may open and accept, gathered from the decisions."""
 
     def __init__(self, decided: Decisions, inventory: Inventory, options: Options) -> None:
-        self.ingress: dict[Key, Pairs] = {}
-        self.egress: dict[Key, Pairs] = {}
-        self.from_entities: dict[Key, Pairs] = {}
-        self.to_entities: dict[Key, Pairs] = {}
+        self.ingress: dict[WorkloadKey, Pairs] = {}
+        self.egress: dict[WorkloadKey, Pairs] = {}
+        self.from_entities: dict[WorkloadKey, Pairs] = {}
+        self.to_entities: dict[WorkloadKey, Pairs] = {}
         self.resolvers: dict[str, set[dns.Resolver]] = {}
-        self._outside: dict[tuple[Key, Port], set[str]] = {}
-        self._internet: dict[tuple[Key, Port], list[Line]] = {}
+        self._outside: dict[tuple[WorkloadKey, Port], set[str]] = {}
+        self._internet: dict[tuple[WorkloadKey, Port], list[Line]] = {}
         for decision in decided.decisions:
             if decision.fate is Fate.POLICY and not decision.review:
                 if names := entities(decision.line, options.cni):
@@ -165,7 +164,7 @@ def _pods(workload: Workload) -> PodPeer:
     return PodPeer(workload.namespace, workload.selector)
 
 
-def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, cause: Cause) -> None:
+def _grant(table: dict[WorkloadKey, Pairs], workload: Workload, peer: Peer, port: Port, cause: Cause) -> None:
     """Grant once; of two causes, observation wins."""
     pairs = table.setdefault(workload.key, {})
     known = pairs.get((peer, port))
@@ -187,8 +186,8 @@ def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]
 
 def _mesh_infrastructure(
     decided: Decisions,
-    ingress: dict[Key, Pairs],
-    egress: dict[Key, Pairs],
+    ingress: dict[WorkloadKey, Pairs],
+    egress: dict[WorkloadKey, Pairs],
     options: Options,
 ) -> None:
     """Grant what the mesh itself needs, even if it was not observed: xDS for sidecars, HBONE and probes for ambient."""
@@ -222,8 +221,7 @@ def _bleeding(workload: Workload) -> ReviewItem:
         str(workload),
         f"the selector of {workload} also picks {others}",
         why,
-        False,
-        {"also_selects": list(workload.also_selects)},
+        evidence={"also_selects": list(workload.also_selects)},
     )
 
 
@@ -239,6 +237,8 @@ def _held_default_deny(name: str, namespace: str, unseen: list[Workload]) -> Rev
         namespace,
         f"no default deny for namespace {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose needs are unknown; observe longer, declare them, or accept it",
-        True,
-        {"never_observed": quiet, "unselectable": sorted(unselectable)} if unselectable else {"never_observed": quiet},
+        acceptable=True,
+        evidence={"never_observed": quiet, "unselectable": sorted(unselectable)}
+        if unselectable
+        else {"never_observed": quiet},
     )

@@ -10,6 +10,9 @@ import msgspec
 from collector.endpoints import Labels
 from synthesizer.inventory import Key
 
+WorkloadKey = tuple[str, str, str]
+"""A workload's cluster, namespace and name."""
+
 
 class Workload(msgspec.Struct, eq=False):
     """One set of interchangeable pods. Compared by identity: there is one object per workload.
@@ -39,8 +42,8 @@ class Workload(msgspec.Struct, eq=False):
     pods: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """Sorts and names: cluster, namespace, name."""
+    def key(self) -> WorkloadKey:
+        """What sorts and identifies it."""
         return (self.cluster, self.namespace, self.name)
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping
 
 from collector.endpoints import GENERATED, Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
-from synthesizer.inventory import Inventory, WorkloadObject
+from synthesizer.inventory import Inventory, Key, WorkloadObject
 from synthesizer.naming import make_unique, name_policies, owner_of, tell_clusters_apart
 from synthesizer.options import Mesh
 from synthesizer.roster import Roster
@@ -65,7 +65,7 @@ class Workloads:
     # -- who is there ---------------------------------------------------------------------------------------------
 
     def _from_inventory(self) -> None:
-        self._objects: dict[tuple[str, str, str], Workload] = {}
+        self._objects: dict[Key, Workload] = {}
         for item in self.inventory.workloads:
             ports = {(port.protocol, port.number) for port in item.ports}
             workload = Workload(
@@ -81,7 +81,7 @@ class Workloads:
                 object_key=item.key,
                 pods=item.pods,
             )
-            self._objects[item.namespace, item.kind, item.name] = workload
+            self._objects[item.key] = workload
             self.all.append(workload)
             for address in item.addresses:
                 self._locate(address, workload)

@@ -114,7 +114,9 @@ class MeshSets:
         """Sources whose given request is admitted; `best`: with the headers and tokens that suit them."""
         return self.universe.over_every_family(
             destination,
-            lambda version: self._over(self._rules, destination, At(port, "http", (), version, False, request, best)),
+            lambda version: self._over(
+                self._rules, destination, At(port, "http", version=version, request=request, best=best)
+            ),
         )
 
     def matching(self, destination: int, port: int, request: Called, sent: Mapping[Called, int]) -> int:
@@ -133,7 +135,7 @@ class MeshSets:
         if not any(way.waypoint for way in self._ways_to(self.universe.subjects[destination], port)):
             return 0
         return self.universe.over_every_family(
-            destination, lambda version: self._ways(self._rules, destination, At(port, "tcp", (), version))[0]
+            destination, lambda version: self._ways(self._rules, destination, At(port, "tcp", version=version))[0]
         )
 
     def bypassed(self, destination: int, port: int) -> int:
@@ -164,7 +166,7 @@ class MeshSets:
         place: Place = "http" if self.sees_requests(destination, port) else "tcp"
         bits = 0
         for request in self._worth_asking(destination) if place == "http" else (None,):
-            found = self._ways(rules, destination, At(port, place, (), version, False, request))
+            found = self._ways(rules, destination, At(port, place, version=version, request=request))
             bits |= union(found[way] for way in ways)
         return bits
 
@@ -254,7 +256,7 @@ class MeshSets:
         subject = self.universe.subjects[destination]
         if any(way.waypoint for way in self._ways_to(subject, port)):
             placed = [
-                (self._front(subject, way, At(port, "http", ())), self.policies.targeting(way))
+                (self._front(subject, way, At(port, "http")), self.policies.targeting(way))
                 for way in self._passing(subject, port)
             ]
         else:

@@ -27,7 +27,7 @@ POD_NAME, POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/
 ADDRESSES = frozenset({"ipBlocks", "source.ip", "destination.ip"})
 # What policies can ask about a pod: the labels that selectors name (None: some other value), the account, named ports,
 # the position of its addresses among the ends of ipBlocks, and its place in the mesh (member, waypoints, Services).
-Sort = tuple[
+Traits = tuple[
     tuple[tuple[str, str | None], ...], str, tuple[NamedPort, ...], frozenset[tuple[int, int]], tuple[object, ...]
 ]
 
@@ -146,10 +146,10 @@ class Variants:
         members = self._members.get(subject.ref) or self._ordinals(subject) or _by_address(subject)
         if not members:
             return ()
-        sorts: dict[Sort, list[Subject]] = defaultdict(list)
+        alike: dict[Traits, list[Subject]] = defaultdict(list)
         for pod in members:
-            sorts[self._sort(pod)].append(pod)
-        return tuple(map(tuple, sorts.values())) if set(sorts) - {self._sort(subject)} else ()
+            alike[self._traits(pod)].append(pod)
+        return tuple(map(tuple, alike.values())) if set(alike) - {self._traits(subject)} else ()
 
     def _ordinals(self, subject: Subject) -> list[Subject]:
         """The pods that a StatefulSet without live pods will have: those that policies name, and one that they do
@@ -162,7 +162,7 @@ class Variants:
         named.add(next(number for number in range(len(named) + 1) if number not in named))
         return [_ordinal(subject, number) for number in sorted(named) if number < (subject.replicas or number + 1)]
 
-    def _sort(self, subject: Subject) -> Sort:
+    def _traits(self, subject: Subject) -> Traits:
         labels = subject.labels
         asked = tuple(
             (key, labels[key] if labels[key] in values else None)

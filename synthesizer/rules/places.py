@@ -55,12 +55,12 @@ def nodes(line: Line, view: View) -> Held | None:
         why = "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes"
         if line.protocol == "TCP" and not view.workloads.inventory.webhooks:
             why += "; if it is the API server that calls a webhook, its configuration in --inventory settles it"
-        return Held("node", why, False)
+        return Held("node", why, acceptable=False)
     if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):
         if dns.resolver_of(line) is not None:
             return None
         why = "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (--cni cilium)"
-        return Held("node", why, False)
+        return Held("node", why, acceptable=False)
     return None
 
 
@@ -72,12 +72,14 @@ def cilium_entities(line: Line, view: View) -> Held | None:
         if not isinstance(party, Outside):
             continue
         if party.place is Place.INGRESS:
-            return Held("cilium-ingress", "only Cilium knows its ingress by name: give --cni cilium", False)
+            return Held("cilium-ingress", "only Cilium knows its ingress by name: give --cni cilium", acceptable=False)
         if party.place is Place.HEALTH:
-            return Held("cilium-health", "Cilium's health endpoint is no address that an ipBlock reaches", False)
+            return Held(
+                "cilium-health", "Cilium's health endpoint is no address that an ipBlock reaches", acceptable=False
+            )
         if party.place is Place.API_SERVER and not party.address:
             why = "the API server's address is not known; an --inventory with the Endpoints of default/kubernetes "
-            return Held("kube-apiserver", why + "tells it", False)
+            return Held("kube-apiserver", why + "tells it", acceptable=False)
         asked = party.place is Place.LINK_LOCAL and (line.port != 53 or party is line.source)
         if asked or (party.place is Place.PROBE and party is line.destination):
             return Held("link-local", "link-local addresses belong to the node")
