@@ -6,6 +6,7 @@ Invariant: every line gets exactly one fate, and every held line is in the revie
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -168,7 +169,24 @@ def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
 
 
 def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:
-    """Ask about workloads with more outside addresses than the evidence holds: they talk to the internet at large."""
+    """Ask about workloads with more outside addresses than the evidence holds: they talk to the internet at large.
+
+    Holds their decisions, and adds a review item each; where it was accepted, returns decisions for every address.
+    """
+    added: list[Decision] = []
+    for (source, protocol, port), group in sorted(_too_many_addresses(decisions).items()):
+        name = item_id("internet-egress", source, protocol, str(port))
+        for decision in group:
+            decision.fate, decision.review = Fate.HELD, name
+        if name in options.accepted:
+            added += _everywhere(group)
+        else:
+            review.append(_internet_item(name, group[0].line))
+    return added
+
+
+def _too_many_addresses(decisions: list[Decision]) -> dict[tuple[str, str, int], list[Decision]]:
+    """Policy to the internet whose evidence could not hold all addresses, by source, protocol and port."""
     found: dict[tuple[str, str, int], list[Decision]] = {}
     for decision in decisions:
         line = decision.line
@@ -177,34 +195,30 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
         outside = line.destination.place is Place.EXTERNAL and external.is_internet(line.destination.address)
         if outside and line.evidence.destinations.saturated:
             found.setdefault((line.key[0], line.protocol, line.port), []).append(decision)
-    added: list[Decision] = []
-    for (source, protocol, port), group in sorted(found.items()):
-        name = item_id("internet-egress", source, protocol, str(port))
-        line = group[0].line
-        for decision in group:
-            decision.fate, decision.review = Fate.HELD, name
-        if name in options.accepted:
-            families = {":" in d.line.destination.address for d in group if isinstance(d.line.destination, Outside)}
-            for network in ("::/0" if six else "0.0.0.0/0" for six in sorted(families)):
-                everywhere = Outside(Place.EXTERNAL, network, "the internet at large")
-                whole = Line(
-                    line.source, everywhere, protocol, port, line.standing, line.evidence, line.own, line.records
-                )
-                added.append(Decision(whole, Fate.POLICY, Cause.ACCEPTED))
-            continue
-        count = line.evidence.destinations.estimate()
-        review.append(
-            ReviewItem(
-                name,
-                "internet-egress",
-                str(line.source),
-                f"{line.source!s} talks to the internet at large on {protocol} {port}: about {count} addresses",
-                "too many addresses to list; accepting allows every internet address on this port",
-                acceptable=True,
-                evidence=summary(line.evidence),
-            )
-        )
-    return added
+    return found
+
+
+def _everywhere(group: list[Decision]) -> Iterator[Decision]:
+    """One accepted decision for every address of each address family in the group."""
+    one = group[0].line
+    families = {":" in d.line.destination.address for d in group if isinstance(d.line.destination, Outside)}
+    for network in ("::/0" if six else "0.0.0.0/0" for six in sorted(families)):
+        anyone = Outside(Place.EXTERNAL, network, "the internet at large")
+        line = Line(one.source, anyone, one.protocol, one.port, one.standing, one.evidence, one.own, one.records)
+        yield Decision(line, Fate.POLICY, Cause.ACCEPTED)
+
+
+def _internet_item(name: str, line: Line) -> ReviewItem:
+    count = line.evidence.destinations.estimate()
+    return ReviewItem(
+        name,
+        "internet-egress",
+        str(line.source),
+        f"{line.source!s} talks to the internet at large on {line.protocol} {line.port}: about {count} addresses",
+        "too many addresses to list; accepting allows every internet address on this port",
+        acceptable=True,
+        evidence=summary(line.evidence),
+    )
 
 
 def _declared_line(wanted: Declared, number: int, workloads: Workloads) -> Line:
