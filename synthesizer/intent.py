@@ -6,6 +6,7 @@ intents, and an output can be read back and compared with its intent.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -154,3 +155,22 @@ def fewest_rules(pairs: dict[tuple[Peer, Port], Cause], direction: Direction) ->
             grouped = [(set(peers), set(ports)) for peers, ports in shared_peers.items()]
         rules += [Rule(direction, cause, tuple(sorted(p, key=peer_key)), tuple(sorted(q))) for p, q in grouped]
     return tuple(sorted(rules, key=lambda rule: (rule.cause, [peer_key(p) for p in rule.peers], rule.ports)))
+
+
+def fewest_accesses(accesses: Iterable[Access]) -> tuple[Access, ...]:
+    """The same permissions in fewer accesses.
+
+    Accesses that differ in one field only are joined: by paths, then methods, then callers, then ports.
+    """
+    current = sorted(set(accesses))
+    for field in ("paths", "methods", "principals", "blocks", "ports"):
+        groups: dict[tuple[object, ...], list[Access]] = {}
+        for access in current:
+            rest = tuple(getattr(access, name) for name in Access.__struct_fields__ if name != field)
+            # An empty field means "any", so it must not be joined with a list.
+            groups.setdefault((*rest, bool(getattr(access, field))), []).append(access)
+        current = [
+            msgspec.structs.replace(group[0], **{field: tuple(sorted({v for a in group for v in getattr(a, field)}))})
+            for group in groups.values()
+        ]
+    return tuple(sorted(current, key=lambda a: (a.ports, a.principals, a.blocks, a.paths, a.methods, a.cause)))
