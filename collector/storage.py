@@ -112,9 +112,8 @@ class Folder:
             for file in (self.root / table).iterdir():
                 if file.stem in complete and file.suffix == ".parquet":
                     continue
-                with contextlib.suppress(FileNotFoundError):  # renamed or swept by someone else meanwhile
-                    if time.time() - file.stat().st_mtime > STALE and file.suffix in (".tmp", ".parquet"):
-                        file.unlink()
+                if file.suffix in (".tmp", ".parquet"):
+                    _remove_stale(file)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -184,7 +183,11 @@ class Bucket:
             self.files.rm_file(self._path(table, name))
 
     def sweep(self, tables: tuple[str, ...]) -> None:
-        """Nothing: incomplete uploads are for the object store's own life-cycle rules."""
+        """Staged files on this machine; incomplete uploads are for the object store's own life-cycle rules."""
+        for table in tables:
+            for file in Path(tempfile.gettempdir()).glob(f"leastway-{table}-*.tmp"):
+                with contextlib.suppress(PermissionError):  # another user's
+                    _remove_stale(file)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -217,6 +220,13 @@ class Bucket:
 
     def _path(self, table: str, name: str = "") -> str:
         return f"{self.root}/{table}/{name}.parquet" if name else f"{self.root}/{table}"
+
+
+def _remove_stale(file: Path) -> None:
+    """Unlink a file that nobody writes any more."""
+    with contextlib.suppress(FileNotFoundError):  # renamed or swept by someone else meanwhile
+        if time.time() - file.stat().st_mtime > STALE:
+            file.unlink()
 
 
 def _busy(where: str) -> PatternStoreError:
