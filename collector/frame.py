@@ -1,7 +1,7 @@
-"""Patterns as one table, for notebooks and analyses of one's own.
+"""Patterns as one table to look at: what notebooks, gates, exports and the report start from.
 
-Invariant: equal patterns give equal frames, with the rows in the order of the keys. The frame is for reading; changing
-it does not change the patterns.
+Invariant: equal patterns give equal frames, rows in the order of the keys. It is for reading; nothing is decided per
+flow here, and nothing is lost from the patterns themselves.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collector.patterns import Patterns
 
 Bad = Callable[[int, str], None]
 
-# In this order they are asked; the first that recognises a file's first record reads the file.
+# In order of asking; the first that recognises a file's first record reads it.
 SOURCES = ("hubble_json", "istio_json", "istio_text", "ztunnel", "envoy_als", "otlp_logs")
 
 
@@ -29,10 +29,10 @@ class Source(Protocol):
 
 
 def source(name: str) -> Source:
-    """A source by its name in `SOURCES`; imported on first use, since some need heavy packages."""
+    """A source by its name in `SOURCES`; imported on first use, for some need heavy packages."""
     return cast(Source, import_module(f"collector.sources.{name}"))
 
 
 def recognise(head: bytes) -> str | None:
-    """The name of the source that reads a file whose first record is `head`; None if none does."""
+    """The name of the source that reads a file whose first record is `head`; None if no one does."""
     return next((name for name in SOURCES if source(name).recognises(head)), None)
