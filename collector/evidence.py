@@ -6,7 +6,7 @@ Invariant: `merge` is commutative and associative, and every part is bounded by 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
@@ -218,12 +218,13 @@ def socket_port(name: str) -> int | None:
 
 
 def seconds(time: str) -> Seconds:
-    """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
+    """RFC 3339 → unix seconds, in UTC where no zone is named; 0 for what is no time, for such flows count too."""
     clock = CLOCK.get(time[14:19]) if time[-1:] == "Z" else None
     try:
         if clock is not None:
             return _hour(time[:13]) + clock
-        return max(0, int(datetime.fromisoformat(time).timestamp()))
+        moment = datetime.fromisoformat(time)
+        return max(0, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
     except (ValueError, IndexError, OverflowError):
         return 0
 
