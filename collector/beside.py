@@ -1,6 +1,7 @@
 """Work beside other work, on a second processor.
 
-Invariant: the result is that of doing the work here; where a second process is not to be had, or dies, that is done.
+Invariant: the result is the same as doing the work here, and where there is no second process, or it dies, it is done
+here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 T = TypeVar("T")
-MANY = 64  # pieces of work that are worth a second process
+MANY = 64  # pieces of work from which on a second process pays
 
 
 def beside(work: Callable[[], T], *, worth: bool = True) -> Callable[[], T]:
@@ -56,7 +57,7 @@ def shared(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
 
 
 def _send(there: Connection, work: Callable[[], object]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever waits is told by the parent, once
-    with contextlib.suppress(Exception):  # the parent does it again, and raises it where somebody hears
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent tells the user, once
+    with contextlib.suppress(Exception):  # the parent does the work again, and raises the error where it is handled
         there.send(work())
     there.close()

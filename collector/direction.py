@@ -31,8 +31,8 @@ def first_look(
 ) -> tuple[bool, str]:
     """Judge one record: (is it the reply's direction, the `Signal` value that it gives).
 
-    `reply` is Hubble's `is_reply` (None = unknown). `verdict` tells that this is a policy verdict, which Cilium gives
-    for the first packet of a connection. With "open" nothing is swapped.
+    `reply` is Hubble's `is_reply` (None = unknown). `verdict` is True for a policy verdict, which Cilium reports for
+    the first packet of a connection. With "open" the ends are never swapped.
     """
     if flags is not None and flags.SYN:
         if flags.ACK:

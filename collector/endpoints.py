@@ -96,7 +96,7 @@ UNSTABLE_PREFIXES = (
     "topology.kubernetes.io/",
 )
 
-LABELS = 64  # kept of a pod; who sends more is not describing a pod, and every endpoint is a key in memory
+LABELS = 64  # kept per pod; more than that describes no pod, and every endpoint is a key in memory
 
 # Kubernetes' own syntax (apimachinery, validation.IsQualifiedName / IsValidLabelValue). What does not fit did not
 # come from a Kubernetes object and must not reach a selector.
@@ -108,10 +108,9 @@ _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _DNS_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 # Deployment pods end in -<ReplicaSet hash>-<5 characters>, DaemonSet and Job pods in -<5>, StatefulSet pods in -<n>;
 # CronJob pods carry the schedule as minutes since the epoch. The alphabet is apimachinery's rand.SafeEncodeString.
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"
-_POD_SUFFIX = re.compile(
-    rf"(?:-[{_SAFE}0-9]{{6,10}}-[{_SAFE}]{{5}}|-\d{{8,10}}-[{_SAFE}]{{5}}|-[{_SAFE}]{{5}}|-\d{{1,5}})\Z"
-)
+GENERATED = "bcdfghjklmnpqrstvwxz2456789"
+_RANDOM = f"-[{GENERATED}]{{5}}"
+_POD_SUFFIX = re.compile(rf"(?:-[{GENERATED}0-9]{{6,10}}{_RANDOM}|-\d{{8,10}}{_RANDOM}|{_RANDOM}|-\d{{1,5}})\Z")
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):

@@ -1,4 +1,4 @@
-"""Why we believe in one pattern: what its records said, when, between whom.
+"""The evidence for one pattern: what its records said, when, and between whom.
 
 Invariant: `merge` is commutative and associative, and every part is bounded by `collector.sketch`.
 """
@@ -6,7 +6,7 @@ Invariant: `merge` is commutative and associative, and every part is bounded by 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
@@ -24,7 +24,7 @@ NAMES = 16
 NOBODY = "-"  # in `Evidence.callers`: neither pod nor address is known
 
 _PAIRED = ">"  # in no address and no pod's name
-INFERRED = "inferred"  # the observation point of records whose direction was concluded at the end
+INFERRED = "inferred"  # stands for the observation point where the direction was concluded at the end
 
 CONTESTED = "answered:new"  # the signal of a SYN-ACK that conntrack does not call a reply
 RESET = "open:reset"  # the signal of a reset of which it is not known which end sent it
@@ -39,16 +39,16 @@ SKETCHES = ("hours", "sources", "destinations", "outcomes", *REQUEST_SKETCHES, "
 
 
 class Evidence(msgspec.Struct):
-    """Why we believe in one pattern. All counts are records, not packets.
+    """The evidence for one pattern. All counts are records, not packets.
 
     `signals` counts records by `Signal` value, with the observation point after a colon for OPENED and CARRIED, the
-    drop reason for DENIED, and for OPEN what the record claims to be (see `RESET` and `CONTESTED` too). `hours` counts
-    records per hour (unix time // 3600). `sources`/`destinations` count records by pod name or, failing that, address.
-    Where an end is known by its address alone, `outcomes` counts them by address and signal, see `apart`.
-    HTTP requests are counted as "METHOD path": in `requests` when they were answered below 400, in `rejected` from 400
-    on, in `asked` when the record came before the answer; where the source is known by its address alone, once more in
-    `callers`, see `of_each`. `samples` holds per signal the smallest flow id (or time) of its records, to find one
-    again. `first`/`last` are unix seconds.
+    drop reason for DENIED, and for OPEN what the record claims to be (see also `RESET` and `CONTESTED`). `hours` counts
+    records per hour (unix time // 3600). `sources`/`destinations` count records by pod name, or by address where there
+    is no name. Where only an end's address is known, `outcomes` counts them by address and signal, see `apart`. HTTP
+    requests are counted as "METHOD path": in `requests` if they were answered below 400, in `rejected` from 400 on, in
+    `asked` if the record came before the answer; where only the source's address is known, they are counted in
+    `callers` as well, see `of_each`. `samples` holds the smallest flow id (or time) per signal, to find a
+    record again. `first`/`last` are unix seconds.
     """
 
     signals: dict[str, int] = {}
@@ -127,18 +127,18 @@ class Evidence(msgspec.Struct):
         return replace(self, signals=signals, samples=samples, lowest="", highest="", outcomes=Tally(OUTCOMES), **ends)
 
     def request(self, outcome: str, request: str, records: int, caller: str | None = None) -> None:
-        """Count requests under an outcome (of `REQUEST_SKETCHES`); `caller` is who asked, if only this tells it."""
+        """Count requests under an outcome (of `REQUEST_SKETCHES`); `caller` is given if only the record names it."""
         getattr(self, outcome).add(request, records)
         if caller is not None:
             self.callers.add(f"{outcome} {caller or NOBODY} {request}", records)
 
     def of_each(self, parties: Sequence[Collection[str]]) -> list[Evidence] | None:
-        """The evidence of each party alone, by the pods and addresses that it has; None if that was not kept for all.
+        """The evidence of each party by itself, by its pods and addresses; None if that was not kept for all requests.
 
-        Only sources and requests are told apart; the rest is what is known of all of them together.
+        Only sources and requests are split; everything else is shared by all parties.
         """
         counted = sum(sum(getattr(self, outcome).kept.values()) for outcome in REQUEST_SKETCHES)
-        if self.callers.saturated_now or counted != sum(self.callers.kept.values()):  # much, or of an older store
+        if self.callers.saturated_now or counted != sum(self.callers.kept.values()):  # bound reached, or an older store
             return None
         party_of = {name or NOBODY: number for number, names in enumerate(parties) for name in names}
         found = [
@@ -198,14 +198,14 @@ class Evidence(msgspec.Struct):
         self.plaintext += other.plaintext
 
     def copy(self) -> Evidence:
-        """The same evidence, to be changed on its own."""
+        """An independent copy."""
         made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
         for sketch in SKETCHES:
             setattr(made, sketch, getattr(self, sketch).copy())
         return made
 
     def joined(self, other: Evidence) -> Evidence:
-        """Both as one, to be read only: a sketch that one of them has nothing in is the other's own."""
+        """Both as one, for reading only: a sketch that is empty on one side is shared with the other."""
         made = replace(self, signals=dict(self.signals), samples=dict(self.samples), sides=set(self.sides))
         made._take_records(other)
         for sketch in SKETCHES:
@@ -232,8 +232,8 @@ class Evidence(msgspec.Struct):
     def connections(self) -> int:
         """Distinct connections (or requests a proxy logged), at least.
 
-        One if all records name the same socket: retransmissions, duplicates and the points along the way are not more.
-        Otherwise as many as some observation point reported, for each reports a connection's opening once.
+        One if all records name the same socket: retransmissions, duplicates and further observation points add none.
+        Otherwise the most that any observation point reported, because each reports a connection's opening once.
         """
         if self.lowest and self.lowest == self.highest:
             return max(1, len(self.destinations))
@@ -245,7 +245,7 @@ class Evidence(msgspec.Struct):
 
 @lru_cache(maxsize=4096)
 def _each_a_connection(name: str) -> bool:
-    """Whether the records under a signal's name report an opening each."""
+    """Whether each record under a signal's name reports the opening of one connection."""
     signal, _, point = name.partition(":")
     return signal == Signal.OPENED or (signal == Signal.ANSWERED and point not in ("", INFERRED, "new"))
 
@@ -285,12 +285,13 @@ def socket_port(name: str) -> int | None:
 
 
 def seconds(time: str) -> Seconds:
-    """RFC 3339 → unix seconds; 0 when it is empty or no time at all (a flow without a time is still a flow)."""
+    """RFC 3339 → unix seconds, in UTC where no zone is named; 0 for what is no time, for such flows count too."""
     clock = CLOCK.get(time[14:19]) if time[-1:] == "Z" else None
     try:
         if clock is not None:
             return _hour(time[:13]) + clock
-        return max(0, int(datetime.fromisoformat(time).timestamp()))
+        moment = datetime.fromisoformat(time)
+        return max(0, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
     except (ValueError, IndexError, OverflowError):
         return 0
 

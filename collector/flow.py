@@ -1,7 +1,7 @@
 """One observed connection or request, independent of where it was seen.
 
-Invariant: `source` opened the connection (or, with `Signal.OPEN`, it is not known yet which end did and both ports are
-kept). A source turns its records into `Flow`s and hands them to `Patterns.add`; nothing downstream knows the format.
+Invariant: `source` opened the connection. Only with `Signal.OPEN` is it not known yet which end did; then both ports
+are kept. A source turns its records into `Flow`s and hands them to `Patterns.add`; nothing downstream knows the format.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Protocol(StrEnum):
 
 
 class Signal(StrEnum):
-    """What one record says about the connection that it belongs to."""
+    """What one record says about its connection."""
 
     OPENED = "opened"  # the initiator's first packet: SYN without ACK, a policy verdict, an L7 request
     CARRIED = "carried"  # the initiator speaks inside an established connection
@@ -30,7 +30,7 @@ class Signal(StrEnum):
     REFUSED = "refused"  # the responder, or the proxy for it, reset or rejected the connection
     DENIED = "denied"  # a policy stopped it; Flow.reason says which way
     AUDITED = "audited"  # a policy in audit mode would have stopped it
-    OPEN = "open"  # it is not known which end opened it; both ports are kept until direction.settle
+    OPEN = "open"  # it is not known which end opened it; both ports are kept, and collector.settlement decides
 
 
 class Flow(msgspec.Struct):
@@ -43,7 +43,7 @@ class Flow(msgspec.Struct):
     the record cannot tell. `names` are host names of the destination. `reason` explains DENIED. `socket` names the
     connection (the opener's pod and port) or, where that is unknown, the record; "" when it cannot be told from
     others. `flow_id` finds the record again in its capture. `point` tells observation points apart: one connection
-    is reported once at each. `side` is the end whose node or proxy reported.
+    is reported once at each. `side` is the end whose node or proxy reported. `origin` names the source module.
     """
 
     source: Endpoint = ADDRESS

@@ -7,12 +7,13 @@ one of the aggregates handed out. What is turned away is answered with a status 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -24,7 +25,7 @@ from collector.room import Overload
 from collector.serving import Limits, Server
 from collector.transport import TLS, Address
 
-LAST_WORD = 0.05  # seconds in which gRPC says that a stream did not end but break: the end of its messages comes first
+LAST_WORD = 0.05  # seconds to wait for gRPC to report that a stream broke: the end of its messages comes first
 STALLED = 5.0  # seconds without a whole message, after which a stream is ended if memory is short
 
 Record = Callable[[bytes], None]  # quick, and raises nothing; called in the server's own thread
@@ -49,7 +50,7 @@ class ListeningSource(ABC):
     name: str
     service: str
     method: str
-    unreadable: str  # what a message that cannot be read is not
+    unreadable: str  # what to call a message that cannot be read: "not a ..."
     lasting: bool  # whether a call is a stream of many messages, and whoever ends it waits for no answer
 
     def __init__(
@@ -74,22 +75,22 @@ class ListeningSource(ABC):
     @property
     @abstractmethod
     def gathered(self) -> Patterns:
-        """Where to count what cannot be counted."""
+        """The aggregate whose quality notes what was turned away or could not be read."""
 
     @abstractmethod
     def exchange(self) -> Callable[[], Patterns]:
-        """Begin anew, at once; what is returned makes patterns of what was counted, and may take its time."""
+        """Start a new count at once; the function returned turns the old one into patterns, and may take its time."""
 
     @abstractmethod
     def stream(self, name: str) -> Any:
-        """What is remembered of one stream; `name` tells its sender from others."""
+        """The state of one stream; `name` distinguishes its sender from others."""
 
     @abstractmethod
     def answer(self, bad: int, reason: str) -> bytes:
         """The answer to a stream that has ended, of whose records `bad` could not be read, one of them for `reason`."""
 
     def recorded(self, raw: bytes, stream: Any) -> bytes:  # noqa: ARG002  # for those who need it
-        """A message as it is recorded: with all that is needed to read it without its stream."""
+        """A message as it is recorded, readable without the rest of its stream."""
         return raw
 
     @property
@@ -99,7 +100,7 @@ class ListeningSource(ABC):
 
     @property
     def trouble(self) -> str:
-        """Why it does not listen any more, "" if it does or was stopped."""
+        """Why it no longer listens; "" if it does, or was stopped."""
         return str(self._server.failure or "")
 
     def start(self) -> None:
@@ -134,20 +135,38 @@ class ListeningSource(ABC):
         return {self.method: grpc.stream_unary_rpc_method_handler(self._call)}
 
     async def _call(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
-        status, bad, reason, told = self.status, 0, "", False
-        peer, peers = _address(context.peer()), self._peers
+        peer = _address(context.peer())
         if full := self._full(peer):
-            status.refused += 1
+            self.status.refused += 1
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, full)
-        stream = self.stream(f"{context.peer()} {next(self._numbers)}")
+        with self._open(peer) as task:
+            return await self._received(messages, context, task)
+
+    @contextlib.contextmanager
+    def _open(self, peer: str) -> Iterator[Any]:
+        """One stream of a peer, as long as it is open."""
+        task, status, peers = asyncio.current_task(), self.status, self._peers
         status.streams += 1
         peers[peer] += 1
-        task, heard = asyncio.current_task(), self._heard
-        heard[task] = time.monotonic()
+        self._heard[task] = time.monotonic()
+        try:
+            yield task
+        finally:
+            status.streams -= 1
+            peers[peer] -= 1
+            if not peers[peer]:
+                del peers[peer]
+            del self._heard[task]
+            self._cut.discard(task)
+
+    async def _received(self, messages: AsyncIterator[bytes], context: Any, task: Any) -> bytes:
+        """Count every message of a stream; the answer to it."""
+        status, bad, reason, told = self.status, 0, "", False
+        stream = self.stream(f"{context.peer()} {next(self._numbers)}")
         try:
             async for raw in messages:
                 told = True
-                heard[task] = time.monotonic()
+                self._heard[task] = time.monotonic()
                 tallied = self._count(raw, stream)
                 if self.record is not None:
                     self.record(self.recorded(raw, stream))
@@ -171,13 +190,6 @@ class ListeningSource(ABC):
                 raise
             status.refused += 1
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a stream that stalls")
-        finally:
-            status.streams -= 1
-            peers[peer] -= 1
-            if not peers[peer]:
-                del peers[peer]
-            del heard[task]
-            self._cut.discard(task)
         return self.answer(bad, reason)
 
     def _full(self, peer: str) -> str:

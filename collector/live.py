@@ -17,9 +17,9 @@ class SourceStatus:
 
     `flows` counts records by verdict (or kind, where a source has no verdicts); `lost` events that the sender reported
     as lost; `bad` records that could not be read; `refused` records or streams turned away (overload, limits); `broken`
-    streams that their sender did not close (what it had not sent yet is not known to anyone);
-    `newest` is the newest record's own time in unix seconds (0 unknown); `streams` those open now; `since` is the time
-    (unix seconds) from which on `connected` is what it is.
+    streams that their sender did not close (nobody knows what it had still to send); `newest` is the newest record's
+    own time in unix seconds (0 unknown); `streams` counts the open ones; `since` is when `connected` last changed (unix
+    seconds).
     """
 
     __slots__ = ("_connected", "bad", "broken", "flows", "lost", "newest", "reconnects", "refused", "since", "streams")
@@ -38,7 +38,7 @@ class SourceStatus:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, or (for those who are sent their records) whether it listens."""
+        """Whether there is a connection, or, for a source that is sent its records, whether it listens."""
         return self._connected
 
     @connected.setter

@@ -1,6 +1,6 @@
-"""Functions of text that remember their answers, for text that anyone may have written.
+"""Memoised functions of text, for text that anyone may have written.
 
-Invariant: the memory is bounded in bytes, and not only in entries: what is long is read and forgotten.
+Invariant: the memory is bounded in bytes, not only in entries: answers to long texts are not remembered.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the whole aggregate tells about both ends of an edge: which ports listen, who is heard to answer, and what was
-opened the other way.
+"""What the whole aggregate says about both ends of an edge: which ports listen, whose replies the capture shows, and
+what was opened in the other direction.
 
-Invariant: all of it is known before anything is settled, and settling changes none of it.
+Invariant: all of this is known before anything is settled, and settling changes none of it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Identify = Callable[[Endpoint], Hashable]
 Declared = Callable[[Endpoint, str, int], bool]
 Totals = dict[str, int]  # records per signal
 PROXY_POINTS = frozenset({"inbound", "outbound", "gateway", "waypoint"})  # the observation points of access logs
-# What shows packets that came back, and what shows responses.
+# The two kinds of record that show replies: packets, and messages of an L7 proxy.
 _PACKETS, _MESSAGES = "packets", "messages"
 _REFUSALS = frozenset({Signal.REFUSED.value, f"{Signal.REFUSED}:{INFERRED}"})
 
 
 class Openings:
-    """Who listens and who opened what, asked edge by edge."""
+    """Answers questions about edges: who listens, and who opened what."""
 
     def __init__(self, patterns: Patterns, identify: Identify, declared: Declared) -> None:
         self.identify = identify
@@ -53,7 +53,7 @@ class Openings:
             self._talking |= {(party, key.protocol, kind) for party in self._heard(key) for kind in kinds}
 
     def _heard(self, key: EdgeKey) -> set[Hashable]:
-        """Whose replies tell what is captured: the pods'. The outside, or the nodes, are in no one place."""
+        """The ends whose replies show what is captured: the pods. The outside and the nodes are in no single place."""
         ends = (key.source, key.destination)
         return {self.identify(end) for end in ends if end.kind == "pod"} or {self.identify(end) for end in ends}
 
@@ -71,9 +71,9 @@ class Openings:
     def shows_answers(self, key: EdgeKey, evidence: Evidence) -> bool:
         """Whether silence means something: the capture shows replies of an end to anyone, in records of this kind.
 
-        Where a pod's datagrams are answered (lookups of names), the answers to its connections would be shown as well,
-        if any of this protocol are; not the other way round, for many datagrams are meant to have none. A policy
-        verdict is of a first packet and shows no reply; what a proxy reports as opened has not ended yet.
+        Where a pod's datagrams are answered (name look-ups), answers to its connections would be shown as well, if any
+        of this protocol are shown. The reverse does not hold: many datagrams are meant to have no answer. A policy
+        verdict is for a first packet and shows no reply; what a proxy reports as opened has not ended yet.
         """
         kinds = {kind for name in evidence.signals if (kind := _openings_in(name))}
         protocols = [key.protocol] if key.protocol == "UDP" else [key.protocol, "UDP"]
@@ -86,42 +86,42 @@ class Openings:
         )
 
     def listens(self, endpoint: Endpoint, protocol: str, port: int) -> bool:
-        """Whether a port is known to listen, by certain connections or by declaration."""
+        """Whether a port is known to listen: by connections of certain direction, or by declaration."""
         known = self._listening.get((self.identify(endpoint), protocol), set())
         return port in known or self.declared(endpoint, protocol, port)
 
     def open_ports(self, key: EdgeKey) -> Collection[tuple[int, int]]:
-        """The pairs of ports (source's, destination's) of which it is open who opened them, as they were seen."""
+        """The (source, destination) port pairs of an edge whose direction is open."""
         edge = self._patterns.edges.get(key)
         return edge.open.kept.keys() if edge is not None else ()
 
     def opened_back(self, key: EdgeKey) -> set[int]:
-        """The ports at which certain connections run the other way; a reply to them comes from one of these."""
+        """The ports at which connections certainly run the other way; replies to those come from one of these ports."""
         other = self.ports.get(key.back(), ())
         return {port for port, _, totals in other if Signal.OPENED in totals}
 
     def came_from_listener(self, key: EdgeKey, evidence: Evidence) -> bool:
-        """Whether records came from a port at which the other end opened connections; as replies do."""
+        """Whether records came from a port at which the other end opened connections, as replies do."""
         own = set(_openers_ports(evidence)) - {None}
         opened = self.opened_back(key)
         return bool(opened & own if own else opened)
 
     def came_from_clients(self, key: EdgeKey, evidence: Evidence) -> bool:
-        """Whether the openers' ports are ephemeral and none at which that end was opened: no replies of the mirror."""
+        """Whether the openers' ports are ephemeral and the other end opened nothing there, so these are no replies."""
         opened = self.opened_back(key)
         return all(port is not None and port >= EPHEMERAL and port not in opened for port in _openers_ports(evidence))
 
     def came_from_several_clients(self, key: EdgeKey, evidence: Evidence) -> bool:
-        """Whether more than one client port meets at the destination's: a server's side, whatever its number is.
+        """Whether several client ports meet at the destination's port: a server's, whatever its number is.
 
-        (Requests taken for replies look the other way round: one port at many.)
+        (Requests mistaken for replies look the other way round: one port meets many.)
         """
         lowest, highest = _openers_ports(evidence)
         return lowest != highest and self.came_from_clients(key, evidence)
 
 
 def refused(evidence: Evidence) -> bool:
-    """Whether what was opened was refused where its opening was seen: packets by packets, a proxy's by the proxy.
+    """Whether openings were refused at the point that saw them: packets by packets, a proxy's by the same proxy.
 
     What a proxy calls a failure may be a response (404) over a connection that Hubble saw opened.
     """
@@ -147,5 +147,5 @@ def _openings_in(name: str) -> str:
 
 
 def _openers_ports(evidence: Evidence) -> tuple[int | None, int | None]:
-    """The ports of two of the sockets that opened, the same one twice if there is but one; None where not known."""
+    """The source ports of the lowest and highest socket (equal if there is only one); None where not known."""
     return socket_port(evidence.lowest), socket_port(evidence.highest)

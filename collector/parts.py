@@ -1,7 +1,7 @@
 """One large capture file, read by several processes.
 
-Invariant: patterns, bad lines and their numbers are those of one process reading the whole file. A file is cut between
-two lines that are both whole records of its format, or not at all; a part whose process dies is read again by this one.
+Invariant: patterns, bad lines and their numbers are the same as if one process read the whole file. A file is cut only
+between two lines that are both whole records of its format; a part whose process dies is read again by this one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collector.records import records
 
 PART = 24 << 20  # bytes; less is read faster by one process
 MOST = 16  # processes
-TRIES = 100  # lines behind a wanted cut that are tried
+TRIES = 100  # lines after a wanted cut that are tried
 SHOWN = 1000  # bad lines whose position is kept
 
 Bad = Callable[[int, str], None]
@@ -61,7 +61,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class _Gathered(msgspec.Struct):
-    """What a process brings home: counts, the rest of its patterns, its lines, and bad ones by its own numbers."""
+    """What a process returns: counts, the rest of its patterns, how many lines it read, and the bad ones by number."""
 
     counts: bytes
     patterns: Patterns
@@ -71,7 +71,7 @@ class _Gathered(msgspec.Struct):
 
 
 def parts(name: str, source: Divisible) -> list[Part]:
-    """How to cut a file for the processors at hand; [] if it is better, or safer, read in one piece."""
+    """How to cut a file for the available processors; [] if reading it in one piece is faster or safer."""
     path = Path(name)
     # Elsewhere a copy of a running process is not safe to work in.
     if sys.platform != "linux" or not path.is_file():
@@ -90,7 +90,7 @@ def parts(name: str, source: Divisible) -> list[Part]:
 
 
 def _cut(path: Path, target: int, source: Divisible) -> int | None:
-    """The start of a line soon behind `target`, if the lines on both sides are whole records and so no parts of one."""
+    """The start of a line soon after `target` such that the lines on both sides are whole records."""
     with path.open("rb") as file:
         file.seek(target)
         file.readline()

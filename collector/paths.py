@@ -3,9 +3,9 @@
 Everything here is a pure function of the counts: `templates` reads the requests of all clients of one destination port,
 decides once, in one trie a method, which positions hold values, and then gives each client what it used.
 
-Invariant: each observed request is covered by a choice of its client or listed as inexpressible, and whatever else a
-choice admits of what others were seen to do, and this client was not, is a value of the same position or is listed as
-swallowed (and where a bound cut that search short, `because` says so). What is returned is bounded for each client.
+Invariant: each observed request is covered by a choice of its client, or listed as inexpressible. What a choice admits
+beyond that, and other clients were seen doing, is a value of the same position or is listed as swallowed (where a bound
+cut that search short, `because` says so). What is returned is bounded for each client.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ LISTED = 64  # paths and templates per client and method before collapse is forc
 EXACT = 64  # paths per client and method that no template can match
 RPCS = 256  # gRPC methods per client before collapse is forced
 INEXPRESSIBLE = 64  # reported requests per client
-CONSTANT = 5  # visits that make the only value that a client ever used a fixed part of its path
+CONSTANT = 5  # visits after which the only value that a client ever used is a fixed part of its path
 
 _UNFIT = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
-_ESCAPED = re.compile(r"[\"<>^`{|}\u0080-\U0010ffff]")  # tried with Envoy 1.40, each character
+_ESCAPED = re.compile(r"[\"<>^`{|}\u0080-\U0010ffff]")  # each character was tried with Envoy 1.40
 _TEMPLATABLE = re.compile(f"(?:/{LITERAL_CLASS}+){{0,{DEPTH - 1}}}/{LITERAL_CLASS}*")
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -53,7 +53,7 @@ class Choice(msgspec.Struct, frozen=True, order=True):
 
 
 class Swallowed(msgspec.Struct, frozen=True, order=True):
-    """A path that others were seen using and `client` was not, although its `template` admits it.
+    """A path that other clients used and `client` did not, although its `template` admits it.
 
     `path` is exact, or a template itself where what was seen has values of its own (`/users/me/orders/{*}`).
     """

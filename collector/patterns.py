@@ -1,11 +1,11 @@
-"""What was seen, counted: the mergeable aggregate that every source feeds and everything later reads.
+"""What was seen, counted: the mergeable aggregate that every source fills and every later step reads.
 
 Invariant: `merge` is commutative and associative, and `add` is `merge` with a single flow; so a capture may be split
 anywhere and read in any order, on any number of processes, with the same patterns in the end. Every part is bounded by
 `collector.sketch`, whatever the traffic does.
 
-Shape: `Patterns.edges[EdgeKey]` → `Edge` → one `Evidence` a destination port. Ports that were only knocked at are
-bounded apart from ports at which a conversation was seen, so that a scan cannot push a real port out.
+Shape: `Patterns.edges[EdgeKey]` → `Edge` → one `Evidence` per destination port. Ports that were only knocked at are
+bounded separately from ports with a conversation, so that a scan cannot push out a real port.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ K = TypeVar("K", int, tuple[int, int])
 
 
 class EdgeKey(msgspec.Struct, frozen=True, order=True):
-    """Between whom. `principal` is the source's mTLS identity as the destination's proxy saw it, or ""."""
+    """The two ends of an edge. `principal` is the source's mTLS identity as the destination's proxy saw it, or ""."""
 
     source: Endpoint
     destination: Endpoint
@@ -43,7 +43,7 @@ class EdgeKey(msgspec.Struct, frozen=True, order=True):
     principal: str = ""
 
     def back(self) -> EdgeKey:
-        """The other direction; nobody's proxy saw an identity there."""
+        """The key of the other direction, without an identity, which no proxy saw there."""
         return EdgeKey(self.destination, self.source, self.protocol)
 
 
@@ -57,7 +57,11 @@ _SPOKEN = frozenset({Signal.CARRIED.value, Signal.ANSWERED.value, Signal.AUDITED
 
 
 class Edge(msgspec.Struct):
-    """Everything between two endpoints over one protocol, by destination port."""
+    """Everything that was seen between two endpoints over one protocol, by destination port.
+
+    `spoken` are ports with a conversation, `knocked` ports with attempts only. `open` is what is still undecided, by
+    (source port, destination port).
+    """
 
     spoken: BottomK[int, Evidence] = field(default_factory=lambda: _Evidences(PORTS))
     knocked: BottomK[int, Evidence] = field(default_factory=lambda: _Evidences(PORTS))
@@ -70,7 +74,7 @@ class Edge(msgspec.Struct):
         self.open.merge(other.open)
 
     def evidence(self, port: int, signal: str, source_port: int = 0) -> Evidence:
-        """The evidence that records with this signal (a `Signal` value) belong to; add to it at once."""
+        """The evidence that records with this `Signal` value count in; add to it at once, for a trim may drop it."""
         if signal == "open":
             pairs = self.open
             pair = (source_port, port)
@@ -89,7 +93,7 @@ class Edge(msgspec.Struct):
         return found
 
     def ports(self) -> list[tuple[int, Evidence]]:
-        """Evidence per port whose direction is settled, both classes joined, sorted by port; to be read only."""
+        """The evidence of each port whose direction is not open, both classes joined, sorted; for reading only."""
         joined = dict(self.spoken.items())
         for port, evidence in self.knocked.items():
             known = joined.get(port)
@@ -196,7 +200,7 @@ class Patterns:
         return frame(self)
 
     def sorted_edges(self) -> Iterator[tuple[EdgeKey, Edge]]:
-        """Edges in the keys' own order, so that whatever is written from them is too."""
+        """The edges, sorted by key, so that whatever is written from them is sorted too."""
         return iter(sorted(self.edges.items(), key=lambda item: item[0]))
 
     def __eq__(self, other: object) -> bool:

@@ -1,7 +1,7 @@
 """Which end opened a conversation, by the ports of both: the last resort of `collector.settlement`.
 
-Invariant: a port is a server's only if those that meet it look like clients'. What could as well be a scan from one
-port (nmap -g), or a client that may use reserved ports (NFS, rsh), tells nothing.
+Invariant: a port counts as a server's only if the ports that meet it look like clients' ports. What may just as well be
+a scan from one port (nmap -g), or a client that uses reserved ports (NFS, rsh), decides nothing.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collector.endpoints import Endpoint
 from collector.openings import Openings
 from collector.patterns import EdgeKey
 
-SPREAD = 3  # distinct ports on one side, against one on the other, that tell a client's side
-UNRESERVED = 512  # no client picks a source port below, not even one that may pick a privileged one (rresvport(3))
+SPREAD = 3  # distinct ports on one side, against one on the other, that mark the client's side
+UNRESERVED = 512  # no client picks a source port below this, not even one that may use reserved ports (rresvport(3))
 
-Guess = tuple[bool | None, str]  # whether it was opened forward, None where the ports do not tell; and why
+Guess = tuple[bool | None, str]  # whether it was opened forward (None: the ports do not tell), and why
 
 
 class PortPairs:
-    """All pairs of ports between two ends of which it is open who opened them, whichever way they were seen."""
+    """All pairs of ports between two ends whose direction is open, whichever way they were seen."""
 
     def __init__(self, openings: Openings, key: EdgeKey) -> None:
         self.openings = openings
         self.key = key
         self.back = openings.open_ports(key.back())
-        self.sports: dict[int, set[int]] = {}  # that met a port of the destination
-        self.dports: dict[int, set[int]] = {}  # that met a port of the source
+        self.sports: dict[int, set[int]] = {}  # source ports, by the destination's port that they met
+        self.dports: dict[int, set[int]] = {}  # destination ports, by the source's port that they met
         for sport, dport in (*openings.open_ports(key), *((s, d) for d, s in self.back)):
             self.sports.setdefault(dport, set()).add(sport)
             self.dports.setdefault(sport, set()).add(dport)
         self._searches: dict[tuple[bool, int], bool] = {}
 
     def tell(self, sport: int, dport: int) -> Guess:
-        """What the ports of one pair tell, in view of all the others."""
+        """What the ports of one pair say, in view of all other pairs."""
         if not sport:
             return None, ""
         forward, because = self._served(sport, dport)
@@ -41,11 +41,11 @@ class PortPairs:
         return forward, because
 
     def searched(self, forward: bool, sport: int, dport: int) -> bool:
-        """Whether a port that is known to listen was used to search others: a server's pod may scan from its port."""
+        """Whether a port that is known to listen searched others: a server's pod may scan from its own port."""
         return self._met(forward, sport, dport) and len(self.sports[dport] if forward else self.dports[sport]) > 2
 
     def _served(self, sport: int, dport: int) -> Guess:
-        """The same by what servers' and clients' ports look like."""
+        """`tell`, by what the ports of servers and clients look like."""
         if (sport >= EPHEMERAL) != (dport >= EPHEMERAL):
             return sport >= EPHEMERAL, "one port is in the ephemeral range"
         sports, dports = self.sports[dport], self.dports[sport]
@@ -54,13 +54,13 @@ class PortPairs:
             return (forward if _clients(sports if forward else dports) else None), "many speak to a privileged port"
         if _clients(sports) and len(dports) == 1:
             return True, "many source ports speak to this one"
-        # A server is asked too, a search from one port (traceroute) is not.
+        # A server is also spoken to; a search from one port (traceroute) is not.
         if _clients(dports) and len(sports) == 1 and (dport, sport) in self.back:
             return False, "this one port speaks to many, and they to it"
         return None, ""
 
     def _met(self, forward: bool, sport: int, dport: int) -> bool:
-        """Whether the ports that met a server's are servers' as well: then its end searched them, from that port."""
+        """Whether ports that met a supposed server's port are servers' too: then it was used to search them."""
         port = dport if forward else sport
         known = self._searches.get((forward, port))
         if known is None:
@@ -73,8 +73,8 @@ class PortPairs:
 
 
 def _clients(ports: set[int]) -> bool:
-    """Whether ports that meet one at the other end are clients': several, and not all below where clients' begin.
+    """Whether the ports that meet one port are clients': several, and not all below the ephemeral range.
 
-    What is all below may be a scan from one port; or clients with a range of their own, of which marks or flags tell.
+    If all are below it, this may be a scan from one port, or clients with a range of their own; marks and flags tell.
     """
     return len(ports) >= SPREAD and max(ports) >= EPHEMERAL

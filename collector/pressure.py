@@ -1,4 +1,4 @@
-"""How much memory this process has, and how much it may have: what a server that listens defends itself by.
+"""How much memory this process uses, and how much it may use: what a listening server defends itself with.
 
 Invariant: reading it costs microseconds and raises nothing.
 """
@@ -15,7 +15,7 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 
 
 def resident() -> int:
-    """Bytes of memory that this process has; 0 where that cannot be told."""
+    """Bytes of memory that this process uses; 0 if that is not known."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
@@ -23,13 +23,13 @@ def resident() -> int:
 
 
 def give_back() -> None:
-    """Let the C library return what it holds free; gRPC's buffers are in many pieces that it keeps otherwise."""
+    """Let the C library return free memory to the system; it would keep the many pieces of gRPC's buffers."""
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def allowed() -> int:
-    """Bytes that it may have: its container's limit, or the machine's memory."""
+    """Bytes that it may use: its container's limit, or the machine's memory."""
     found = [os.sysconf("SC_PHYS_PAGES") * _PAGE]
     for path in _LIMITS:
         try:

@@ -1,8 +1,8 @@
 """How far the observation itself can be trusted: what was lost, masked, skipped or unreadable.
 
-Invariant: mergeable like the patterns; no file position or clock is in it, so the same records give the same quality in
-whatever order and from whatever files they come. (Positions of bad lines go to the person who waits, see `sources`.)
-Only a live collector adds its own times: the marks of its sessions, and how far it has read.
+Invariant: it merges like the patterns and holds no file position and no clock, so the same records give the same
+quality in any order and from any files. (The positions of bad lines are in `collector.reading.Reading`.) Only a live
+collector adds times of its own: the marks of its sessions, and how far it has read.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 from collector.sessions import Mark
 from collector.sketch import Greatest, Tally
 
-_ONLY = "flows outside of "  # what `masked` says of a filtered stream, before the namespaces
+_ONLY = "flows outside of "  # begins an entry of `masked` for a filtered stream; the namespaces follow
 SESSIONS = 1024  # sessions that are remembered
 CURSORS = 8192  # nodes whose newest record is remembered
 
 
 class Quality:
-    """Counts that the reader of a policy must know.
+    """What the reader of a policy must know about the observation behind it.
 
     `records` by origin; `skipped` records by reason (kinds that carry no connection); `bad` unreadable records by
     reason; `lost` events by "node source"; `nodes` status changes by "STATE node"; `blind` spots in time by "hour node:
     what" (see `blind_spot`); `masked` records that lack a field, by field, and what was not asked for (see `narrowed`);
-    `first`/`last` in unix seconds (0 = none); `replies` records that show replies at all.
+    `first`/`last` in unix seconds (0 = none); `replies` counts records of replies.
     Of live collectors: `sessions`, the newest mark by session id; `cursors`, up to which record's time (unix
     nanoseconds) a node's records have been counted, by "collector node".
     """
@@ -66,7 +66,7 @@ class Quality:
             self.last = max(self.last, moment)
 
     def blind_spot(self, moment: int, node: str, what: str) -> None:
-        """Note that in the hour of `moment` (unix seconds, 0 unknown) something of what a node saw is missing here."""
+        """Note that some of what a node saw in the hour of `moment` (unix seconds, 0 unknown) is missing here."""
         try:
             hour = datetime.fromtimestamp(moment, UTC).isoformat()[:13] if moment else "unknown hour"
         except (ValueError, OverflowError, OSError):
@@ -74,12 +74,12 @@ class Quality:
         self.blind.add(f"{hour} {node}: {what}", 1)
 
     def narrowed(self, namespaces: Sequence[str]) -> None:
-        """Note that only flows with an end in one of these namespaces were asked for, and so all others are missing."""
+        """Note that only flows with an end in one of these namespaces were asked for; all others are missing."""
         self.masked.add(_ONLY + ",".join(sorted(namespaces)), 1)
 
     @property
     def scope(self) -> frozenset[str]:
-        """The namespaces whose flows were asked for where others were not; empty if all were, everywhere."""
+        """The namespaces that a filtered collector asked for; empty if no collector filtered."""
         asked = (field.removeprefix(_ONLY) for field, _ in self.masked.items() if field.startswith(_ONLY))
         return frozenset(namespace for names in asked for namespace in names.split(","))
 

@@ -1,7 +1,7 @@
 """From paths to patterns: finds files, unpacks them, cuts them into records and hands them to the right source.
 
-Invariant: what is read does not depend on the order or the names of the files, and a broken part of one file costs only
-the records in it.
+Invariant: the result does not depend on the order or the names of the files, and a damaged part of a file costs only
+the records in that part.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ from collector.unpacking import BUFFER, unpacked
 UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 
-_COMPACT = re.compile(
-    rb" (?:->|<-|<>) .* (?:FORWARDED|DROPPED|AUDITED|REDIRECTED|TRACED|TRANSLATED)\b"
-)  # hubble observe
+# A line as `hubble observe` prints it for people.
+_COMPACT = re.compile(rb" (?:->|<-|<>) .* (?:FORWARDED|DROPPED|AUDITED|REDIRECTED|TRACED|TRANSLATED)\b")
 
 Progress = Callable[[str, int], None]  # (file, bytes consumed since the last call, as stored on disk)
 
@@ -46,7 +45,7 @@ class BadLine(msgspec.Struct, frozen=True, order=True):
 
 
 class Reading(msgspec.Struct):
-    """What came of reading: the patterns, the formats found by file, and the bad lines (the first `SHOWN`)."""
+    """The result of reading: the patterns, the format of each file, and the bad lines (the first `SHOWN`)."""
 
     patterns: Patterns
     formats: dict[str, str] = {}
@@ -69,7 +68,7 @@ class Reading(msgspec.Struct):
 
 
 class Engine(Protocol):
-    """Where files are read, if not here: does `work` on every item and gives the results in the items' order."""
+    """Reads files elsewhere: does `work` on every item and gives the results in the items' order."""
 
     def __call__(self, work: Callable[[str], Reading], items: Sequence[str], /) -> Iterable[Reading]: ...
 
@@ -154,12 +153,8 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
         bad(0, f"file broken off or corrupt: {error}")
 
     with contextlib.ExitStack() as stack:
-        try:
-            stream = _open(name, stack, progress)
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check the path") from error
-        except (OSError, EOFError) as error:
-            broken(error)
+        stream = _open(name, stack, progress, broken)
+        if stream is None:
             return
         found, wrapping, lines = _recognised(records(enumerate(_lines(stream, broken), 1)))
         if found:
@@ -181,7 +176,7 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
 
 
 def _advice(record: bytes) -> str:
-    """What to do about a record that nobody knows."""
+    """What to do about a record that no source recognises."""
     if _COMPACT.search(record[:1024]):
         return "Hubble's own text; hubble observe -o jsonpb writes what can be read"
     return "take off what another tool put around the lines"
@@ -194,15 +189,12 @@ def capture_records(name: str, broken: Callable[[str], None]) -> Iterator[tuple[
     Raises SourceError as `read`.
     """
     for file in _files(name):
+        tell = partial(_tell, broken, file)
         with contextlib.ExitStack() as stack:
-            try:
-                stream = _open(file, stack, None)
-            except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-                raise SourceError(f"cannot be read: {error.strerror}", where=file, hint="check the path") from error
-            except (OSError, EOFError) as error:
-                broken(f"{file}: {error}")
+            stream = _open(file, stack, None, tell)
+            if stream is None:
                 continue
-            cut = _lines(stream, partial(_tell, broken, file))
+            cut = _lines(stream, tell)
             found, wrapping, lines = _recognised(records(enumerate(cut, 1)))
             for _, record in lines if wrapping is None else wrapping.unwrapped(lines, Patterns()):
                 yield found or "", record
@@ -222,7 +214,7 @@ def _recognised(
     for number, record in lines:
         head.append((number, record))
         size += len(record)
-        if not of_runtime(record):  # sources know its prefix, but not a line in parts
+        if not of_runtime(record):  # sources read past its prefix, but cannot join a line in parts
             found = sources.recognise(record) or sources.recognise((several(record) or [b""])[0])
         if found is None and (wrapping := wrapping_of(record)) is not None:
             found = wrapping.format
@@ -231,8 +223,23 @@ def _recognised(
     return (found or "") if head else None, wrapping, chain(head, lines)
 
 
-def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:
-    """The file's bytes, unpacked."""
+def _open(
+    name: str, stack: contextlib.ExitStack, progress: Progress | None, broken: Callable[[Exception], None]
+) -> IO[bytes] | None:
+    """The file's bytes, unpacked; None if they break off before the first, which `broken` is told.
+
+    Raises SourceError for a file that is not there or may not be read.
+    """
+    try:
+        return _opened(name, stack, progress)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check the path") from error
+    except (OSError, EOFError) as error:
+        broken(error)
+        return None
+
+
+def _opened(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> IO[bytes]:
     if name == "-":
         raw: IO[bytes] = sys.stdin.buffer
     elif "://" in name:
@@ -248,7 +255,7 @@ def _open(name: str, stack: contextlib.ExitStack, progress: Progress | None) -> 
 def _lines(stream: IO[bytes], broken: Callable[[Exception], None]) -> Iterator[bytes]:
     """The lines of a stream, without the byte order mark that some shells put first.
 
-    Where it cannot be read on, it ends and tells why: what was read before must still be counted.
+    Where reading fails, they end and `broken` is told why: what was read before must still be counted.
     """
     try:
         first = stream.readline()
@@ -261,7 +268,7 @@ def _lines(stream: IO[bytes], broken: Callable[[Exception], None]) -> Iterator[b
 
 @contextlib.contextmanager
 def _drivers_errors() -> Iterator[None]:
-    """Errors that drivers of object stores have of their own (credentials, connections) count as what they are."""
+    """Turn the errors of object stores' drivers (credentials, connections) into OSErrors."""
     try:
         yield
     except OSError:

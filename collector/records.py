@@ -1,7 +1,7 @@
 """Lines of text → records: a line each, or one JSON value over several lines.
 
-Invariant: every byte that is not white space, a comment or an array's bracket or comma is in exactly one record, under
-the number of the line that the record begins on.
+Invariant: every byte that is not white space, a comment, or a bracket or comma of an enclosing array is in exactly one
+record, under the number of the line that the record begins on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 _DECODER = json.JSONDecoder()  # msgspec has no way to stop at the end of a value
-TOGETHER = 1000
+TOGETHER = 1000  # JSON objects on one line that `several` splits
 RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
 
 
@@ -76,9 +76,9 @@ def _whole_values(number: int, line: bytes, lines: Iterator[tuple[int, bytes]]) 
 
 
 def several(record: bytes) -> list[bytes]:
-    """The JSON objects that follow one another on one line, for the writer lost a line break; [] if it is not that.
+    """The JSON objects on one line whose writer lost the line breaks between them; [] if it is no such line.
 
-    Nor if they are more than `TOGETHER`: nobody loses so many.
+    More than `TOGETHER` objects are not split: no writer loses that many line breaks.
     """
     pieces: list[bytes] = []
     try:
@@ -98,9 +98,9 @@ def several(record: bytes) -> list[bytes]:
 
 
 def _starts_anew(raw: bytes, text: bytes, indented: bool) -> bool:
-    """Whether this line begins a record although the one before it is unfinished.
+    """Whether this line begins a new record although the one before it is unfinished.
 
-    Not so in a value that is printed without indentation, where the members of inner lists begin at column 0 as well.
+    In a value printed without indentation the members of inner lists begin at column 0 too; those begin none.
     """
     return raw[:1] == b"{" and (indented or (text[:2] == b'{"' and text[-1:] == b"}"))
 

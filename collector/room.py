@@ -1,7 +1,8 @@
 """How much an aggregate may hold between two `take`s of a live source, whatever its senders do.
 
-Invariant: what is known already is counted on; only what would make the aggregate grow is refused, first to those who
-brought most of it. Sizes are estimates on the safe side until they are due, and then weighed.
+Invariant: flows of known patterns are always counted. Only what would make the aggregate grow is refused, first to
+the senders that brought most of it. Sizes are estimates on the safe side; once they add up to the room allowed, the
+aggregate is weighed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The routes of one HTTP method at one destination port, in one trie over all clients: which positions hold values.
 
-Invariant: the trie depends on the set of paths and their counts only. Nodes are merged by union and sum, what is merged
-is chosen from the whole set of children, and a bound keeps the paths with the smallest hash, never the first ones.
+Invariant: the trie depends only on the set of paths and their counts. Nodes are merged by union and sum, the children
+to merge are chosen from all of them, and a bound keeps the paths with the smallest hash, never the first ones.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Node:
         return self.sorted_children
 
     def follow(self, form: Segments) -> Iterator[tuple[str, Node]]:
-        """The (segment, node) pairs on a path, `{*}` where its own segment was absorbed, up to where it is unknown."""
+        """The (segment, node) pairs along a path (`{*}` where a segment was absorbed), as far as the trie knows it."""
         node = self
         for segment in form:
             child = node.children.get(segment)

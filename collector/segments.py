@@ -1,6 +1,6 @@
-"""What one path segment is by its form alone, and sets of patterns: the fewest, and the fewest within a bound.
+"""What kind of value a path segment is by its form alone, and how sets of path patterns are made smaller.
 
-Invariant: nothing here knows counts or clients; a segment is of one kind whatever else was requested.
+Invariant: nothing here knows counts or clients; the kind of a segment does not depend on other requests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LITERAL_CLASS = r"[a-zA-Z0-9\-._~%!$&'()+,;:@=]"  # pchar of RFC 3986 without "*
 DEPTH = 12  # segments of a path that may become a template; a deeper one stays exact
 COMPARISONS = 500_000  # of patterns with each other, see `fewest`
 
-# Words that name a function and never a thing; a template may not take one in unnoticed, however rare it is.
+# Words that name a function, never a thing: a template must not admit one unnoticed, however rare it is.
 _WORDS = """
 account actuator admin administrator all api auth batch bulk callback config console count current debug default delete
 docs download dump edit env export file files find graphql grpc health healthcheck healthz heapdump import index info

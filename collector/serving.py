@@ -1,7 +1,7 @@
 """A gRPC server on asyncio, in a thread with a loop of its own: what the live sources that listen have in common.
 
-Invariant: a sender can cost the others nothing but its own share of time. Streams, message sizes and handshakes are
-limited, a sender that has vanished is noticed, and stopping takes no longer than it is given.
+Invariant: a sender can take nothing from the others but its share of time. Streams, message sizes and handshakes are
+limited, a sender that has vanished is noticed, and stopping takes no longer than the grace given.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What a running collector leaves in the store about itself, so that whoever reads it later sees what it missed.
 
 Invariant: a session's newest mark wins, so marks may be merged in any order; and a mark is written with the patterns
-that it speaks for, in one part, so that neither is there without the other.
+that it describes, in one part, so that neither exists without the other.
 
-A session is one run of `leastway observe`. Its mark says until when everything that it saw is in the store. A session
-whose newest mark is not an end has broken off (or is still running: no clock is asked here; a later session of the same
-name is the proof that it is not).
+A session is one run of `leastway observe`. Its mark says up to when everything that it saw is in the store. A session
+whose newest mark is not an end has broken off, or is still running: no clock is asked here, only a later session of the
+same name proves that it is over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-SKEW = 5  # seconds that two machines' clocks may differ, so that a move from one to the other is no overlap
+SKEW = 5  # seconds that two machines' clocks may differ: moving from one to the other is no overlap
 
 
 class Mark(msgspec.Struct, frozen=True, order=True):

@@ -4,8 +4,8 @@ The second of two phases (the first is `collector.direction`): what single recor
 ports, ports at which certain connections were answered, the same conversation seen the other way round, and last the
 ephemeral range.
 
-Invariant: a record never yields a pattern at an ephemeral destination port unless that port is known to listen, the
-initiator's own SYN names it, or several openers' ports meet there; what cannot be settled keeps `Standing.OPEN` and
+Invariant: no record gives a pattern at an ephemeral destination port unless that port is known to listen, the
+initiator's own SYN names it, or several openers' ports meet there. What cannot be settled keeps `Standing.OPEN` and
 never becomes a rule.
 """
 
@@ -23,9 +23,9 @@ from collector.openings import PROXY_POINTS, Declared, Identify, Openings, Total
 from collector.patterns import EdgeKey, Patterns
 from collector.port_pairs import SPREAD, Guess, PortPairs
 
-# What access logs say: a proxy knows who called whom, whatever the ports are.
+# Signals of access logs: a proxy knows who called whom, whatever the ports are.
 PROXY_SIGNALS = frozenset({f"answered:{point}" for point in PROXY_POINTS})
-# SYN-ACKs that are no replies to conntrack: of its errors (cilium#47913), or forged.
+# SYN-ACKs that conntrack does not see as replies: its errors (cilium#47913), or forged.
 _CONTESTED = frozenset({CONTESTED, Signal.REFUSED.value, RESET})
 REFUSED = "every attempt was refused"
 LISTENS = "the port is known to listen"
@@ -39,7 +39,7 @@ class Standing(StrEnum):
     INFERRED = "inferred"  # direction concluded from ports and the rest of the capture, without contradiction
     UNANSWERED = "unanswered"  # attempts only, in a capture that shows these parties' replies
     DENIED = "denied"  # only ever stopped by a policy
-    AUDITED = "audited"  # would be stopped by today's policy, was let through
+    AUDITED = "audited"  # today's policy would stop it, but is in audit mode
     OPEN = "open"  # who opened it is not known
 
 
@@ -48,7 +48,7 @@ _VAIN = frozenset({Signal.OPEN.value, Signal.DENIED.value, Signal.REFUSED.value}
 
 
 class Pattern(msgspec.Struct):
-    """`source` talks to `destination` at `port`: one settled line of communication with its evidence."""
+    """`source` talks to `destination` at `port`, with the evidence for it."""
 
     source: Endpoint
     destination: Endpoint
@@ -64,7 +64,7 @@ class Pattern(msgspec.Struct):
 
 
 class Settled(msgspec.Struct):
-    """All patterns of an aggregate, sorted, and how many more were `mistaken`: replies marked as new connections."""
+    """All patterns of an aggregate, sorted. `mistaken` counts those left out: replies marked as new connections."""
 
     patterns: list[Pattern]
     mistaken: int
@@ -73,21 +73,21 @@ class Settled(msgspec.Struct):
 def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settled:
     """All patterns of an aggregate with their standing; the aggregate stays as it is.
 
-    `identify` says which endpoints are one party (a workload seen by Hubble and by Envoy); `declared` whether a port is
-    declared at an endpoint (container port, Service target port).
+    `identify` maps endpoints that are one party (a workload seen by Hubble and by Envoy) to one key. `declared` says
+    whether a port is declared at an endpoint (container port, Service target port).
     """
     return _Settlement(Openings(patterns, identify, declared)).run()
 
 
 def seen_by_proxy(evidence: Evidence) -> bool:
-    """Whether a proxy reported it too, which knows who called."""
+    """Whether a proxy, which knows who called, reported it too."""
     if evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext:
         return True
     return not PROXY_SIGNALS.isdisjoint(evidence.signals)
 
 
 def stopped(evidence: Evidence) -> bool:
-    """Whether what was opened on its way was stopped by a policy before it came in at the destination."""
+    """Whether a policy stopped the openings on their way, before any arrived at the destination."""
     totals = evidence.totals()
     arrived = not evidence.signals.keys().isdisjoint({"opened:TO_ENDPOINT", "opened:verdict INGRESS"})
     return Signal.DENIED in totals and not (arrived or Signal.CARRIED in totals or Signal.ANSWERED in totals)
@@ -144,7 +144,7 @@ class _Settlement:
         self._put(key, port, standing, evidence, because)
 
     def _looks_like_replies(self, key: EdgeKey, port: int, evidence: Evidence, claimed: bool) -> bool:
-        """Weak records at an unknown port: drop them if they are replies of the mirrored edge, hold them if unclear."""
+        """Drop weak records at an unknown port if they are replies of the mirrored edge; hold them if unclear."""
         known = self.openings
         mirrored = bool(known.opened_back(key))
         unclaimed = port >= EPHEMERAL and not claimed
@@ -210,9 +210,9 @@ class _Settlement:
         else:
             forward, because = self._by_ports(key, sport, dport)
             if forward is False and not self._asked(key, sport, dport):
-                forward = None  # whoever sends from a server's port is answering only if somebody asked
+                forward = None  # sending from a server's port is an answer only if somebody asked
             if forward is not None and ((says_new and not forward) or (says_reply and forward)):
-                forward = None  # the record's own mark contradicts the ports, and nothing else vouches
+                forward = None  # the record's own mark contradicts the ports, and nothing else decides
         if forward is None:
             if (sport in self.openings.opened_back(key) and dport >= EPHEMERAL and says_new) or self._mirrored_by_open(
                 key, sport, dport
@@ -227,7 +227,7 @@ class _Settlement:
             self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
 
     def _settle_reset(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
-        """Resets of which it is not known which end sent them: a server's refuse the connection, none is an answer."""
+        """Settle resets whose sender is not known: a server's reset refuses the connection, and none is an answer."""
         there, here = self._opened(key, dport), self._opened(key.back(), sport)
         if there == here:
             there = self.openings.listens(key.destination, key.protocol, dport)
@@ -243,7 +243,7 @@ class _Settlement:
             known.standing, known.because = Standing.UNANSWERED, REFUSED
 
     def _opened(self, key: EdgeKey, port: int) -> bool:
-        """Whether somebody was seen opening connections this way at this port."""
+        """Whether connections were seen being opened in this direction at this port."""
         known = self.settled.get((key, port))
         return known is not None and Signal.OPENED in known.evidence.totals()
 
@@ -256,17 +256,17 @@ class _Settlement:
         return self.pairs
 
     def _asked(self, key: EdgeKey, sport: int, dport: int) -> bool:
-        """Whether anything came the other way: to a port that was spoken to, or in this very conversation."""
+        """Whether anything was sent the other way: to a port that was spoken to, or in this very conversation."""
         known = self.settled.get((key.back(), sport))
         spoken = known is not None and known.standing is not Standing.OPEN
         return spoken or (dport, sport) in self.openings.open_ports(key.back())
 
     def _mirrored_by_open(self, key: EdgeKey, sport: int, dport: int) -> bool:
-        """The other direction of this very conversation has been settled already."""
+        """Whether the other direction of this very conversation has been settled already."""
         return (key.back(), sport) in self.settled and dport >= EPHEMERAL
 
     def _conclude(self, key: EdgeKey, own: int, port: int, evidence: Evidence, because: str, signal: Signal) -> None:
-        """Add an open record's evidence to the pattern that it belongs to after all; `own` is the opener's port."""
+        """Add an open record's evidence to the pattern that it belongs to; `own` is the opener's port."""
         forward = signal is Signal.CARRIED
         known = self.settled.get((key, port))
         if known is None or known.standing is Standing.OPEN:
@@ -293,8 +293,8 @@ class _Settlement:
         told.sockets(socket_name(openers[0], own), socket_name(openers[-1], own))
 
     def _revive(self, known: Pattern, because: str, forward: bool) -> None:
-        """What a packet whose direction was concluded says of a pattern that nothing had answered."""
-        # On its way a packet may still be stopped, and an unmarked datagram may be the attempt itself, seen elsewhere.
+        """Update a pattern that nothing had answered, now that a packet's direction was concluded."""
+        # A packet may still be stopped on its way, and an unmarked datagram may be the attempt itself, seen elsewhere.
         alive = not forward or (known.protocol == "TCP" and not known.evidence.count(Signal.REFUSED))
         if known.standing is Standing.DENIED and not forward:
             known.standing, known.because = Standing.INFERRED, because

@@ -35,7 +35,7 @@ class BottomK(msgspec.Struct, Generic[K, V], eq=False):
 
     @staticmethod
     def combine(old: V, new: V) -> V:
-        """Two values of one key as one; `old` may be changed and returned."""
+        """Combine two values of one key; `old` may be changed and returned."""
         raise NotImplementedError  # there is no way that fits all kinds of values
 
     def add(self, key: K, value: V) -> None:
@@ -46,7 +46,7 @@ class BottomK(msgspec.Struct, Generic[K, V], eq=False):
             self.trim()
 
     def copy(self) -> Self:
-        """The same keys and values, to be changed on its own."""
+        """A copy with the same keys and values."""
         return type(self)(self.limit, dict(self.kept), self.saturated)
 
     def merge(self, other: BottomK[K, V]) -> None:
@@ -56,7 +56,7 @@ class BottomK(msgspec.Struct, Generic[K, V], eq=False):
             self.add(key, value)
 
     def trim(self) -> None:
-        """Drop what is over the limit."""
+        """Drop the keys beyond the limit."""
         if len(self.kept) > self.limit:
             self.saturated = True
             # The key itself breaks ties: 64 bits collide for someone who wants it, and then order would decide.

@@ -1,7 +1,7 @@
 """Where a pattern store lies: a local folder, or an object store or other file system behind an fsspec URL.
 
-Invariant: `put` makes a file appear whole or not at all, and what it returns from is there for good; and one process
-at a time holds `exclusive`, however the one before it ended.
+Invariant: `put` makes a file appear whole or not at all, and once it returns the file stays. One process at a time
+holds `exclusive`, however the one before it ended.
 """
 
 from __future__ import annotations
@@ -18,21 +18,10 @@ from typing import IO, Any, Protocol
 
 from collector.errors import PatternStoreError
 
-STALE = 24 * 3600  # seconds after which a file that no part claims was left by someone who is gone
-LEASE = 3600  # seconds for which a lock in an object store is respected; whoever holds it gives up after half of that
-_ATOMIC = (
-    "s3",
-    "s3a",
-    "gs",
-    "gcs",
-    "az",
-    "abfs",
-    "abfss",
-    "adl",
-    "oss",
-    "oci",
-    "memory",
-)  # an upload is seen when whole
+STALE = 24 * 3600  # seconds after which a file that belongs to no part was left by a writer that is gone
+LEASE = 3600  # seconds for which a lock in an object store is respected; its holder gives up after half of that
+# Where an upload is seen only when it is whole.
+_ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory"})
 
 
 class Storage(Protocol):
@@ -60,7 +49,7 @@ class Storage(Protocol):
         """Delete a file if it is there."""
 
     def sweep(self, tables: tuple[str, ...]) -> None:
-        """Delete what writers that were killed have left; a part exists if the last of `tables` has its file."""
+        """Delete what killed writers left behind; a part exists if the last of `tables` has its file."""
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
         """Hold the store's one lock. Raises PatternStoreError if someone else does."""
@@ -123,9 +112,8 @@ class Folder:
             for file in (self.root / table).iterdir():
                 if file.stem in complete and file.suffix == ".parquet":
                     continue
-                with contextlib.suppress(FileNotFoundError):  # renamed or swept by someone else meanwhile
-                    if time.time() - file.stat().st_mtime > STALE and file.suffix in (".tmp", ".parquet"):
-                        file.unlink()
+                if file.suffix in (".tmp", ".parquet"):
+                    _remove_stale(file)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -153,7 +141,7 @@ class Bucket:
         self.files, self.root = fsspec.core.url_to_fs(self.url)
         self.root = self.root.rstrip("/")
         protocols = (self.files.protocol,) if isinstance(self.files.protocol, str) else self.files.protocol
-        self.atomic = not set(protocols).isdisjoint(_ATOMIC)
+        self.atomic = not _ATOMIC.isdisjoint(protocols)
 
     def where(self, table: str = "", name: str = "") -> str:
         """The URL."""
@@ -195,11 +183,15 @@ class Bucket:
             self.files.rm_file(self._path(table, name))
 
     def sweep(self, tables: tuple[str, ...]) -> None:
-        """Nothing: what an object store was sent in vain is for its own life-cycle rules."""
+        """Staged files on this machine; incomplete uploads are for the object store's own life-cycle rules."""
+        for table in tables:
+            for file in Path(tempfile.gettempdir()).glob(f"leastway-{table}-*.tmp"):
+                with contextlib.suppress(PermissionError):  # another user's
+                    _remove_stale(file)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """A lock object that names its time. Two that see each other both give up, so that never both go on."""
+        """A lock object that names its time. Two processes that see each other's both give up, so both never go on."""
         locks = f"{self.root}/locks"
         mine = f"{locks}/{int(time.time()):012d}-{uuid.uuid4().hex}"
         if not self.atomic:
@@ -228,6 +220,13 @@ class Bucket:
 
     def _path(self, table: str, name: str = "") -> str:
         return f"{self.root}/{table}/{name}.parquet" if name else f"{self.root}/{table}"
+
+
+def _remove_stale(file: Path) -> None:
+    """Unlink a file that nobody writes any more."""
+    with contextlib.suppress(FileNotFoundError):  # renamed or swept by someone else meanwhile
+        if time.time() - file.stat().st_mtime > STALE:
+            file.unlink()
 
 
 def _busy(where: str) -> PatternStoreError:

@@ -1,10 +1,10 @@
 """Patterns at rest: three Parquet datasets in a folder or an object store, written in whole parts, merged when read.
 
 Invariant: `load` gives the merge of everything that was saved, each part once, whenever a writer, a reader or a
-compaction is stopped. A part is three files of one name, and exists from the moment its file in `edges/` does, which
-is put into place last. The name is a hash of the content, so that writers never clash and a repeated save of the
-same patterns (after a crash, say) is no second observation. A compacted part lists the parts that it replaces; whoever
-reads ignores these, deleted or not.
+compaction is stopped. A part is three files of one name. It exists once its file in `edges/` does, which is put into
+place last. The name is a hash of the content, so writers never clash, and saving the same patterns again (after a
+crash, say) is no second observation. A compacted part lists the parts that it replaces; readers ignore those, deleted
+or not.
 
     STORE/edges/part-<hash>.parquet       one row per edge, class and port; see collector.tables
     STORE/sightings/part-<hash>.parquet   one row per endpoint
@@ -45,7 +45,7 @@ def is_store(path: str | Path) -> bool:
     try:
         place = storage(path)
         return all(place.exists(table) for table in TABLES)
-    except Exception:  # whoever goes on to read it as a capture tells what is wrong with it
+    except Exception:  # reading it as a capture will report what is wrong with it
         return False
 
 
@@ -53,7 +53,7 @@ def save(patterns: Patterns, path: str | Path) -> str:
     """Add an aggregate to the store at `path` (made if it is not there) and return the part's name.
 
     What was saved counts from then on: save the next flows in a fresh `Patterns`, not in one that holds these too.
-    When it fails, only the very same patterns may be saved again: perhaps they are there in spite of the error.
+    After an error, save only the very same patterns again: they may have been stored in spite of it.
     Raises PatternStoreError when the store cannot be written.
     """
     with _as_store_error(str(path), "cannot write to the pattern store", _NOT_WRITTEN):

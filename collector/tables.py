@@ -43,20 +43,36 @@ def schemas() -> Mapping[str, Any]:
     """The Arrow schema of each table, by the table's name. No column may be null."""
     import pyarrow as pa
 
-    text, number, flag = pa.string(), pa.int64(), pa.bool_()
-    counts = pa.map_(text, number)
+    text, number = pa.string(), pa.int64()
+    tables = {
+        "edges": _edge_columns(),
+        "sightings": {"endpoint": _end_type(), **{name: _bounded(text) for name in SIGHTING_SETS}},
+        "quality": {
+            "records": pa.map_(text, number),
+            "replies": number,
+            "first": number,
+            "last": number,
+            **{name: _bounded(text) for name in QUALITY_SETS},
+            "sessions": _bounded(text, _mark_type()),
+        },
+    }
+    return {
+        name: pa.schema([pa.field(column, kind, nullable=False) for column, kind in columns.items()])
+        for name, columns in tables.items()
+    }
 
-    def bounded(key: Any, value: Any = number) -> Any:
-        return pa.struct([("counts", pa.map_(key, value)), ("saturated", flag)])
 
-    end = _end_type()
-    edges = {
-        "source": end,
-        "destination": end,
+def _edge_columns() -> dict[str, Any]:
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int64()
+    return {
+        "source": _end_type(),
+        "destination": _end_type(),
         "protocol": text,
         "principal": text,
         "class": text,
-        "class_saturated": flag,
+        "class_saturated": pa.bool_(),
         "port": number,
         "source_port": number,
         "first": number,
@@ -65,25 +81,18 @@ def schemas() -> Mapping[str, Any]:
         "highest": text,
         "mtls": number,
         "plaintext": number,
-        "signals": counts,
+        "signals": pa.map_(text, number),
         "samples": pa.map_(text, text),
         "sides": pa.list_(text),
-        **{name: bounded(number if name == "hours" else text) for name in SKETCHES},
+        **{name: _bounded(number if name == "hours" else text) for name in SKETCHES},
     }
-    sightings = {"endpoint": end, **{name: bounded(text) for name in SIGHTING_SETS}}
-    quality = {
-        "records": counts,
-        "replies": number,
-        "first": number,
-        "last": number,
-        **{name: bounded(text) for name in QUALITY_SETS},
-        "sessions": bounded(text, _mark_type()),
-    }
-    tables = {"edges": edges, "sightings": sightings, "quality": quality}
-    return {
-        name: pa.schema([pa.field(column, kind, nullable=False) for column, kind in columns.items()])
-        for name, columns in tables.items()
-    }
+
+
+def _bounded(key: Any, value: Any = None) -> Any:
+    """The Arrow type of a bounded map; its values are counts where no other type is given."""
+    import pyarrow as pa
+
+    return pa.struct([("counts", pa.map_(key, value or pa.int64())), ("saturated", pa.bool_())])
 
 
 def _end_type() -> Any:
@@ -210,10 +219,7 @@ def _fold_edge(row: Row, patterns: Patterns) -> None:
         if name in row:  # `callers` came with version 4, `outcomes` with 5
             _fill(getattr(evidence, name), row[name])
     key = EdgeKey(_endpoint(row["source"]), _endpoint(row["destination"]), row["protocol"], row["principal"])
-    edge = patterns.edges.get(key)
-    if edge is None:
-        edge = patterns.edges[key] = Edge()
-    ports = getattr(edge, row["class"])
+    ports = getattr(patterns.edge(key), row["class"])
     ports.add((row["source_port"], row["port"]) if row["class"] == "open" else row["port"], evidence)
     ports.saturated |= row["class_saturated"]
 

@@ -1,7 +1,7 @@
 """Addresses and TLS of the live sources, for clients and servers alike.
 
-Invariant: what is wrong with an address or a certificate is told before anything is sent, by the file or option that
-is wrong; gRPC itself would only report a failed handshake.
+Invariant: a wrong address or certificate is reported before anything is sent, and the error names the file or option;
+gRPC itself would only report a failed handshake.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From packed to plain bytes: gzip and zstandard, known by their magic numbers, as streams; and from UTF-16, which
 PowerShell's redirection writes, to UTF-8.
 
-Invariant: what comes before a break in a file is handed on before the break is told (OSError); an end in the middle of
-a frame is a break, and so is data that does not fit its check sum.
+Invariant: what comes before a break in a file is handed on before the break is reported (OSError). An end in the middle
+of a frame is a break, and so is data that does not match its checksum.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import IO, Any
 
-STEP = 4096  # packed bytes unpacked at once: bounds what a frame of a thousand times its size can claim
+STEP = 4096  # packed bytes unpacked at once: bounds the memory that a frame a thousand times its size can take
 BUFFER = 1 << 20
 
 
@@ -63,7 +63,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Recoded(_Stream):
-    """Text in UTF-16, with its byte order mark, as UTF-8 without one; what is no text becomes U+FFFD."""
+    """Text in UTF-16 with a byte order mark, as UTF-8 without one; invalid text becomes U+FFFD."""
 
     def __init__(self, text: IO[bytes]) -> None:
         self.text = text

@@ -1,6 +1,6 @@
-"""When live collectors were not observing, and what that leaves missing, in sentences.
+"""When live collectors were not observing, and what is missing because of it, in sentences.
 
-Invariant: it says what the store knows and asks no clock, so that the same store gives the same sentences.
+Invariant: it says only what the store knows and asks no clock, so the same store gives the same sentences.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collector.quality import SESSIONS, Quality
 from collector.sessions import Break, breaks, overlaps
 
 SHOWN = 5
-LONG = 3  # flushes in one hour without a connection; fewer are a reconnect, which loses nothing or leaves a gap
+LONG = 3  # flushes without a connection in one hour; fewer are a reconnect, which loses nothing or leaves a gap
 _GAP, _AWAY = ": gap", ": not connected"  # what only a live source notes; see collector.sources.hubble_reading
 
 
 def sentences(quality: Quality) -> Iterator[str]:
-    """One sentence for each break, those without loss summed up; none for an observation that ended as it should."""
+    """One sentence for each break, those without loss summed up; none for an observation that ended properly."""
     found = breaks(mark for _, mark in quality.sessions.items())
     torn = [gap for gap in found if gap.torn]
     for gap in torn[:SHOWN]:
@@ -30,7 +30,7 @@ def sentences(quality: Quality) -> Iterator[str]:
         longest = max(own, key=lambda gap: (gap.until - gap.since, gap))
         yield (
             f"The collector {name} was stopped {len(own)} time{'s' if len(own) > 1 else ''} in between, {total} s in "
-            f"total, longest from {_moment(longest.since)} to {_moment(longest.until)}: {_UNSEEN}."
+            f"total, longest from {moment(longest.since)} to {moment(longest.until)}: {_UNSEEN}."
         )
     yield from _twice(quality)
     yield from _blind(quality)
@@ -48,13 +48,13 @@ def _twice(quality: Quality) -> Iterator[str]:
         if overlap.name not in told:
             told.add(overlap.name)
             yield (
-                f"Two collectors named {overlap.name} ran at the same time, from {_moment(overlap.since)} to "
-                f"{_moment(overlap.until)}: what both were sent is counted twice. Run one, or give each its own --name."
+                f"Two collectors named {overlap.name} ran at the same time, from {moment(overlap.since)} to "
+                f"{moment(overlap.until)}: what both were sent is counted twice. Run one, or give each its own --name."
             )
 
 
 def _blind(quality: Quality) -> Iterator[str]:
-    """The hours in which a live stream had a gap or no connection; what captures tell too is elsewhere."""
+    """The hours in which a live stream had a gap or no connection. (`findings` reports what captures show too.)"""
     hours: dict[str, list[str]] = {}
     for spot, times in quality.blind.items():
         hour, _, rest = spot.partition(" ")
@@ -69,11 +69,11 @@ def _blind(quality: Quality) -> Iterator[str]:
 
 
 def _torn(gap: Break) -> str:
-    since = _moment(gap.since)
+    since = moment(gap.since)
     if gap.until:
         return (
             f"The observation of {gap.name} broke off after {since}; up to {gap.interval} s after that are missing, "
-            f"and nothing was observed until {_moment(gap.until)}: {_UNSEEN}."
+            f"and nothing was observed until {moment(gap.until)}: {_UNSEEN}."
         )
     return (
         f"The observation of {gap.name} has no end yet; everything until {since} is here. If it broke off, up to "
@@ -81,7 +81,8 @@ def _torn(gap: Break) -> str:
     )
 
 
-def _moment(seconds: int) -> str:
+def moment(seconds: int) -> str:
+    """Unix seconds as a date and time in UTC; the number itself where no calendar holds it."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):

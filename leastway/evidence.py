@@ -1,22 +1,22 @@
 """The two pages beside the policies: `leastway.json` for machines, `REVIEW.md` for people.
 
-Invariant: sorted, without a clock, a file position or the name of an input, so that the same observation gives the same
-bytes from whatever files and in whatever order it was read.
+Invariant: both are sorted and hold no clock, file position or input name, so the same observation gives the same bytes
+from any files, read in any order.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from collector.quality import Quality
+from leastway.continuity import moment
 from leastway.findings import findings
 from synthesizer.review import ReviewItem
 
 if TYPE_CHECKING:
     from leastway.pipeline import Run
 
-SCHEMA = 1  # of leastway.json; rises when a field changes its meaning
+SCHEMA = 1  # of leastway.json; increased when a field changes its meaning
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -107,15 +107,11 @@ def _seen(item: ReviewItem) -> str:
     connections, first, last = (item.evidence.get(key) for key in ("connections", "first_seen", "last_seen"))
     if not isinstance(connections, int) or not isinstance(first, int) or not isinstance(last, int):
         return ""
-    when = f", {_moment(first)} to {_moment(last)}" if first else ""
+    when = f", {moment(first)} to {moment(last)}" if first else ""
     return f" Seen: {connections} connection{'s' if connections != 1 else ''}{when}."
 
 
-def _moment(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _text(text: str) -> str:
-    """Text from traffic for Markdown: one line, nothing that renders, runs or reorders."""
+    """Text from traffic for Markdown: one line, in which nothing is markup, runs or changes the reading direction."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:400]
     return "".join("\\" + c if c in "\\`*_[]<>#|!~" else c for c in plain)

@@ -1,6 +1,6 @@
-"""What the quality of the observation means for the policies, a sentence each.
+"""What the quality of the observation means for the policies, in sentences.
 
-Invariant: each sentence says what is missing or uncertain and what would settle it; nothing is said of what is well.
+Invariant: each sentence says what is missing or uncertain, and what would settle it. Nothing is said of what is fine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _QUIET_WINDOW = 24 * 3600  # seconds; a shorter window misses what runs daily
 
 
 def findings(run: Run) -> list[str]:
-    """All sentences, the weightiest first."""
+    """All sentences, the most important first."""
     quality = run.reading.patterns.quality
     if not quality.total:
         return ["No connection was observed, so no policy was written. Is this the right capture?"]
@@ -101,13 +101,13 @@ def _membership(run: Run) -> Iterator[str]:
 
 
 def _named_by_address(run: Run) -> bool:
-    """Whether a rule stands for what Cilium knows as an entity."""
+    """Whether a rule names by address what Cilium knows as an entity."""
     decisions = run.synthesis.decisions.decisions
     return any(d.fate is Fate.POLICY and not d.review and entities(d.line, "cilium") for d in decisions)
 
 
 def _other_policies(run: Run) -> Iterator[str]:
-    """Policies add up: ours are neither tighter nor wider than others that stay beside them."""
+    """Name other policies in force: policies add up, so ours cannot narrow what those allow."""
     namespaces = {manifest.namespace for manifest in run.synthesis.manifests}
     roots = {_MESH_ROOT} if run.options.mesh != "none" else set()
     others = run.inventory.policies_of_others(namespaces | roots)

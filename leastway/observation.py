@@ -1,6 +1,6 @@
-"""What the judge is asked to replay: the observation in its words, and the world in which it took place.
+"""What the judge is asked to replay: the observation in the judge's terms, and the world in which it took place.
 
-Invariant: every line that was judged is handed over, those held back marked with their review item; the judge sees what
+Invariant: every line that was decided on is handed over, held ones with their review item; the judge sees what
 happened, not what the synthesizer made of it.
 """
 
@@ -33,9 +33,9 @@ _ENTITIES = {
 
 
 def world(inventory: Inventory, workloads: Workloads, decisions: Decisions, options: Options) -> World:
-    """The closed world: the inventory's objects, and who is known from traffic alone.
+    """The closed world: the inventory's objects, and workloads known from traffic alone.
 
-    A proxy that was heard in an access log is a fact of the world, whatever the inventory's labels say.
+    A workload whose proxy wrote an access log is in the mesh, whatever the inventory's labels say.
     """
     found = World.from_manifests(inventory.documents)
     addresses: dict[Workload, list[str]] = {}
@@ -62,7 +62,7 @@ def world(inventory: Inventory, workloads: Workloads, decisions: Decisions, opti
 
 
 def _accounts(decisions: Decisions) -> Iterator[Workload]:
-    """Who talked and is known by a shared service account alone: a pod that is gone, of one of those who share it."""
+    """Parties known only by a shared service account: pods that are gone, of one of the workloads that share it."""
     for decision in decisions.decisions:
         for party in (decision.line.source, decision.line.destination):
             if isinstance(party, Workload) and party.kind == ACCOUNT:
@@ -86,8 +86,8 @@ def _subject(workload: Workload, addresses: Iterable[str], options: Options) -> 
 def observed(decisions: Decisions, inventory: Inventory, options: Options) -> list[Observed]:
     """Every connection and request that was let through when it was observed, and what the user declared.
 
-    A node whose address the records lack may be any of the inventory's, so it counts as each of them (on Cilium they
-    need no addresses).
+    A node without an address in the records may be any of the inventory's, so it counts as each of them (on Cilium
+    nodes need no addresses).
     """
     nodes = sorted(inventory.node_addresses) if options.cni != "cilium" else []
     found: list[Observed] = []
@@ -141,9 +141,10 @@ def _observed(decision: Decision, options: Options) -> Iterator[Observed]:
 
 
 def _told_apart(request: Request, decision: Decision) -> bool:
-    """Whether a request counts by itself: not if Envoy refuses its path and yet it passed, so that it was no Envoy.
+    """Whether a request counts by itself, not just as a connection.
 
-    Where policies name requests it is held. Elsewhere it was a connection.
+    It does not if Envoy would refuse its path: since it passed, no Envoy read it. Where policies name requests, such a
+    request is held instead.
     """
     return not request.path or normalise(request.path) is not None or request in decision.held_requests
 

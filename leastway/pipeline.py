@@ -1,7 +1,6 @@
 """The only wiring of collect → synthesise → verify → write.
 
-Invariant: nothing is written that was not judged first, and everything that is written depends on inputs and options
-only.
+Invariant: everything that is written was judged first, and depends only on inputs and options.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ REVIEW = "REVIEW.md"
 
 
 class Run(msgspec.Struct):
-    """All that came of one run: `evidence` by file (`rule_evidence`) as JSON, `files` by their path in the output."""
+    """The result of one run: `evidence` by file (`rule_evidence`) as JSON, `files` by their path in the output."""
 
     reading: Reading
     inventory: Inventory
@@ -68,7 +67,7 @@ def generate(
 ) -> Run:
     """Captures in, judged policies out; writes nothing.
 
-    `mesh` None lets the sources decide (see `detected_mesh`). Raises SourceError, InventoryError or RenderError.
+    With `mesh` None the sources decide (see `detected_mesh`). Raises SourceError, InventoryError or RenderError.
     """
     with _collector_paused():
         return _generate(read(inputs, progress, engine), inventories, options, mesh, templates)
@@ -76,9 +75,9 @@ def generate(
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Patterns are many small objects without cycles; looking for cycles among them takes a third of the time.
+    """Pause the garbage collector: patterns are many small objects without cycles, and it takes a third of the time.
 
-    What there is in the end is left out of later searches too.
+    Afterwards it ignores what exists by then.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -94,7 +93,7 @@ def _generate(
     reading: Reading, inventories: Sequence[str], options: Options, mesh: Mesh | None, templates: str | None
 ) -> Run:
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
-    options = _settled(options, inventory, reading, mesh or detected_mesh(reading.patterns))
+    options = _completed(options, inventory, reading, mesh or detected_mesh(reading.patterns))
     synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)
     traced = beside(partial(_traced, synthesis), worth=len(synthesis.manifests) >= MANY)
     judge = Judge(
@@ -108,26 +107,26 @@ def _generate(
     run = Run(reading, inventory, options, synthesis, traced(), proven, {})
     run.files = {manifest.path: manifest.text for manifest in synthesis.manifests}
     report = msgspec.json.format(msgspec.json.encode(evidence.report(run), order="sorted"), indent=1).decode()
-    report += "\n"  # in its place: it is large
+    report += "\n"  # appended in place: the text is large
     run.files[REPORT] = report
     run.files[REVIEW] = evidence.review_page(run)
     return run
 
 
 def _traced(synthesis: Synthesis) -> msgspec.Raw:
-    """What is behind the rules, as it is written: another process has less to send that way."""
+    """The evidence behind the rules as JSON text, which is less for another process to send."""
     return msgspec.Raw(msgspec.json.encode(rule_evidence(synthesis), order="sorted"))
 
 
-def _settled(options: Options, inventory: Inventory, reading: Reading, mesh: Mesh) -> Options:
-    """The options with what the mesh and the reading add to them."""
+def _completed(options: Options, inventory: Inventory, reading: Reading, mesh: Mesh) -> Options:
+    """The options, completed by the mesh, its trust domain, and the scope of the observation."""
     domain = options.trust_domain or inventory.trust_domain or TRUST_DOMAIN
     options = msgspec.structs.replace(options, mesh=mesh, trust_domain=domain)
     return scope.within(options, reading.patterns.quality)
 
 
 def detected_mesh(patterns: Patterns) -> Mesh:
-    """The mesh that the sources give away: ztunnel logs mean ambient, Envoy's mean sidecars, flows alone mean none."""
+    """The mesh, judged by the sources: ztunnel logs mean ambient, Envoy's mean sidecar, flows alone mean none."""
     origins = {origin for origin, records in patterns.quality.records.items() if records} - {"hubble"}
     if not origins:
         return "none"
@@ -135,9 +134,9 @@ def detected_mesh(patterns: Patterns) -> Mesh:
 
 
 def declared(path: str) -> tuple[Declared, ...]:
-    """Read a file of declared intents: a YAML or JSON list of `from`, `to`, `port`, if need be `protocol`, `because`.
+    """Read a file of declared intents: a YAML or JSON list of `from`, `to`, `port`, and optional `protocol`, `because`.
 
-    Raises SourceError that says which entry is wrong and how.
+    Raises a SourceError that says which entry is wrong, and how.
     """
     try:
         return msgspec.yaml.decode(Path(path).read_bytes(), type=tuple[Declared, ...])
@@ -173,17 +172,19 @@ def observe(
     everywhere: bool = False,
     progress: Progress | None = None,
 ) -> Observation:
-    """Captures in, what is to be replayed out. `everywhere`: the system namespaces too. Raises as `generate` does."""
+    """Captures in, what to replay out. `everywhere`: in the system namespaces too. Raises as `generate` does."""
     reading = read(inputs, progress)
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
-    return settle(reading, inventory, options, mesh or detected_mesh(reading.patterns), everywhere)
+    return observation_of(reading, inventory, options, mesh or detected_mesh(reading.patterns), everywhere)
 
 
-def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh, everywhere: bool) -> Observation:
-    """Decide what of a reading is legitimate, as `generate` does."""
+def observation_of(
+    reading: Reading, inventory: Inventory, options: Options, mesh: Mesh, everywhere: bool
+) -> Observation:
+    """What of a reading is legitimate, decided as in `generate`."""
     workloads = Workloads(reading.patterns, inventory, mesh)
     namespaces = tuple(sorted({w.namespace for w in workloads.all})) if everywhere else options.namespaces
-    options = _settled(msgspec.structs.replace(options, namespaces=namespaces), inventory, reading, mesh)
+    options = _completed(msgspec.structs.replace(options, namespaces=namespaces), inventory, reading, mesh)
     flows = "hubble" in reading.patterns.quality.records
     found = lines(conclude(reading.patterns, workloads), reading.patterns.sightings, workloads, inventory)
     decided = decide(found, workloads, options, network=flows)
@@ -192,8 +193,8 @@ def settle(reading: Reading, inventory: Inventory, options: Options, mesh: Mesh,
 
 
 def verify(policies: PolicySet, observed: Observation) -> dict[str, Any]:
-    """The proof of any policies by an observation: the object that `leastway.json` holds under `proof`."""
+    """The proof of any policies against an observation: the object that `leastway.json` holds under `proof`."""
     return proof.prove(observed.judge(policies), observed.observed, profiles=True, beside=beside)
 
 
-__all__ = ["Observation", "Run", "Workloads", "declared", "detected_mesh", "generate", "observe", "settle", "verify"]
+__all__ = ["Observation", "Run", "declared", "detected_mesh", "generate", "observation_of", "observe", "verify"]

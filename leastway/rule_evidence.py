@@ -1,7 +1,7 @@
-"""The traffic behind each policy file: which observed or declared lines its rules stand for.
+"""The traffic behind each policy file: the observed or declared lines that its rules stand for.
 
-Invariant: every rule of every file has an entry of its direction, protocol and port; a rule that isolation or the mesh
-needs whether it was seen or not has one that says so.
+Invariant: every rule of every file has an entry with its direction, protocol and port; one that isolation or the mesh
+needs, seen or not, has an entry that says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from synthesizer import Synthesis
 
 Entry = dict[str, Any]
-_PART = re.compile(r"\.\d+\.yaml$")  # a policy that Istio's limit of rules has dealt out
+_PART = re.compile(r"\.\d+\.yaml$")  # a further part of a policy that exceeds Istio's limit of rules
 _LOOKUPS = "egress isolation cuts name look-ups off; no such question was seen from here"
 _MESH = "the mesh's own connections need it, whether they were seen or not"
 
@@ -81,7 +81,7 @@ def _files(decision: Decision, known: dict[str, list[str]]) -> Iterator[tuple[st
 
 
 def _of_entities(line: Line, workload: Workload, known: dict[str, list[str]]) -> str:
-    """The file that names the other end as one of Cilium's entities, "" if none does."""
+    """The file that names the other end as one of Cilium's entities; "" if none does."""
     path = f"{workload.namespace}/ciliumnetworkpolicy-{workload.policy_name}.yaml"
     return path if path in known and entities(line, "cilium") else ""
 
@@ -105,7 +105,7 @@ def _entry(decision: Decision, direction: str, told: dict[str, object]) -> Entry
 
 
 def _needed(manifest: Manifest, entries: list[Entry]) -> Iterator[Entry]:
-    """Entries for rules that no line stands behind: look-ups that nobody was seen making, and the mesh's own needs."""
+    """Entries for rules without a line behind them: name look-ups that were not seen, and what the mesh needs."""
     seen = {(entry["direction"], entry["protocol"], entry["port"]) for entry in entries}
     lookups = {(direction, port) for direction, _, port in seen}
     for direction, side in (("ingress", "from"), ("egress", "to")):

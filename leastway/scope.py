@@ -1,6 +1,6 @@
-"""For which namespaces an observation may speak: those that were asked for, where a collector was told to filter.
+"""The namespaces that an observation covers: only those that were asked for, if a collector was told to filter.
 
-Invariant: a filtered observation writes and measures policies of no namespace whose other traffic it did not ask for.
+Invariant: a filtered observation neither writes nor measures policies of a namespace whose traffic was not asked for.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from synthesizer.decisions import Decisions, decide
 from synthesizer.inventory import Inventory
 from synthesizer.lines import conclude, lines
 from synthesizer.manifest import Manifest
-from synthesizer.network import Network, network_intents
+from synthesizer.network import NetworkLayer, network_intents
 from synthesizer.options import Options
 from synthesizer.outputs import kustomization
 from synthesizer.render import Renderer
@@ -29,7 +29,7 @@ __all__ = ["Options", "Synthesis", "synthesize"]
 
 
 class Synthesis(msgspec.Struct):
-    """The result: what to write, what to ask, and the decisions behind both. `mistaken` as in `Settled`."""
+    """The result: what to write, what to ask, and the decisions behind both. `mistaken` is as in `Settled`."""
 
     manifests: list[Manifest]
     review: list[ReviewItem]
@@ -54,9 +54,9 @@ def synthesize(
 ) -> Synthesis:
     """Turn an observation into policy.
 
-    Who is who, who talks to whom, what of it is intent, what that means for each workload, and how it is written.
-    `each` writes every intent; the caller may spread that over processors. Raises RenderError when a template does not
-    say what was decided.
+    The steps: who is who, who talks to whom, what of that is intended, what it means for each workload, and how it is
+    written. `each` renders the intents; callers may spread that over processors. Raises RenderError if a template does
+    not say what was decided.
     """
     renderer = renderer or Renderer()
     workloads = Workloads(patterns, inventory, options.mesh)
@@ -65,7 +65,7 @@ def synthesize(
     settled = conclude(patterns, workloads)
     found = lines(settled, patterns.sightings, workloads, inventory)
     decided = decide(found, workloads, options, network=flows)
-    network = network_intents(decided, workloads, inventory, options) if flows else Network([], [])
+    network = network_intents(decided, workloads, inventory, options) if flows else NetworkLayer([], [])
     access = access_intents(decided, workloads, inventory, options)
     intents: list[outputs.Intent] = [*network.intents, *access.intents, *access.mutual_tls]
     manifests = each(partial(outputs.manifest, renderer=renderer), intents)

@@ -6,8 +6,6 @@ rule with an HTTP field on a TCP port would silently allow nothing (Istio, "Auth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from collector.paths import Request, templates
@@ -24,21 +22,21 @@ from synthesizer.access_review import (
 )
 from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
-from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
-from synthesizer.inventory import Inventory
+from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target, fewest_accesses
+from synthesizer.inventory import Inventory, ServiceObject
 from synthesizer.lines import Line, past_waypoint, via_waypoint
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
-from synthesizer.workload import Workload
+from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
 MAX_RULES = 512  # CRD limit of AuthorizationPolicy.spec.rules
 
 
 class AccessLayer(msgspec.Struct):
-    """The intents of the identity layer, and notes for the reader."""
+    """The intents of the identity layer, and questions for the reader."""
 
     intents: list[AccessIntent]
     mutual_tls: list[MutualTLSIntent]
@@ -46,26 +44,13 @@ class AccessLayer(msgspec.Struct):
 
 
 def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
-    """One ALLOW intent a mesh workload whose callers were seen, a default deny and mutual TLS where they are safe."""
+    """An ALLOW intent for each mesh workload with known callers; default deny and mutual TLS where they are safe."""
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
         return layer
-    calls: dict[tuple[str, str, str], list[Decision]] = {}
-    behind: dict[tuple[str, tuple[str, str, str]], list[Decision]] = {}  # by Service and workload, through a waypoint
-    members: dict[tuple[str, str, str], Workload] = {}
+    members = _members(decided, options)
+    calls, behind = _calls(decided, inventory, options)
     nameless: dict[str, list[Decision]] = {}  # calls to workloads that no selector can pick, by namespace
-    for decision in decided.decisions:
-        for party in (decision.line.source, decision.line.destination):
-            if isinstance(party, Workload) and in_mesh(party, options) and options.wants(party.namespace):
-                members[party.key] = party
-        line = decision.line
-        if decision.fate is Fate.POLICY and isinstance(line.destination, Workload):
-            through = line.via if options.mesh == "ambient" and via_waypoint(line) else ()
-            gates = [service for service in through if _has_waypoint(service, inventory)]
-            for service in gates:
-                behind.setdefault((service, line.destination.key), []).append(decision)
-            if not gates or past_waypoint(line):
-                calls.setdefault(line.destination.key, []).append(decision)
     for key, workload in sorted(members.items()):
         called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
         if not workload.selectable:
@@ -85,14 +70,43 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     return layer
 
 
+def _members(decided: Decisions, options: Options) -> dict[WorkloadKey, Workload]:
+    """The workloads in the mesh that were observed and may get policies."""
+    parties = (party for d in decided.decisions for party in (d.line.source, d.line.destination))
+    return {
+        party.key: party
+        for party in parties
+        if isinstance(party, Workload) and in_mesh(party, options) and options.wants(party.namespace)
+    }
+
+
+def _calls(
+    decided: Decisions, inventory: Inventory, options: Options
+) -> tuple[dict[WorkloadKey, list[Decision]], dict[tuple[str, WorkloadKey], list[Decision]]]:
+    """The calls that became policy: to a workload itself, and to one through the waypoint of a Service."""
+    itself: dict[WorkloadKey, list[Decision]] = {}
+    behind: dict[tuple[str, WorkloadKey], list[Decision]] = {}
+    for decision in decided.decisions:
+        line = decision.line
+        if decision.fate is not Fate.POLICY or not isinstance(line.destination, Workload):
+            continue
+        through = line.via if options.mesh == "ambient" and via_waypoint(line) else ()
+        gates = [service for service in through if _has_waypoint(service, inventory)]
+        for service in gates:
+            behind.setdefault((service, line.destination.key), []).append(decision)
+        if not gates or past_waypoint(line):
+            itself.setdefault(line.destination.key, []).append(decision)
+    return itself, behind
+
+
 def _add_default_denies(
     layer: AccessLayer,
-    members: dict[tuple[str, str, str], Workload],
+    members: dict[WorkloadKey, Workload],
     nameless: dict[str, list[Decision]],
     workloads: Workloads,
     options: Options,
 ) -> None:
-    """An empty policy for each namespace with others, where every workload in the mesh is known and can be selected."""
+    """Add a default deny to each namespace with policies in which every mesh workload was seen and can be selected."""
     written = {intent.target.namespace for intent in layer.intents}
     for namespace in sorted({workload.namespace for workload in members.values()}):
         unseen = sorted(
@@ -112,11 +126,11 @@ def _add_default_denies(
 
 
 def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, layer: AccessLayer) -> None:
-    """STRICT where every inbound connection was mutual TLS; a question where some were and some were not."""
+    """Demand mutual TLS where every inbound connection used it; ask where some did and some did not."""
     inbound = [
         d.line
         for d in decided.decisions
-        # A caller that is held for review counts too: nobody decided yet that it may be cut off.
+        # A caller that is held for review counts too: nobody has decided yet to cut it off.
         if d.fate in (Fate.POLICY, Fate.HELD)
         and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
         and isinstance(d.line.destination, Workload)
@@ -136,9 +150,9 @@ def _target(workload: Workload) -> Target:
 
 
 def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
-    """One intent, or several where Istio takes no more rules in one: ALLOW policies of a target add up.
+    """One intent, or several if the accesses exceed Istio's limit for one policy: ALLOW policies of a target add up.
 
-    The further ones are named `<name>.2` and so on: a workload may well be called `<name>-2`.
+    The others are named `<name>.2` and so on; `<name>-2` might be another workload.
     """
     parts = [accesses[start : start + MAX_RULES] for start in range(0, len(accesses), MAX_RULES)] or [accesses]
     names = [target.name, *(f"{target.name}.{number}" for number in range(2, len(parts) + 1))]
@@ -162,22 +176,9 @@ def _at_waypoint(
     options: Options,
     review: list[ReviewItem],
 ) -> list[AccessIntent]:
-    """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
-
-    It listens on the Service's ports and compares rules with them (istio pilot/pkg/networking/core/
-    listener_waypoint.go), which is not documented: every one that leads to the pod's port is named, and that itself,
-    unless the Service's port of that number leads elsewhere.
-    """
+    """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests."""
     namespace, _, name = service.partition("/")
-    known = inventory.service(namespace, name)
-    item = inventory.workload(workload.object_key)
-    leading: dict[int, set[int]] = {}
-    for port in known.ports if known is not None else ():
-        for target, number in inventory.target_ports(known, port.protocol, port.port) if known is not None else ():
-            if target is item and port.protocol == "TCP":
-                leading.setdefault(number, set()).add(port.port)
-    taken = {port for ports in leading.values() for port in ports}
-    named = {number: ports if number in taken else {number, *ports} for number, ports in leading.items()}
+    named = _waypoint_ports(inventory.service(namespace, name), workload, inventory)
     accesses = tuple(
         msgspec.structs.replace(
             access, ports=tuple(sorted({p for number in access.ports for p in named.get(number, {number})}))
@@ -187,7 +188,23 @@ def _at_waypoint(
     return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
 
 
-# -- one workload -----------------------------------------------------------------------------------------------------
+def _waypoint_ports(service: ServiceObject | None, workload: Workload, inventory: Inventory) -> dict[int, set[int]]:
+    """The ports that a waypoint's policy names for each port of a pod behind a Service.
+
+    A waypoint compares rules with the Service's ports, on which it listens (undocumented; istio
+    pilot/pkg/networking/core/listener_waypoint.go). So a policy names every Service port that leads to the pod's port,
+    and the pod's port itself unless the Service's port of that number leads elsewhere.
+    """
+    if service is None:
+        return {}
+    item = inventory.workload(workload.object_key)
+    leading: dict[int, set[int]] = {}
+    for port in service.ports:
+        for target, number in inventory.target_ports(service, port.protocol, port.port):
+            if target is item and port.protocol == "TCP":
+                leading.setdefault(number, set()).add(port.port)
+    taken = {port for ports in leading.values() for port in ports}
+    return {number: ports if number in taken else {number, *ports} for number, ports in leading.items()}
 
 
 def _accesses(
@@ -202,18 +219,18 @@ def _accesses(
         web = [decision for decision in here if _by_requests(decision.line, options, at_waypoint)]
         found += (_access(decision, options, port) for decision in here if decision not in web)
         found += _http(workload, port, web, options, review)
-    return _grouped(found)
+    return fewest_accesses(found)
 
 
 def _by_requests(line: Line, options: Options, at_waypoint: bool = False) -> bool:
-    """Whether callers are let in by what they ask for: ztunnel, which those past a waypoint reach, sees no requests."""
+    """Whether rules may name requests: callers past the waypoint reach ztunnel, which sees none."""
     return reads_http(line, options) and (options.mesh == "sidecar" or at_waypoint or not past_waypoint(line))
 
 
 def _access(
     decision: Decision, options: Options, port: int, methods: tuple[str, ...] = (), paths: tuple[str, ...] = ()
 ) -> Access:
-    """What a decision lets its caller do; who has no principal may have an address."""
+    """What a decision lets its caller do; a caller without a principal may be named by its address."""
     principals = callers(decision.line, options)
     blocks = () if principals else caller_blocks(decision.line)
     return Access(decision.cause, principals, (port,), methods, paths, blocks)
@@ -222,9 +239,9 @@ def _access(
 def _held_plaintext(
     workload: Workload, decision: Decision, options: Options, view: View, review: list[ReviewItem]
 ) -> bool:
-    """Who speaks plaintext on a TCP port has no name here, and a rule without one would let anyone in.
+    """Hold a caller that speaks plaintext on a TCP port: it has no name here, and a rule without one admits anyone.
 
-    (HTTP in plaintext is let through by method and path, which is narrow enough to spare Prometheus an outage.)
+    (HTTP in plaintext is let through by method and path, which is narrow enough, and spares Prometheus an outage.)
     """
     line = decision.line
     named = callers(line, options) or caller_blocks(line)
@@ -239,7 +256,7 @@ def _held_plaintext(
 
 
 def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
-    """Whether a caller stands for the public: an address outside, or a node that masks such addresses (SNAT)."""
+    """Whether a caller stands for the public: an address outside, or a node that hides such addresses (SNAT)."""
     if not isinstance(line.source, Outside):
         return False
     if line.source.place in (Place.LINK_LOCAL, Place.PROBE, Place.API_SERVER):
@@ -250,6 +267,7 @@ def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
 def _http(
     workload: Workload, port: int, called: list[Decision], options: Options, review: list[ReviewItem]
 ) -> list[Access]:
+    """What the callers of one HTTP port may ask for, and the questions that come up."""
     usage: dict[str, dict[Request, int]] = {}
     by_client = {party_key(decision.line.source): decision for decision in called}
     for client, decision in by_client.items():
@@ -264,7 +282,7 @@ def _http(
             usage[client] = requests
     mixed = [by_client[client].line for client in sorted(usage) if by_client[client].line.together]
     several = len({request for client in usage for request in usage[client]}) > 1
-    if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be told apart anyway
+    if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be split anyway
         review.append(requests_together(workload, port, sorted(str(line.source) for line in mixed)))
     chosen = templates(usage)
     for swallowed in chosen.swallowed:
@@ -279,19 +297,3 @@ def _http(
         for client, choices in sorted(chosen.per_client.items())
         for choice in choices
     ]
-
-
-def _grouped(accesses: Iterable[Access]) -> tuple[Access, ...]:
-    """Join accesses that differ in one field only: paths, then methods, then the callers, then ports."""
-    current = sorted(set(accesses))
-    for field in ("paths", "methods", "principals", "blocks", "ports"):
-        groups: dict[tuple[object, ...], list[Access]] = {}
-        for access in current:
-            rest = tuple(getattr(access, name) for name in Access.__struct_fields__ if name != field)
-            # An empty field means "any", so it must not be joined with a list.
-            groups.setdefault((*rest, bool(getattr(access, field))), []).append(access)
-        current = [
-            msgspec.structs.replace(group[0], **{field: tuple(sorted({v for a in group for v in getattr(a, field)}))})
-            for group in groups.values()
-        ]
-    return tuple(sorted(current, key=lambda a: (a.ports, a.principals, a.blocks, a.paths, a.methods, a.cause)))

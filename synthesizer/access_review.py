@@ -1,6 +1,6 @@
-"""What the identity layer asks a person: who cannot be named there, and which requests no rule can name.
+"""The questions of the identity layer: callers that cannot be named there, and requests that no rule can name.
 
-Invariant: each item says who, what and why, and a request that is held is held by its decision too.
+Invariant: each item says who, what and why, and the decision of a held request names the item.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ def unselectable_member(workload: Workload) -> ReviewItem:
         str(workload),
         f"no AuthorizationPolicy for {workload}",
         "its labels are not known; give --inventory",
-        False,
-        {},
     )
 
 
 def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
-    """A caller without a principal; those of one place (nodes) are one question."""
+    """A caller without a principal; all callers of one place (nodes, say) are one question."""
     source = party_key(line.source) if isinstance(line.source, Workload) else f"o/{line.source.place.value}"
     return ReviewItem(
         item_id("plaintext-caller", source, party_key(workload), str(line.port)),
@@ -35,8 +33,8 @@ def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
         str(workload),
         f"{line.source} → {workload} at TCP {line.port}, in plaintext",
         "it has no principal that a rule could name; accepting opens the port to any caller",
-        True,
-        summary(line.evidence),
+        acceptable=True,
+        evidence=summary(line.evidence),
     )
 
 
@@ -48,8 +46,7 @@ def rejected_requests(workload: Workload, port: int, line: Line, requests: list[
         str(workload),
         f"{line.source} → {workload} at {port}: {listed(requests, 5)}",
         "these requests were only ever answered with an error, so they are no evidence of intent",
-        False,
-        summary(line.evidence),
+        evidence=summary(line.evidence),
     )
 
 
@@ -62,13 +59,11 @@ def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed
         str(workload),
         f"{line.source} may {method} {path} on {workload} at {port}, admitted by the template {template}",
         "others use this path and this client never did; Istio's templates cannot leave a sibling out",
-        False,
-        {},
     )
 
 
 def requests_together(workload: Workload, port: int, clients: list[str]) -> ReviewItem:
-    """Callers that a log names by address only, where what each of them asked for was too much to keep."""
+    """Callers that a log names only by address, whose requests were too many to keep apart."""
     return ReviewItem(
         item_id("requests-together", party_key(workload), str(port), *clients),
         "requests-together",
@@ -76,8 +71,6 @@ def requests_together(workload: Workload, port: int, clients: list[str]) -> Revi
         f"{listed(clients)} → {workload} at {port}: each may ask for what any of them asked for",
         "the access log names these callers by address only, and their requests are too many to keep apart (or come "
         "from an older pattern store, where they are not); log the caller's certificate (%DOWNSTREAM_PEER_URI_SAN%)",
-        False,
-        {},
     )
 
 
@@ -89,7 +82,7 @@ def inexpressible_requests(
     used: dict[Request, int],
     chosen: Templates,
 ) -> ReviewItem:
-    """One item for all that a client asked and no rule can name; those requests are held, the others are not."""
+    """One item for all requests of a client that no rule can name; these are held, its other requests are not."""
     line = decision.line
     client = party_key(line.source)
     if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
@@ -110,13 +103,12 @@ def inexpressible_requests(
         str(workload),
         f"{line.source} → {workload} at {port}: {shown}",
         "no rule can name these requests: Istio would read them as patterns, or Envoy refuses or rewrites them",
-        False,
-        {"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
+        evidence={"requests": [f"{request.method} {request.path}" for request in refused[:INEXPRESSIBLE]]},
     )
 
 
 def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision]) -> ReviewItem:
-    """A namespace with workloads in the mesh that were never seen, or that were called and no selector can pick."""
+    """A namespace with mesh workloads that were never seen, or that were called but no selector can pick."""
     called = {decision.line.destination for decision in nameless}
     unselectable = sorted(workload.name for workload in called if isinstance(workload, Workload))
     reasons = [f"{listed(unseen)} unseen"] if unseen else []
@@ -127,21 +119,22 @@ def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision
         namespace,
         f"no AuthorizationPolicy default deny for {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose callers are unknown or cannot be let in",
-        True,
-        {"never_observed": unseen, "unselectable": unselectable} if unselectable else {"never_observed": unseen},
+        acceptable=True,
+        evidence={"never_observed": unseen, "unselectable": unselectable}
+        if unselectable
+        else {"never_observed": unseen},
     )
 
 
 def mutual_tls_optional(namespace: str, plaintext: list[str]) -> ReviewItem:
-    """A namespace that some enter with mutual TLS and some without."""
+    """A namespace that some callers enter with mutual TLS and some without."""
     return ReviewItem(
         item_id("plaintext", namespace),
         "plaintext",
         namespace,
         f"mutual TLS is not made mandatory in {namespace}: {listed(plaintext)}",
         "these callers were not seen to use mutual TLS; STRICT would cut them off",
-        False,
-        {"callers": plaintext},
+        evidence={"callers": plaintext},
     )
 
 

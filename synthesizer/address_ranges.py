@@ -1,7 +1,7 @@
 """Which address ranges and Services the cluster's own machinery uses: nodes, pods, ClusterIPs, webhooks.
 
-Invariant: nothing is invented. A range is one that an object declares, or the smallest around addresses that objects
-hold, and then only within limits that a Service range keeps in practice.
+Invariant: nothing is invented. A range is one that an object declares, or the smallest one around the ClusterIPs of the
+objects, and that only if it is no wider than Service ranges are in practice.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ METADATA = frozenset(
     {"169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "100.100.100.200"}
     | {"168.63.129.16", "fd20:ce::254", "192.0.0.192"}
 )
-# Whom the kubelet's probes of ambient pods seem to come from (istio, cni/README.md).
-AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
-ENOUGH_SERVICES = 3  # ClusterIPs from which a range may be inferred
+# The source that kubelet's probes of ambient pods seem to have (istio, cni/README.md).
+AMBIENT_PROBE = "169.254.7.127"
+AMBIENT_PROBES = frozenset({AMBIENT_PROBE, "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
+ENOUGH_SERVICES = 3  # ClusterIPs needed to infer a range
 WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wider than 20 bits
 
 
@@ -36,7 +37,7 @@ def parsed(text: str) -> Address:
 
 
 class Ranges:
-    """Networks, asked for the addresses in them in a time that depends on the number of prefix lengths only."""
+    """A set of networks; the cost of a lookup depends only on how many prefix lengths there are."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._starts: dict[tuple[int, int], set[int]] = {}
@@ -55,7 +56,7 @@ class Ranges:
 
 
 def node_addresses(documents: Iterable[Document]) -> frozenset[str]:
-    """Addresses of nodes, as Node objects and the pods that run on them tell."""
+    """Addresses of nodes, from Node objects and from the pods that run on them."""
     found: set[str] = set()
     for document in documents:
         status = mapping(document, "status")

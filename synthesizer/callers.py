@@ -1,4 +1,4 @@
-"""Who calls a mesh workload and with what requests: the facts that the identity layer is made of.
+"""Who calls a mesh workload, and with what requests: the facts behind the identity layer.
 
 Invariant: a caller is named only by an identity that a proxy saw or that its service account gives it; a request counts
 only if it was answered, or if its answer could not be seen.
@@ -16,23 +16,25 @@ from synthesizer.party import Outside, Place
 from synthesizer.workload import Workload
 
 HBONE = 15008  # the tunnel between proxies; what is inside it is judged by the ports inside
+# A sidecar's own: merged metrics, health, Envoy's metrics (Istio, "Ports used by Istio").
+SIDECAR_PORTS = frozenset({15020, 15021, 15090})
 # What no policy governs: a sidecar's iptables rules leave these alone (Istio, ISTIO_INBOUND); ztunnel judges them.
 _UNGOVERNED = {
     "none": frozenset[int](),
-    "sidecar": frozenset({HBONE, 15020, 15021, 15090}),
+    "sidecar": SIDECAR_PORTS | {HBONE},
     "ambient": frozenset({HBONE}),
 }
 
 
 def in_mesh(workload: Workload, options: Options) -> bool:
-    """Whether a workload has a proxy that enforces: its proxy was heard, or the inventory says so."""
+    """Whether a proxy enforces for a workload: its logs were seen, or the inventory says so."""
     if options.mesh == "none" or workload.observed - {"hubble"}:
         return options.mesh != "none"
     return workload.mesh == options.mesh if workload.mesh else not workload.known
 
 
 def enforced(line: Line, options: Options) -> bool:
-    """Whether a proxy judges what comes in: not at ports of its own, and in ambient mode probes pass ztunnel by."""
+    """Whether a proxy judges this traffic: not at the proxy's own ports, and not ambient pods' probes."""
     probe = options.mesh == "ambient" and isinstance(line.source, Outside) and line.source.place is Place.PROBE
     return line.protocol == "TCP" and line.port not in _UNGOVERNED[options.mesh] and not probe
 
@@ -48,7 +50,7 @@ def reads_http(line: Line, options: Options) -> bool:
 
 
 def callers(line: Line, options: Options) -> tuple[str, ...]:
-    """The principals a line's caller is known by; () when it came in plaintext and nobody can be named."""
+    """The principals by which a line's caller can be named; () if it came in plaintext."""
     if line.principals:
         return line.principals
     if (
@@ -62,7 +64,7 @@ def callers(line: Line, options: Options) -> tuple[str, ...]:
 
 
 def caller_blocks(line: Line) -> tuple[str, ...]:
-    """The API server's address, for want of a principal: it is in no mesh, and its address is not the public's."""
+    """The API server's address: it is in no mesh and has no principal, and no one from outside shares its address."""
     source = line.source
     if isinstance(source, Outside) and source.place is Place.API_SERVER and source.address:
         return (str(ipaddress.ip_network(source.address)),)

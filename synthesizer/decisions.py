@@ -1,11 +1,12 @@
-"""Lines → what each of them is: policy (and for what cause), implied, or held back for a person.
+"""Lines → decisions: each line is policy (and for what cause), implied, held back for a person, or not asked about.
 
-Invariant: every line gets exactly one disposition, and every held line is in the review with its evidence.
+Invariant: every line gets exactly one fate, and every held line is in the review with its evidence.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -35,14 +36,14 @@ class Fate(StrEnum):
     POLICY = "policy"
     IMPLIED = "implied"  # allowed by every CNI without a rule: the pod's own node, the CNI's own health checks
     HELD = "held"
-    NOT_ASKED = "not asked"  # neither end is in a namespace that policies are written for
+    NOT_ASKED = "not asked"  # neither end is in a namespace that gets policies
 
 
 class Decision(msgspec.Struct, eq=False):
     """A line and what becomes of it.
 
-    `review` is the id of its item when it is held, or when it is policy that NetworkPolicy cannot express;
-    `access_review` likewise for AuthorizationPolicy, `held_requests` for single HTTP requests.
+    `review` is the id of its review item if it is held, or if it is policy that NetworkPolicy cannot express;
+    `access_review` is the same for AuthorizationPolicy, and `held_requests` for single HTTP requests.
     """
 
     line: Line
@@ -65,8 +66,9 @@ _Objections = dict[str, list[tuple[Line, Held]]]  # lines with the objection to 
 
 
 def decide(lines: list[Line], workloads: Workloads, options: Options, network: bool = True) -> Decisions:
-    """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` if NetworkPolicies are to be written at all; add
-    what the user declared and what the API server needs.
+    """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` as well if NetworkPolicies are to be written.
+
+    Adds what the user declared and what the API server needs.
     """
     view = View(lines, workloads, options.cni)
     held: _Objections = {}
@@ -97,17 +99,17 @@ def _decided(line: Line, view: View, options: Options, held: _Objections) -> Dec
 
 
 def _put_to_network(decision: Decision, view: View, options: Options, held: _Objections) -> None:
-    """Hold back what NetworkPolicy has no word for, from that layer alone."""
+    """Hold a decision back from the network layer alone if NetworkPolicy cannot express it."""
     line = decision.line
-    wordless = rules.objection(line, view, rules.NETWORK_RULES)
-    if wordless is None:
+    inexpressible = rules.objection(line, view, rules.NETWORK_RULES)
+    if inexpressible is None:
         return
-    name = item_id(wordless.kind, *_subject(line, wordless.kind))
-    if wordless.acceptable and name in options.accepted:
+    name = item_id(inexpressible.kind, *_subject(line, inexpressible.kind))
+    if inexpressible.acceptable and name in options.accepted:
         decision.cause = Cause.ACCEPTED
         return
     decision.review = name
-    held.setdefault(name, []).append((line, wordless))
+    held.setdefault(name, []).append((line, inexpressible))
 
 
 def _unseen(lines: list[Line], workloads: Workloads, options: Options) -> list[Decision]:
@@ -140,7 +142,7 @@ def _cause(line: Line, cni: str) -> Cause:
 
 
 def _subject(line: Line, kind: str) -> tuple[str, ...]:
-    """What an item is about. A scan is one item a source, whatever it tried; addresses outside are one place."""
+    """What an item is about. A scan is one item per source, whatever it tried; addresses outside count as one place."""
     source, destination = line.key[:2]
     if isinstance(line.destination, Outside) and line.destination.place is not Place.METADATA:
         destination = f"o/{line.destination.place.value}"
@@ -163,11 +165,28 @@ def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
         evidence.merge(joined)
     subject = str(line.source) if isinstance(line.source, Workload) else str(line.destination)
     what = f"{listed(sources, 3)} → {listed(targets, 5)} at {listed(ports)}"
-    return ReviewItem(name, held.kind, subject, what, held.why, held.acceptable, summary(evidence))
+    return ReviewItem(name, held.kind, subject, what, held.why, acceptable=held.acceptable, evidence=summary(evidence))
 
 
 def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:
-    """A workload whose addresses outside no longer fit the evidence talks to the internet at large: ask."""
+    """Ask about workloads with more outside addresses than the evidence holds: they talk to the internet at large.
+
+    Holds their decisions, and adds a review item each; where it was accepted, returns decisions for every address.
+    """
+    added: list[Decision] = []
+    for (source, protocol, port), group in sorted(_too_many_addresses(decisions).items()):
+        name = item_id("internet-egress", source, protocol, str(port))
+        for decision in group:
+            decision.fate, decision.review = Fate.HELD, name
+        if name in options.accepted:
+            added += _everywhere(group)
+        else:
+            review.append(_internet_item(name, group[0].line))
+    return added
+
+
+def _too_many_addresses(decisions: list[Decision]) -> dict[tuple[str, str, int], list[Decision]]:
+    """Policy to the internet whose evidence could not hold all addresses, by source, protocol and port."""
     found: dict[tuple[str, str, int], list[Decision]] = {}
     for decision in decisions:
         line = decision.line
@@ -176,34 +195,30 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
         outside = line.destination.place is Place.EXTERNAL and external.is_internet(line.destination.address)
         if outside and line.evidence.destinations.saturated:
             found.setdefault((line.key[0], line.protocol, line.port), []).append(decision)
-    added: list[Decision] = []
-    for (source, protocol, port), group in sorted(found.items()):
-        name = item_id("internet-egress", source, protocol, str(port))
-        line = group[0].line
-        for decision in group:
-            decision.fate, decision.review = Fate.HELD, name
-        if name in options.accepted:
-            families = {":" in d.line.destination.address for d in group if isinstance(d.line.destination, Outside)}
-            for network in ("::/0" if six else "0.0.0.0/0" for six in sorted(families)):
-                everywhere = Outside(Place.EXTERNAL, network, "the internet at large")
-                whole = Line(
-                    line.source, everywhere, protocol, port, line.standing, line.evidence, line.own, line.records
-                )
-                added.append(Decision(whole, Fate.POLICY, Cause.ACCEPTED))
-            continue
-        count = line.evidence.destinations.estimate()
-        review.append(
-            ReviewItem(
-                name,
-                "internet-egress",
-                str(line.source),
-                f"{line.source!s} talks to the internet at large on {protocol} {port}: about {count} addresses",
-                "too many addresses to list; accepting allows every internet address on this port",
-                True,
-                summary(line.evidence),
-            )
-        )
-    return added
+    return found
+
+
+def _everywhere(group: list[Decision]) -> Iterator[Decision]:
+    """One accepted decision for every address of each address family in the group."""
+    one = group[0].line
+    families = {":" in d.line.destination.address for d in group if isinstance(d.line.destination, Outside)}
+    for network in ("::/0" if six else "0.0.0.0/0" for six in sorted(families)):
+        anyone = Outside(Place.EXTERNAL, network, "the internet at large")
+        line = Line(one.source, anyone, one.protocol, one.port, one.standing, one.evidence, one.own, one.records)
+        yield Decision(line, Fate.POLICY, Cause.ACCEPTED)
+
+
+def _internet_item(name: str, line: Line) -> ReviewItem:
+    count = line.evidence.destinations.estimate()
+    return ReviewItem(
+        name,
+        "internet-egress",
+        str(line.source),
+        f"{line.source!s} talks to the internet at large on {line.protocol} {line.port}: about {count} addresses",
+        "too many addresses to list; accepting allows every internet address on this port",
+        acceptable=True,
+        evidence=summary(line.evidence),
+    )
 
 
 def _declared_line(wanted: Declared, number: int, workloads: Workloads) -> Line:
@@ -234,7 +249,8 @@ def _declared_line(wanted: Declared, number: int, workloads: Workloads) -> Line:
 def blocks_of(address: str, cause: Cause) -> tuple[BlockPeer, ...]:
     """The blocks of one outside address or declared CIDR.
 
-    A whole family accepted after an observation is the internet, without what is not; declared, it is all of it.
+    A whole address family means the internet, without private ranges, if it was accepted in review; if the user
+    declared it, it means every address.
     """
     if cause is Cause.ACCEPTED and address in ("0.0.0.0/0", "::/0"):
         return external.internet((6 if ":" in address else 4,))

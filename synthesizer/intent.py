@@ -1,11 +1,12 @@
 """Policy before any dialect: what a workload may do, and why.
 
 Invariant: everything here is immutable, ordered and comparable, so that two runs on the same patterns give equal
-intents and an output can be read back and compared with the intent that it was rendered from.
+intents, and an output can be read back and compared with its intent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -68,7 +69,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True, order=True):
-    """Who may call a mesh workload how: one AuthorizationPolicy rule.
+    """Who may call a mesh workload, and how: one AuthorizationPolicy rule.
 
     The API server has no principal and is named by `blocks`, its addresses. Both empty = any caller (other plaintext
     ones cannot be named). `methods` and `paths` empty = a TCP port.
@@ -131,8 +132,8 @@ def peer_key(peer: Peer) -> tuple[str, ...]:
 def fewest_rules(pairs: dict[tuple[Peer, Port], Cause], direction: Direction) -> tuple[Rule, ...]:
     """The fewest rules with exactly these (peer, port) permissions, causes kept apart.
 
-    Peers with the same ports share a rule, or ports with the same peers do: whichever needs fewer rules, and on a tie
-    the former.
+    Either peers with the same ports share a rule, or ports with the same peers do: whichever needs fewer rules; the
+    former on a tie.
     """
     rules: list[Rule] = []
     for cause in sorted(set(pairs.values())):
@@ -154,3 +155,22 @@ def fewest_rules(pairs: dict[tuple[Peer, Port], Cause], direction: Direction) ->
             grouped = [(set(peers), set(ports)) for peers, ports in shared_peers.items()]
         rules += [Rule(direction, cause, tuple(sorted(p, key=peer_key)), tuple(sorted(q))) for p, q in grouped]
     return tuple(sorted(rules, key=lambda rule: (rule.cause, [peer_key(p) for p in rule.peers], rule.ports)))
+
+
+def fewest_accesses(accesses: Iterable[Access]) -> tuple[Access, ...]:
+    """The same permissions in fewer accesses.
+
+    Accesses that differ in one field only are joined: by paths, then methods, then callers, then ports.
+    """
+    current = sorted(set(accesses))
+    for field in ("paths", "methods", "principals", "blocks", "ports"):
+        groups: dict[tuple[object, ...], list[Access]] = {}
+        for access in current:
+            rest = tuple(getattr(access, name) for name in Access.__struct_fields__ if name != field)
+            # An empty field means "any", so it must not be joined with a list.
+            groups.setdefault((*rest, bool(getattr(access, field))), []).append(access)
+        current = [
+            msgspec.structs.replace(group[0], **{field: tuple(sorted({v for a in group for v in getattr(a, field)}))})
+            for group in groups.values()
+        ]
+    return tuple(sorted(current, key=lambda a: (a.ports, a.principals, a.blocks, a.paths, a.methods, a.cause)))

@@ -1,7 +1,7 @@
 """The cluster as its own objects describe it: which workloads there are, who owns a pod, where a Service leads.
 
-Invariant: an `Inventory` is a pure function of its objects, whatever their order or the files that they came in (of one
-object in several versions, a live one beats a manifest, then the last one stands); every lookup is a prebuilt index.
+Invariant: an `Inventory` is a pure function of its objects, whatever their order and files. (Of several versions of an
+object, a live one beats a manifest, and then the last one counts.) Every lookup is a prebuilt index.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from synthesizer.options import valid_trust_domain
 from synthesizer.ownership import Found, WorkloadObject, workloads
 from synthesizer.service_index import ServiceIndex
 
-MANAGED_BY = "app.kubernetes.io/managed-by"  # a label that all we write has
+MANAGED_BY = "app.kubernetes.io/managed-by"  # everything we write carries this label
 
 __all__ = ["Inventory", "Key", "Port", "ServiceObject", "ServicePort", "WorkloadObject", "load", "parse"]
 
@@ -48,10 +48,10 @@ __all__ = ["Inventory", "Key", "Port", "ServiceObject", "ServicePort", "Workload
 class Inventory(ServiceIndex):
     """What the objects of a cluster say, and what follows from it.
 
-    `namespaces`: labels of those with a Namespace object. `pod_cidrs`: of the nodes. `service_cidrs`: declared, or the
-    smallest that covers the known ClusterIPs. `webhooks`: (namespace, Service, Service port) that the API server calls.
-    `documents`: the raw objects that were read, for the judge. `ignored`: how many of each kind were not.
-    `trust_domain`: the mesh's, "" if its settings are not there.
+    `namespaces`: their labels, where there is a Namespace object. `pod_cidrs`: the nodes' pod ranges. `service_cidrs`:
+    declared, or the smallest range around the known ClusterIPs. `webhooks`: (namespace, Service, Service port) that the
+    API server calls. `documents`: the raw objects that were read, for the judge. `ignored`: how many objects of other
+    kinds were not. `trust_domain`: the mesh's, "" if its settings are not among the objects.
     """
 
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -82,10 +82,10 @@ class Inventory(ServiceIndex):
             )
         )
 
-    def is_cluster_address(self, ip: str) -> str:
-        """What an address belongs to: "metadata", "pod", "service", "node", "link-local", or "" when not known.
+    def owner_of_address(self, ip: str) -> str:
+        """What an address belongs to: "metadata", "pod", "service", "node", "link-local", or "" if unknown.
 
-        Exact addresses go before ranges. A hostNetwork pod's address is its node's.
+        Exact addresses beat ranges. A hostNetwork pod's address is its node's.
         """
         known = address(ip)
         if not known:
@@ -106,7 +106,7 @@ class Inventory(ServiceIndex):
         return "pod" if known in self._pod_ranges else ""
 
     def policies_of_others(self, namespaces: Iterable[str]) -> list[str]:
-        """Policies that are there already, in these namespaces or for the whole cluster, and were not written by us."""
+        """Policies in these namespaces, or for the whole cluster, that leastway did not write."""
         there = {"", *namespaces}
         return [
             f"{kind} {'/'.join(filter(None, (namespace, name)))}"
@@ -129,8 +129,8 @@ class Inventory(ServiceIndex):
 def load(paths: Iterable[str]) -> Inventory:
     """The inventory in files and folders of manifests (YAML or JSON, plain or gzip).
 
-    Raises `InventoryError` with the file and the number of the document that cannot be understood, or if there is
-    nothing among them that is read at all: whoever names an inventory does not mean to go without one.
+    Raises `InventoryError` with the file and the number of the document that cannot be understood, and also if none of
+    the objects is of a kind that is read: a user who names an inventory does not mean to go without one.
     """
     paths = list(paths)
     found = _inventory(objects(read(paths)))
@@ -145,13 +145,13 @@ def load(paths: Iterable[str]) -> Inventory:
 
 
 def parse(documents: Iterable[object], where: str = "inventory") -> Inventory:
-    """The inventory in documents that are parsed already; `where` names them in an `InventoryError`."""
+    """The inventory in parsed documents; `where` names their source in an `InventoryError`."""
     numbered = ((f"{where}, document {number}", document) for number, document in enumerate(documents, 1))
     return _inventory(objects((place, document) for place, document in numbered if document is not None))
 
 
 def _standing(given: Iterable[tuple[str, Document]]) -> tuple[Found, dict[str, int]]:
-    """Of each object the version that stands, sorted; and how many of each kind are not read."""
+    """The version of each object that counts, sorted; and how many objects of each other kind there are."""
     found: dict[tuple[str, str, str], tuple[str, Document]] = {}
     ignored: dict[str, int] = {}
     for where, document in given:
@@ -195,14 +195,14 @@ def _inventory(given: Iterable[tuple[str, Document]]) -> Inventory:
         service_cidrs=service_networks(raw, services),
         webhooks=webhook_services(raw),
         documents=raw,
+        # Of several revisions the first by name counts; the default one, `istio`, comes before all others.
         trust_domain=next(filter(None, map(_trust_domain, raw)), ""),
         ignored=ignored,
     )
 
 
 def _trust_domain(document: Document) -> str:
-    """The trust domain in a mesh's settings (Istio, "Global Mesh Options"). Of several revisions the first counts, that
-    without one before all others: documents come sorted by name."""
+    """The trust domain in a ConfigMap of mesh settings (Istio, "Global Mesh Options"), "" for any other object."""
     if text(document.get("kind")) != "ConfigMap":
         return ""
     written = text(mapping(document, "data").get("mesh"))
@@ -210,5 +210,7 @@ def _trust_domain(document: Document) -> str:
     settings = next((loaded for _, loaded in documents(written.encode(), where)), None)
     found = text(settings.get("trustDomain")) if isinstance(settings, dict) else ""
     if found and not valid_trust_domain(found):
-        raise InventoryError(f"{found[:40]!r} is not a trust domain", where=where, hint="it is such as cluster.local")
+        raise InventoryError(
+            f"{found[:40]!r} is not a trust domain", where=where, hint="write a name such as cluster.local"
+        )
     return found

@@ -90,13 +90,12 @@ class Port(msgspec.Struct, frozen=True, order=True):
 
 
 class ServicePort(msgspec.Struct, frozen=True, order=True):
-    """A Service's port; `target` is a pod port or the name of one, `node_port` 0 if there is none."""
+    """A Service's port; `target` is a pod port or the name of one."""
 
     name: str
     protocol: str
     port: int
     target: int | str
-    node_port: int = 0
 
 
 class ServiceObject(msgspec.Struct, frozen=True):
@@ -112,7 +111,6 @@ class ServiceObject(msgspec.Struct, frozen=True):
     outer_ips: tuple[str, ...] = ()
     selector: dict[str, str] = {}
     ports: tuple[ServicePort, ...] = ()
-    external_name: str = ""
     labels: dict[str, str] = {}
     published: bool = False
     waypoint: str = ""
@@ -137,7 +135,6 @@ class PodShape(msgspec.Struct, frozen=True):
     annotations: dict[str, str]
     service_account: str
     ports: tuple[Port, ...]
-    probes: tuple[int, ...]
     host_network: bool
     containers: tuple[str, ...]
 
@@ -194,13 +191,11 @@ def pod_shape(pod: Document, where: str) -> PodShape:
     inits = [c for c in sequence(spec, "initContainers") if isinstance(c, dict)]
     containers += [c for c in inits if c.get("restartPolicy") == "Always"]  # sidecars in the API's own sense
     ports = sorted({port for container in containers for port in _ports(container)})
-    probes = {port for container in containers for port in _probes(container)}
     return PodShape(
         labels=labels(mapping(pod, "metadata", "labels"), where),
         annotations={k: v for k, v in mapping(pod, "metadata", "annotations").items() if isinstance(v, str)},
         service_account=text(spec.get("serviceAccountName")) or text(spec.get("serviceAccount")) or "default",
         ports=tuple(ports),
-        probes=tuple(sorted(probes)),
         host_network=spec.get("hostNetwork") is True,
         containers=tuple(sorted({text(container.get("name")) for container in containers})),
     )
@@ -216,16 +211,6 @@ def _ports(container: Document) -> Iterator[Port]:
         if number(found.get("containerPort")):
             protocol = _protocol(found.get("protocol"))
             yield Port(text(found.get("name")), protocol, found["containerPort"], number(found.get("hostPort")))
-
-
-def _probes(container: Document) -> Iterator[int]:
-    named = {port.name: port.number for port in _ports(container) if port.name}
-    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-        for way in ("httpGet", "tcpSocket", "grpc"):
-            port = target(mapping(container, probe, way).get("port"))
-            found = port if isinstance(port, int) else named.get(port, 0)
-            if found:
-                yield found
 
 
 def target(value: object) -> int | str:
@@ -251,8 +236,7 @@ def service(document: Document, namespace_labels: dict[str, str], where: str) ->
         port = number(entry.get("port"))
         if port:
             aim = target(entry.get("targetPort")) or port
-            node_port = number(entry.get("nodePort"))
-            ports.append(ServicePort(text(entry.get("name")), _protocol(entry.get("protocol")), port, aim, node_port))
+            ports.append(ServicePort(text(entry.get("name")), _protocol(entry.get("protocol")), port, aim))
     return ServiceObject(
         namespace=namespace,
         name=name,
@@ -261,7 +245,6 @@ def service(document: Document, namespace_labels: dict[str, str], where: str) ->
         outer_ips=addresses([*external, *balanced, spec.get("loadBalancerIP")]),
         selector=labels(mapping(spec, "selector"), where) if kind != "ExternalName" else {},
         ports=tuple(sorted(ports, key=lambda port: (port.protocol, port.port, port.name))),
-        external_name=text(spec.get("externalName")),
         labels=own_labels,
         published=kind in ("LoadBalancer", "NodePort") or bool(external),
         waypoint=f"{waypoint_namespace}/{waypoint}" if waypoint not in ("", "none") else "",

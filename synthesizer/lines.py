@@ -1,6 +1,6 @@
 """Settled patterns → lines between workloads and places: who really talks to whom.
 
-Invariant: there is one line per `Line.key`, whatever and however many patterns it was seen as.
+Invariant: there is one line per `Line.key`, however many patterns it comes from.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _STRENGTH = {
 class Line(msgspec.Struct, eq=False):
     """`source` talks to `destination` at pod port `port`. `records` counts what was seen between just these two.
 
-    `evidence` may be that of several sources, which an access log tells apart by their addresses alone; `own` is what
-    `source` itself asked for. `together`: that was not kept, so `own` is everything that they all asked for.
+    `evidence` may be shared by several sources that an access log distinguishes only by address; `own` is then what
+    `source` itself asked for. `together`: that was not kept, so `own` is what all of them asked for.
     """
 
     source: Party
@@ -76,7 +76,7 @@ def past_waypoint(line: Line) -> bool:
 
 
 def conclude(patterns: Patterns, workloads: Workloads) -> Settled:
-    """Who opened what: `collector.settlement.settle` among workloads, whoever saw them."""
+    """Settle who opened what, with the endpoints of one workload as one party."""
 
     def identify(endpoint: Endpoint) -> object:
         workload = workloads.of.get(endpoint)
@@ -103,7 +103,7 @@ def lines(
 
 
 def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
-    """The lines of one pattern: one, unless an end is an address shared by several parties."""
+    """The lines of one pattern: usually one; more if an end stands for several parties."""
     evidence = pattern.evidence
     principals = (pattern.principal,) if pattern.principal else ()
     found: list[Line] = []
@@ -181,7 +181,7 @@ def _join(one: Line, two: Line) -> Line:
     principals = tuple(sorted({*one.principals, *two.principals}))
     standing, because = stronger.standing, stronger.because
     if Standing.DENIED in (one.standing, two.standing) and stopped(evidence) and not seen_by_proxy(evidence):
-        standing, because = Standing.DENIED, STOPPED  # it left for the Service's address, and never came to the pod's
+        standing, because = Standing.DENIED, STOPPED  # sent to the Service's address, it never reached the pod's
     return Line(
         stronger.source,
         stronger.destination,

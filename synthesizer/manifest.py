@@ -1,7 +1,7 @@
-"""One written object: its text, and the proof that the text says what the intent meant.
+"""One written object: its text, checked to say what the intent meant.
 
 Invariant: a `Manifest` cannot be made from text that parses to anything but the expected object. So neither a hostile
-label nor a user's own template can slip a rule in or out unseen.
+label nor a user's own template can add or drop a rule unnoticed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from collector.errors import InventoryError, RenderError
 from synthesizer import kubernetes_files
 
-# What a template may add freely: it changes what people see, not what is allowed.
+# What a template may choose freely: it changes what people see, not what is allowed.
 _FREE_METADATA = ("labels", "annotations")
 _MEANINGFUL_ANNOTATIONS = ("istio.io/dry-run",)
 
@@ -71,7 +71,7 @@ def _core(document: dict[str, Any]) -> dict[str, Any]:
 
 def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
     """The first place at which two documents differ, in words; "" when they are equal."""
-    # As JSON they are told apart where Python sees one: 1, 1.0 and true.
+    # JSON distinguishes what Python calls equal: 1, 1.0 and true.
     if msgspec.json.encode(expected, order="sorted") == msgspec.json.encode(found, order="sorted"):
         return ""
     return _place(expected, found, "")

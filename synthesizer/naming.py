@@ -8,23 +8,22 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-from collector.endpoints import Endpoint, valid_object_name, workload_of_pod
+from collector.endpoints import GENERATED, Endpoint, valid_object_name, workload_of_pod
 from collector.patterns import Sighting
 from synthesizer.selectors import preference
-from synthesizer.workload import Workload
+from synthesizer.workload import Workload, WorkloadKey
 
-_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"  # the letters that Kubernetes draws names from
-# What whoever makes these adds to their names, anew at every rollout or run (Argo Rollouts, DeploymentConfig, CronJob,
+# What controllers add to these names, different at every rollout or run (Argo Rollouts, DeploymentConfig, CronJob,
 # `generateName`, the numbers of pipelines).
 _PASSING = {
-    "ReplicaSet": re.compile(rf"(?<=.)-{_RANDOM}{{6,10}}\Z"),
+    "ReplicaSet": re.compile(rf"(?<=.)-[{GENERATED}]{{6,10}}\Z"),
     "ReplicationController": re.compile(r"(?<=.)-\d{1,5}\Z"),
-    "Job": re.compile(rf"(?<=.)-(?:\d{{4,10}}|{_RANDOM}{{5}})\Z"),
+    "Job": re.compile(rf"(?<=.)-(?:\d{{4,10}}|[{GENERATED}]{{5}})\Z"),
 }
 
 
 def lasting(kind: str, name: str) -> str:
-    """An object's name without what is of one rollout or run."""
+    """An object's name without the part that changes with every rollout or run."""
     mark = _PASSING.get(kind)
     return mark.sub("", name) if mark is not None else name
 
@@ -46,11 +45,11 @@ def owner_of(endpoint: Endpoint, sighting: Sighting) -> tuple[str, str]:
 
 
 def make_unique(workloads: list[Workload]) -> None:
-    """Give workloads of one namespace different names, by a hash of their labels where two would share one.
+    """Give workloads of one namespace different names: where two would share one, a hash of their labels is added.
 
-    A Job that is called like the workload it belongs to takes nothing from that one.
+    A Job with the name of the workload that it belongs to does not change that workload's name.
     """
-    taken: dict[tuple[str, str, str], list[Workload]] = {}
+    taken: dict[WorkloadKey, list[Workload]] = {}
     for workload in workloads:
         taken.setdefault(workload.key, []).append(workload)
     for same in taken.values():
@@ -62,12 +61,12 @@ def make_unique(workloads: list[Workload]) -> None:
 
 
 def _mark(workload: Workload) -> str:
-    """What tells a workload from its namesakes."""
+    """A hash that distinguishes a workload from its namesakes."""
     return blake2b(f"{workload.kind}{workload.labels!r}".encode(), digest_size=3).hexdigest()
 
 
 def tell_clusters_apart(workloads: list[Workload]) -> None:
-    """Give namesakes of several clusters their cluster's name too; the inventory's, or the first, stays as it is."""
+    """Add the cluster's name to namesakes of other clusters; the inventory's, or else the first, keeps its name."""
     taken: set[tuple[str, str]] = set()
     for workload in sorted(workloads, key=lambda workload: (not workload.known, workload.key)):
         if workload.cluster and (workload.namespace, workload.name) in taken:
@@ -77,12 +76,12 @@ def tell_clusters_apart(workloads: list[Workload]) -> None:
         taken.add((workload.namespace, workload.name))
 
 
-_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # what a namespace's own policies are called
+_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # the names of a namespace's own policies
 _LONGEST_NAME = 200
 
 
 def name_policies(workloads: list[Workload]) -> None:
-    """Policies are called like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
+    """Name policies like their workload; namesakes (kinds, clusters) and reserved names get a suffix."""
     taken: set[tuple[str, str]] = {("", "")}
     for workload in workloads:
         name = lasting(workload.kind, workload.name)[:_LONGEST_NAME].rstrip(".-")

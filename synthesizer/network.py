@@ -1,7 +1,7 @@
 """Decisions → NetworkPolicy intents: what each workload's pods may open and accept.
 
-Invariant: a connection that became policy is allowed on both sides, by the source's egress and the destination's
-ingress rule, unless that side's namespace is not ours to isolate.
+Invariant: a connection that became policy is allowed on both sides, by the source's egress rule and the destination's
+ingress rule, except on a side whose namespace gets no policies.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from itertools import product
 
 import msgspec
 
+from synthesizer.address_ranges import AMBIENT_PROBE
 from synthesizer.callers import HBONE, in_mesh
 from synthesizer.decisions import Decision, Decisions, Fate, blocks_of
 from synthesizer.intent import (
@@ -33,27 +34,26 @@ from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem, item_id, listed
 from synthesizer.rules import dns, external
 from synthesizer.rules.entities import entities
-from synthesizer.workload import Workload
+from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
 _BOTH: tuple[Direction, ...] = ("ingress", "egress")
+# Where sidecars fetch their configuration and certificates, at port 15012 (Istio, "Ports used by Istio").
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
-# The address that istio-cni gives to kubelet probes of ambient pods (istio, cni/README.md).
-_AMBIENT_PROBES = BlockPeer("169.254.7.127/32")
+_AMBIENT_PROBES = BlockPeer(f"{AMBIENT_PROBE}/32")
 
-Key = tuple[str, str, str]  # of a workload
 Pairs = dict[tuple[Peer, Port], Cause]
 
 
-class Network(msgspec.Struct):
-    """The intents, which namespaces got a default deny, and notes for the reader."""
+class NetworkLayer(msgspec.Struct):
+    """The intents of the network layer, and questions for the reader."""
 
     intents: list[NetworkIntent | EntityIntent]
     review: list[ReviewItem]
 
 
-def network_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> Network:
-    """One intent a workload that Hubble observed, one default deny and one DNS intent a namespace."""
+def network_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> NetworkLayer:
+    """An intent for each workload that Hubble observed, and a default deny and a DNS intent for each namespace."""
     ours = [w for w in workloads.all if options.wants(w.namespace)]
     seen = _observed(decided, ours)
     granted = _Permissions(decided, inventory, options)
@@ -81,11 +81,11 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
         else:
             intents.append(NetworkIntent(Target(namespace, "default-deny"), _BOTH, ()))
             intents.append(NetworkIntent(Target(namespace, "allow-dns"), ("egress",), fewest_rules(lookup, "egress")))
-    return Network(intents, review)
+    return NetworkLayer(intents, review)
 
 
 def _observed(decided: Decisions, ours: list[Workload]) -> list[Workload]:
-    """Workloads with a selector and traffic in Hubble flows (an access log does not show every connection)."""
+    """The workloads with a selector that Hubble flows show (an access log does not show every connection)."""
     active = {key for d in decided.decisions for key in d.line.key[:2]}
     return [w for w in ours if w.selectable and party_key(w) in active and (not w.observed or "hubble" in w.observed)]
 
@@ -94,13 +94,13 @@ class _Permissions:
     """What each workload may open and accept, gathered from the decisions."""
 
     def __init__(self, decided: Decisions, inventory: Inventory, options: Options) -> None:
-        self.ingress: dict[Key, Pairs] = {}
-        self.egress: dict[Key, Pairs] = {}
-        self.from_entities: dict[Key, Pairs] = {}
-        self.to_entities: dict[Key, Pairs] = {}
+        self.ingress: dict[WorkloadKey, Pairs] = {}
+        self.egress: dict[WorkloadKey, Pairs] = {}
+        self.from_entities: dict[WorkloadKey, Pairs] = {}
+        self.to_entities: dict[WorkloadKey, Pairs] = {}
         self.resolvers: dict[str, set[dns.Resolver]] = {}
-        self._outside: dict[tuple[Key, Port], set[str]] = {}
-        self._internet: dict[tuple[Key, Port], list[Line]] = {}
+        self._outside: dict[tuple[WorkloadKey, Port], set[str]] = {}
+        self._internet: dict[tuple[WorkloadKey, Port], list[Line]] = {}
         for decision in decided.decisions:
             if decision.fate is Fate.POLICY and not decision.review:
                 if names := entities(decision.line, options.cni):
@@ -138,7 +138,7 @@ class _Permissions:
                     _grant(self.ingress, destination, block, port, cause)
 
     def _name(self, decision: Decision, names: tuple[str, ...]) -> None:
-        """Grant what Cilium's entities may open here, or this workload there; look-ups in both protocols."""
+        """Grant what Cilium's entities may open at a workload, or a workload at them; look-ups in both protocols."""
         line, cause = decision.line, decision.cause
         protocols = ("TCP", "UDP") if cause is Cause.DNS else (line.protocol,)
         for table, end in ((self.from_entities, line.destination), (self.to_entities, line.source)):
@@ -152,7 +152,7 @@ class _Permissions:
         return rules + fewest_rules(self.to_entities.get(workload.key, {}), "egress")
 
     def _asks_resolver(self, decision: Decision) -> bool:
-        """A question to the cluster's DNS is answered for its whole namespace, see `dns`."""
+        """Whether a line asks the cluster's DNS, which is then allowed for its whole namespace, see `rules.dns`."""
         source, resolver = decision.line.source, dns.resolver_of(decision.line)
         if resolver is None or decision.cause is not Cause.DNS or not isinstance(source, Workload):
             return False
@@ -164,8 +164,8 @@ def _pods(workload: Workload) -> PodPeer:
     return PodPeer(workload.namespace, workload.selector)
 
 
-def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, cause: Cause) -> None:
-    """Grant once; of two causes the observation wins, since it needs nobody's word."""
+def _grant(table: dict[WorkloadKey, Pairs], workload: Workload, peer: Peer, port: Port, cause: Cause) -> None:
+    """Grant once; of two causes, observation wins."""
     pairs = table.setdefault(workload.key, {})
     known = pairs.get((peer, port))
     if known is None or cause is Cause.OBSERVED:
@@ -173,7 +173,7 @@ def _grant(table: dict[Key, Pairs], workload: Workload, peer: Peer, port: Port, 
 
 
 def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]:
-    """Who may come in from outside: the internet on the published port, and each private network address seen."""
+    """Who may come in from outside: the whole internet at a published port, and each private address that was seen."""
     sources = [line.source for line in lines if isinstance(line.source, Outside)]
     addresses = {source.address for source in sources if source.place is Place.EXTERNAL and source.address}
     through = [source for source in sources if source.place is Place.NODE]
@@ -186,11 +186,11 @@ def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]
 
 def _mesh_infrastructure(
     decided: Decisions,
-    ingress: dict[Key, Pairs],
-    egress: dict[Key, Pairs],
+    ingress: dict[WorkloadKey, Pairs],
+    egress: dict[WorkloadKey, Pairs],
     options: Options,
 ) -> None:
-    """What the mesh itself needs although it may predate the window: xDS for sidecars, HBONE and probes for ambient."""
+    """Grant what the mesh itself needs, even if it was not observed: xDS for sidecars, HBONE and probes for ambient."""
     members = {
         party.key: party
         for d in decided.decisions
@@ -201,12 +201,10 @@ def _mesh_infrastructure(
         if options.mesh == "sidecar":
             egress.setdefault(key, {}).setdefault((_ISTIOD, Port("TCP", 15012)), Cause.MESH)
         else:
-            for (peer, port), _ in list(ingress.get(key, {}).items()):
-                if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
-                    ingress[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
-            for (peer, port), _ in list(egress.get(key, {}).items()):
-                if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
-                    egress[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
+            for table in (ingress, egress):
+                for peer, port in list(table.get(key, {})):
+                    if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
+                        table[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
             for _, number in sorted(workload.ports):
                 ingress.setdefault(key, {}).setdefault((_AMBIENT_PROBES, Port("TCP", number)), Cause.MESH)
 
@@ -223,8 +221,7 @@ def _bleeding(workload: Workload) -> ReviewItem:
         str(workload),
         f"the selector of {workload} also picks {others}",
         why,
-        False,
-        {"also_selects": list(workload.also_selects)},
+        evidence={"also_selects": list(workload.also_selects)},
     )
 
 
@@ -240,6 +237,8 @@ def _held_default_deny(name: str, namespace: str, unseen: list[Workload]) -> Rev
         namespace,
         f"no default deny for namespace {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose needs are unknown; observe longer, declare them, or accept it",
-        True,
-        {"never_observed": quiet, "unselectable": sorted(unselectable)} if unselectable else {"never_observed": quiet},
+        acceptable=True,
+        evidence={"never_observed": quiet, "unselectable": sorted(unselectable)}
+        if unselectable
+        else {"never_observed": quiet},
     )

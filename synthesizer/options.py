@@ -1,6 +1,6 @@
-"""What the user may choose about the synthesis.
+"""What the user can choose about the synthesis.
 
-Invariant: everything that changes the output and is not traffic or inventory is here.
+Invariant: whatever changes the output, and is neither traffic nor inventory, is here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CNI = Literal["generic", "cilium", "calico"]
 Mesh = Literal["none", "sidecar", "ambient"]
 TRUST_DOMAIN = "cluster.local"  # Istio's default
 
-# Namespaces of the cluster's own machinery: a wrong rule here takes the cluster down, so they are asked for by name.
+# Namespaces of the cluster's own machinery: a wrong rule there takes the cluster down, so users must ask for them.
 SYSTEM_NAMESPACES = frozenset(
     {
         "calico-apiserver",
@@ -58,8 +58,8 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
 
 class Options(msgspec.Struct, frozen=True):
-    """`namespaces` empty = every namespace but the system ones. `accepted` holds ids of review items. `trust_domain` ""
-    is filled in by the inventory."""
+    """`namespaces` empty = every namespace but the system ones. `accepted` holds ids of review items. An empty
+    `trust_domain` is filled in from the inventory (`leastway.pipeline`)."""
 
     cni: CNI = "generic"
     mesh: Mesh = "none"

@@ -1,7 +1,7 @@
 """Pods, ReplicaSets and Jobs → the workloads that people know them by.
 
-Invariant: a pod belongs to exactly one workload, the highest owner that Kubernetes itself makes pods for; what a live
-pod says (addresses, injected proxy) is added to what its owner's template says, never the other way round.
+Invariant: a pod belongs to exactly one workload, the topmost owner that Kubernetes makes pods for. What a live pod says
+(addresses, injected proxy) is added to what its owner's template says, never the other way round.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class WorkloadObject(msgspec.Struct, frozen=True):
     live pods share), `pod_labels` the distinct label sets of live pods. `selector` is the owner's `matchLabels`, empty
     for Jobs, CronJobs, bare Pods and absent owners; `match_expressions` says that the owner selects by more than that.
     `addresses` are IP addresses of live pods, none for `host_network` ones, whose address is their node's. `mesh` is
-    "sidecar", "ambient", "none" (it opted out, or cannot be) or "" (nothing is said). `uses_probes`: probed ports.
+    "sidecar", "ambient", "none" (it opted out, or cannot be) or "" (nothing is said).
     """
 
     namespace: str
@@ -49,10 +49,7 @@ class WorkloadObject(msgspec.Struct, frozen=True):
     host_network: bool = False
     pods: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
-    replicas: int | None = None
-    schedule: str = ""
     mesh: str = ""
-    uses_probes: tuple[int, ...] = ()
     pod_labels: tuple[dict[str, str], ...] = ()
 
     @property
@@ -76,8 +73,8 @@ class _Pods:
 def workloads(found: Found, namespaces: Mapping[str, Mapping[str, str]]) -> tuple[WorkloadObject, ...]:
     """All workloads among the objects, sorted by key."""
     owners: dict[Key, tuple[str, Document]] = {}
-    # Of several ReplicaSets whose owner is absent, the one that has pods speaks for it, else the last by name.
-    ranked = sorted(found.items(), key=lambda item: (_replicas(item[1][1]) or 0, item[0]))
+    # Of several ReplicaSets whose owner is absent, the one with pods speaks for it, else the last by name.
+    ranked = sorted(found.items(), key=lambda item: (_replicas(item[1][1]), item[0]))
     for (kind, namespace, name), (where, document) in ranked:
         if kind in OWNERS:
             top = _top(kind, namespace, name, found)
@@ -162,17 +159,14 @@ def _workload(
         host_network=any(each.host_network for each in (main, *live)),
         pods=tuple(sorted(pods.names)),
         addresses=tuple(sorted(pods.addresses)),
-        replicas=_replicas(document),
-        schedule=text(spec.get("schedule")),
         mesh=_mesh(main, live, namespace_labels),
-        uses_probes=tuple(sorted({port for each in (main, *live) for port in each.probes})),
         pod_labels=tuple(dict(unique) for unique in sorted({as_selector(each.labels) for each in live})),
     )
 
 
-def _replicas(document: Document) -> int | None:
+def _replicas(document: Document) -> int:
     found = mapping(document, "spec").get("replicas")
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else 0
 
 
 def _shared(shapes: Iterable[PodShape]) -> dict[str, str]:
@@ -199,10 +193,10 @@ def _selector(document: Document, template: Mapping[str, str], where: str) -> tu
 
 
 def _mesh(main: PodShape, live: list[PodShape], namespace: Mapping[str, str] | None) -> str:
-    """How Istio takes the workload in. Sources: Istio's injection and ambient label tables.
+    """How a workload is part of the mesh. Sources: Istio's injection and ambient label tables.
 
-    A sidecar that is there, or that the labels ask for, goes before ambient; a pod's label before its annotation and
-    both before the namespace. A revision label on an ambient namespace is read as its waypoints' revision.
+    A sidecar that is there, or that the labels ask for, beats ambient; a pod's label beats its annotation, and both
+    beat the namespace. A revision label on an ambient namespace is taken for its waypoints' revision.
     """
     shapes = [main, *live]
     around = namespace or {}

@@ -1,6 +1,6 @@
-"""The parties of communication: workloads, and the places outside that policies know of.
+"""The parties of communication: workloads, and the places outside that policies can name.
 
-Invariant: parties are told apart by `party_key` in whatever is written or sorted.
+Invariant: wherever parties are written or sorted, `party_key` identifies them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Place(StrEnum):
 
 
 class Outside(msgspec.Struct, frozen=True, order=True):
-    """An end that is not a workload. `address` is "" when only the kind is known; `because` says why it is here."""
+    """An end that is not a workload. `address` is "" if only the place is known; `because` explains the place."""
 
     place: Place
     address: str = ""

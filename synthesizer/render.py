@@ -36,8 +36,8 @@ _FAULTS = (
 def to_yaml(value: object) -> str:
     """A scalar or flat list as JSON, which every YAML parser reads as just that value.
 
-    Line separators and non-ASCII text are escaped, so that no reader can see a line break where there is none; what is
-    beyond 16 bits in YAML's way, since its parsers refuse JSON's surrogate pairs.
+    Line separators and non-ASCII text are escaped, so that no reader sees a line break where there is none. Code points
+    beyond 16 bits are escaped as in YAML, whose parsers refuse JSON's surrogate pairs.
     """
     if type(value) is str:
         return _quoted(value)

@@ -1,7 +1,7 @@
 """Who or what an end of a settled pattern is: a workload, what is behind a Service, or a place outside.
 
 Invariant: an address that belongs to the cluster (pod, node, Service, metadata service) never comes out as an external
-one; what it belongs to cannot be told comes out as `unresolved`, with the reason.
+one. An address whose owner is not known comes out as `unresolved`, with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
 DNS_PORTS = frozenset({53, 5353, 1053})  # at which a cluster's resolver listens
-_NODE_LOCAL_DNS = "169.254.20.10"
+_NODE_LOCAL_DNS = "169.254.20.10"  # Kubernetes, "Using NodeLocal DNSCache in Kubernetes Clusters"
 # Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE, Kubespray,
 # MicroK8s; kubeadm's and kind's for IPv6, k3s' for IPv6): with no inventory a private address in one of them is a
 # ClusterIP far more likely than a server outside.
@@ -35,11 +35,11 @@ _USUAL_SERVICE_RANGES = tuple(
         ),
     )
 )
-_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})
+_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})  # where the API servers of common distributions listen
 
 
 class End(NamedTuple):
-    """A party that an end of a pattern stands for, the records with it, and the pods or addresses that told it."""
+    """A party that an end of a pattern stands for, its records, and the pods or addresses that identified it."""
 
     party: Party
     records: int
@@ -47,7 +47,7 @@ class End(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """Who answers a connection, at which port, and by which Service it came ("" by none)."""
+    """Who answers a connection, at which port, and through which Service ("" for none)."""
 
     party: Party
     port: int
@@ -66,7 +66,7 @@ class Resolver:
                 self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {"", _NODE_LOCAL_DNS}
         self.services = _services(sightings)
         seen_pods = set(workloads.by_address)
-        # Cilium and kubenet give each node a /24 of pod addresses; without an inventory this is how far we may guess.
+        # Cilium and kubenet give each node a /24 of pod addresses; without an inventory we guess no further.
         self.pod_ranges = {_around(a) for a in seen_pods}
         self.node_ranges = {_around(a) for a in self.nodes}
         self.places: dict[str, Party] = {}  # by address, of those that were asked for
@@ -118,7 +118,7 @@ class Resolver:
         return [End(Outside(Place.UNRESOLVED, "", f"Cilium identity {name}"), records)]
 
     def place(self, address: str) -> Party:
-        """Who or what an address is. (A pod's name, where a record has no address, is nobody's address.)"""
+        """Who or what is at an address. (Records without an address have a pod's name here, which is unresolved.)"""
         known = self.places.get(address)
         if known is None:
             known = self.places[address] = self._place(address)
@@ -139,7 +139,7 @@ class Resolver:
         if address in self.services:
             names = " and ".join(sorted("/".join(name) for name in self.services[address]))
             return Outside(Place.UNRESOLVED, address, f"the address of Service {names}")
-        known = self.inventory.is_cluster_address(address)
+        known = self.inventory.owner_of_address(address)
         if known == "service":
             return Outside(Place.UNRESOLVED, address, "a Service's address")
         if known == "node":
@@ -162,7 +162,7 @@ class Resolver:
         return Outside(Place.EXTERNAL, address)
 
     def behind(self, party: Party, pattern: Pattern) -> list[Arrival]:
-        """What is behind a Service: its workloads and their pod ports; anything else is itself."""
+        """What is behind a party: for a Service its workloads and their pod ports, else the party itself."""
         if isinstance(party, Workload):
             return [Arrival(party, pattern.port)]
         endpoint, port = pattern.destination, pattern.port
@@ -194,7 +194,7 @@ class Resolver:
         return found
 
     def _answered(self, services: list[ServiceObject], pattern: Pattern) -> list[Arrival]:
-        """What a waypoint led to: its log has the port of the pod that answered, and no Service's."""
+        """What a waypoint led to: its log has the port of the pod that answered, not the Service's."""
         if not any(name == "answered:waypoint" for name in pattern.evidence.signals):
             return []
         protocol = pattern.protocol
@@ -208,7 +208,7 @@ class Resolver:
         return [found[key] for key in sorted(found)]
 
     def _services_at(self, address: str, endpoint: Endpoint) -> list[ServiceObject]:
-        """The Services with an address, by the inventory or by what the flows tell; or the one that a proxy names."""
+        """The Services with an address, by the inventory, or else by the flows or by the name that a proxy gave."""
         services = self.inventory.services_of_address(address) if address else []
         if services:
             return services
@@ -220,7 +220,7 @@ class Resolver:
 
 
 def _services(sightings: Mapping[Endpoint, Sighting]) -> dict[str, set[tuple[str, str]]]:
-    """Namespaces and names of Services by address, as the flows themselves tell."""
+    """(namespace, name) of Services by address, as the flows report them."""
     found: dict[str, set[tuple[str, str]]] = {}
     for endpoint, sighting in sightings.items():
         if endpoint.kind == "service":

@@ -23,8 +23,8 @@ class ReviewItem(msgspec.Struct, frozen=True):
     subject: str
     what: str
     why: str
-    acceptable: bool
-    evidence: dict[str, object]
+    acceptable: bool = False
+    evidence: dict[str, object] = {}
 
 
 def item_id(kind: str, *subject: str) -> str:

@@ -1,6 +1,6 @@
-"""The workloads of each namespace by pod, name and service account, for records that tell only one of these.
+"""The workloads of each namespace by pod, name and service account, for records that have only one of these.
 
-Invariant: what is asked costs what is found, however many workloads a namespace has.
+Invariant: the cost of a lookup is the number of results, however many workloads a namespace has.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from synthesizer.workload import Workload
 
 
 class Roster:
-    """Workloads, to be looked up while they are being joined: `enter` one anew when something was learned of it."""
+    """Workloads for lookup while they are still being joined: `enter` one again after learning more about it."""
 
     def __init__(self, workloads: Iterable[Workload]) -> None:
         self._found: dict[tuple[str, str, str], dict[Workload, None]] = {}
@@ -20,7 +20,7 @@ class Roster:
             self.enter(workload)
 
     def enter(self, workload: Workload) -> None:
-        """Make a workload known by all that is known of it."""
+        """Index a workload by everything that is known of it."""
         keys = {("name", workload.name), ("account", workload.service_account)}
         for pod in workload.pods:
             keys |= {("pod", pod), ("pods' name", workload_of_pod(pod))}
@@ -28,19 +28,19 @@ class Roster:
             self._found.setdefault((kind, workload.namespace, name), {})[workload] = None
 
     def of_pods(self, namespace: str, pods: Iterable[str]) -> list[Workload]:
-        """Those that any of these pods belongs to."""
+        """The workloads that these pods belong to."""
         return list(dict.fromkeys(workload for pod in pods for workload in self._of("pod", namespace, pod)))
 
     def named(self, namespace: str, name: str) -> list[Workload]:
-        """Those of that name."""
+        """The workloads with this name."""
         return self._of("name", namespace, name)
 
     def of_pods_named(self, namespace: str, name: str) -> list[Workload]:
-        """Those whose pods' names say that they are called so."""
+        """The workloads whose name, as their pods' names imply it, is this one."""
         return self._of("pods' name", namespace, name)
 
     def of_account(self, namespace: str, account: str) -> list[Workload]:
-        """Those that run under a service account."""
+        """The workloads that run under a service account."""
         return self._of("account", namespace, account)
 
     def _of(self, kind: str, namespace: str, name: str) -> list[Workload]:

@@ -1,8 +1,8 @@
 """The smallest selector that picks a workload's pods and nobody else's.
 
-Invariant: a selector holds only stable labels that all pods of its workload carry, and all that were seen as it.
-Adding a workload changes another one's selector only if that selector would have picked it. The owner's own selector,
-where the inventory has it, wins.
+Invariant: a selector holds only stable labels, which all pods of its workload carry, and all that were seen as it.
+Adding a workload changes another one's selector only if that selector would have picked it. The owner's own selector
+wins, where the inventory has it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RELEASE = re.compile(
     r"(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{7,64}|v?[0-9]+([.-][0-9]+)+([-.+_][0-9A-Za-z.-]+)?|[0-9]{6,}"
     r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
-_SEARCHED = 10  # labels among which the smallest selector is searched exhaustively
+_SEARCHED = 10  # labels within which the smallest selector is searched exhaustively
 
 
 def preference(label: tuple[str, str]) -> tuple[int, str, str]:
@@ -40,13 +40,13 @@ def preference(label: tuple[str, str]) -> tuple[int, str, str]:
 
 
 def choose_selectors(workloads: list[Workload], inventory: Inventory) -> None:
-    """Give every workload that can be selected its selector, and say whom else it picks."""
+    """Give every workload that can be selected its selector, and note whom else it picks."""
     by_namespace: dict[str, list[Workload]] = {}
     for workload in workloads:
         by_namespace.setdefault(workload.namespace, []).append(workload)
     for there in by_namespace.values():
         for cluster in sorted({workload.cluster for workload in there}):
-            # Whose cluster is not known (the inventory does not name it) may be in any.
+            # Workloads of unknown cluster (the inventory does not name it) may be in any.
             _choose([w for w in there if not cluster or w.cluster in (cluster, "")], cluster, inventory)
 
 

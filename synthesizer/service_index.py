@@ -51,7 +51,7 @@ class ServiceIndex(WorkloadIndex):
         return [(self._by_key[key], number) for key, number in sorted(found)]
 
     def outer_ends(self, service: ServiceObject, protocol: str, port: int) -> list[tuple[str, int]]:
-        """Where a connection to a Service without selector arrives that is no workload's: addresses and ports, sorted.
+        """Where a connection to a Service without a selector arrives, outside all workloads: sorted (address, port).
 
         (Kubernetes, "Services without selectors": somebody keeps their Endpoints or EndpointSlices by hand.)
         """
@@ -74,8 +74,8 @@ class ServiceIndex(WorkloadIndex):
     def published_ports(self, workload: WorkloadObject) -> frozenset[tuple[str, int]]:
         """The (protocol, pod port) pairs reached from outside the cluster without another pod in between.
 
-        By LoadBalancer, NodePort or externalIPs Services and by host ports. What an Ingress leads to is not among them:
-        that traffic comes from the ingress controller's pods.
+        These are the ports of LoadBalancer, NodePort and externalIPs Services, and host ports. Ports behind an Ingress
+        are not among them: their traffic comes from the ingress controller's pods.
         """
         return self._published.get(workload.key, frozenset())
 

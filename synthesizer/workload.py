@@ -1,6 +1,6 @@
 """A workload: the party that policies are about.
 
-Invariant: there is one object per workload, so that whoever has two of them may compare by identity.
+Invariant: there is one object per workload, so workloads may be compared by identity.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import msgspec
 
 from collector.endpoints import Labels
 from synthesizer.inventory import Key
+
+WorkloadKey = tuple[str, str, str]
+"""A workload's cluster, namespace and name."""
 
 
 class Workload(msgspec.Struct, eq=False):
@@ -33,19 +36,19 @@ class Workload(msgspec.Struct, eq=False):
     observed: frozenset[str] = frozenset()
     known: bool = False  # from the inventory
     object_key: Key = ("", "", "")  # of the inventory's object, whose name another kind may share
-    seen_as: Workload | None = None  # the one whose observation is this one's too: flows show the same labels of both
+    seen_as: Workload | None = None  # the one that shares its observation: flows show the same labels of both
     alike: tuple[Workload, ...] = ()  # those that were seen as this one
     policy_name: str = ""  # what its policies are called, unique in the namespace
     pods: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """Sorts and names: cluster, namespace, name."""
+    def key(self) -> WorkloadKey:
+        """What sorts and identifies it."""
         return (self.cluster, self.namespace, self.name)
 
     @property
     def covered(self) -> bool:
-        """Whether it was seen as another one, whose policies pick its pods as well."""
+        """Whether it was seen as another workload whose policies select its pods as well."""
         return self.seen_as is not None and self.name in self.seen_as.also_selects
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Finding a workload: by key, name, pod, address or labels.
 
-Invariant: every lookup is a prebuilt index, and none guesses: where the objects leave several answers, there is none,
-or all of them are given.
+Invariant: every lookup uses a prebuilt index, and none guesses: where the objects allow several answers, the result is
+none or all of them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from collector.endpoints import Labels, stable_labels
+from collector.endpoints import GENERATED, Labels, stable_labels
 from synthesizer.kubernetes_fields import address
 from synthesizer.kubernetes_objects import EndpointsObject, Key
 from synthesizer.ownership import WorkloadObject
 
-# How the controllers name pods, by kind; the alphabet is apimachinery's rand.SafeEncodeString.
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"
-_RANDOM = f"-[{_SAFE}]{{5}}"
-_HASHED = rf"-[{_SAFE}0-9]{{6,10}}{_RANDOM}"
+# How the controllers name pods, by kind.
+_RANDOM = f"-[{GENERATED}]{{5}}"
+_HASHED = rf"-[{GENERATED}0-9]{{6,10}}{_RANDOM}"
 _SUFFIXES = {
     "CronJob": re.compile(rf"-\d{{8,10}}(?:-\d{{1,5}})?{_RANDOM}"),
     "DaemonSet": re.compile(_RANDOM),
@@ -59,8 +58,8 @@ class WorkloadIndex:
         return (namespace, pod) in self._by_pod
 
     def workload_of_pod(self, namespace: str, pod: str) -> WorkloadObject | None:
-        """The workload of a pod: a live one by its owner, any other by its name, which a known workload's kind must
-        explain (the longest such name; None if two kinds explain it)."""
+        """The workload of a pod: of a live one by its owner, of any other by its name, which must be one that a known
+        workload's kind gives (the longest such name counts; None if two kinds give it)."""
         if (namespace, pod) in self._by_pod:
             return self._by_pod[namespace, pod]
         stem = pod
@@ -96,11 +95,6 @@ class WorkloadIndex:
         if item is None or item.match_expressions or not stable_labels(item.selector):
             return ()
         return item.selector
-
-    def mesh_of(self, namespace: str, workload: WorkloadObject) -> str:
-        """ "sidecar", "ambient", "none" for who opted out, or "" when the objects do not tell."""
-        known = self._by_key.get((namespace, workload.kind, workload.name))
-        return (known or workload).mesh
 
     @cached_property
     def _by_key(self) -> dict[Key, WorkloadObject]:

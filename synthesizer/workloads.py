@@ -1,17 +1,17 @@
 """Which workload an endpoint is.
 
-Invariant: an endpoint is never two workloads, whoever saw it: the inventory, Hubble or a proxy.
+Invariant: an endpoint is never two workloads, whether the inventory, Hubble or a proxy shows it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 
-from collector.endpoints import Endpoint, Labels, workload_of_pod
+from collector.endpoints import GENERATED, Endpoint, Labels, workload_of_pod
 from collector.patterns import Patterns, Sighting
-from synthesizer.inventory import Inventory, WorkloadObject
+from synthesizer.inventory import Inventory, Key, WorkloadObject
 from synthesizer.naming import make_unique, name_policies, owner_of, tell_clusters_apart
 from synthesizer.options import Mesh
 from synthesizer.roster import Roster
@@ -20,23 +20,21 @@ from synthesizer.workload import Workload
 
 ACCOUNT = "ServiceAccount"  # the kind of a party that is known by a shared principal only
 # Not a CronJob's pods, whose Jobs are named by the time: minutes since the epoch, formerly seconds.
-_REPLICA_SET_POD = re.compile(r"-(?![12]\d{7,9}-)[0-9a-z]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\Z")
+_REPLICA_SET_POD = re.compile(rf"-(?![12]\d{{7,9}}-)[0-9a-z]{{6,10}}-[{GENERATED}]{{5}}\Z")
 
 
 class Workloads:
     """All workloads known from flows and inventory, and who is who among the endpoints.
 
-    `mesh` is the one that the policies are for. `mesh_assumed`: nothing tells who is in it (no proxy was heard, no
-    object asks for one), so all that did not opt out are taken to be.
+    `mesh` is the mesh that the policies are for. `mesh_assumed`: nothing says who is in it (no proxy's log, no object
+    that asks for one), so all workloads that did not opt out are taken to be.
     """
 
     def __init__(self, patterns: Patterns, inventory: Inventory, mesh: Mesh = "none") -> None:
         self.inventory = inventory
         self.of: dict[Endpoint, Workload] = {}
         self.by_address: dict[str, Workload | None] = {}  # None: seen with several workloads
-        self.accounts: dict[
-            Endpoint, Workload
-        ] = {}  # a principal that several workloads share: which one, is not known
+        self.accounts: dict[Endpoint, Workload] = {}  # principals that several workloads share
         self.all: list[Workload] = []
         self._from_inventory()
         self._from_sightings(patterns.sightings)
@@ -47,9 +45,6 @@ class Workloads:
         self.mesh_assumed = mesh != "none" and not any(w.mesh == mesh or w.observed - {"hubble"} for w in self.all)
         for workload in self.all if self.mesh_assumed else ():
             workload.mesh = workload.mesh if workload.mesh == "none" or workload.host_network else mesh
-
-    def __iter__(self) -> Iterator[Workload]:
-        return iter(self.all)
 
     def named(self, namespace: str, name: str) -> Workload | None:
         """The workload of that name; the first cluster's when there are several."""
@@ -71,7 +66,7 @@ class Workloads:
     # -- who is there ---------------------------------------------------------------------------------------------
 
     def _from_inventory(self) -> None:
-        self._objects: dict[tuple[str, str, str], Workload] = {}
+        self._objects: dict[Key, Workload] = {}
         for item in self.inventory.workloads:
             ports = {(port.protocol, port.number) for port in item.ports}
             workload = Workload(
@@ -81,13 +76,13 @@ class Workloads:
                 labels=item.labels,
                 service_account=item.service_account or "default",
                 host_network=item.host_network,
-                mesh=self.inventory.mesh_of(item.namespace, item),
+                mesh=item.mesh,
                 ports=frozenset(ports | set(self.inventory.service_target_ports(item))),
                 known=True,
                 object_key=item.key,
                 pods=item.pods,
             )
-            self._objects[item.namespace, item.kind, item.name] = workload
+            self._objects[item.key] = workload
             self.all.append(workload)
             for address in item.addresses:
                 self._locate(address, workload)
@@ -106,13 +101,13 @@ class Workloads:
         for endpoints in _grouped(labelled, sightings):
             self._make(endpoints, sightings)
         make_unique(self.all)
-        # Those that name a pod or workload first: they tell whose the accounts of the others are.
+        # Endpoints that name a pod or workload come first: they show whose the accounts of the others are.
         roster = Roster(self.all)
         for endpoint in sorted(unnamed, key=_is_account):
             self._join_unlabelled(endpoint, sightings[endpoint], roster)
 
     def _see_as_one(self, workload: Workload, *others: Workload) -> None:
-        """Flows do not tell these apart: Jobs of one template, or labels that Cilium leaves out of identities."""
+        """Note that flows cannot distinguish these: Jobs of one template, or labels that Cilium leaves out."""
         for other in others:
             if other not in workload.alike:
                 other.seen_as = workload
@@ -120,9 +115,9 @@ class Workloads:
                 workload.ports |= other.ports
 
     def _foreign_clusters(self, sightings: Mapping[Endpoint, Sighting]) -> set[str]:
-        """Of several clusters in the flows, those whose workloads the inventory does not hold.
+        """If the flows show several clusters, those that the inventory does not describe.
 
-        The inventory is of the cluster whose live pods it names; of manifests alone, of the one where most is known.
+        It describes the cluster whose live pods it holds, or, if it is of manifests only, the one it knows most of.
         """
         live: Counter[str] = Counter()
         named: Counter[str] = Counter()
@@ -140,7 +135,7 @@ class Workloads:
     def _in_inventory(self, endpoint: Endpoint, sighting: Sighting) -> list[WorkloadObject]:
         """The inventory's workload behind an endpoint: by pod, owner, name, labels; labels must not contradict.
 
-        The first one it is; the others are those with the same labels whose pods or names were seen as well.
+        The first is the endpoint's own; the others have the same labels, and their pods or names were seen as well.
         """
         namespace = endpoint.namespace
         if _is_account(endpoint):
@@ -217,9 +212,9 @@ class Workloads:
         roster.enter(workload)
 
     def _without_labels(self, endpoint: Endpoint, roster: Roster) -> Workload:
-        """The workload that is known by this name and by nothing else; made if there is none.
+        """The workload that is known only by this name, made if there is none.
 
-        It is not called like those that it may be, of which each has labels.
+        Its name differs from those of the workloads that it may be, which have labels.
         """
         name = endpoint.workload or endpoint.service_account or "unnamed"
         if any(workload.labels or workload.known for workload in roster.named(endpoint.namespace, name)):

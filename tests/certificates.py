@@ -1,4 +1,7 @@
-"""Certificates for the tests of TLS: an authority, and what it vouches for, as files in PEM form."""
+"""Certificates for the tests of TLS: an authority, and what it vouches for, as files in PEM form.
+
+They have what RFC 5280 demands and OpenSSL checks under X509_V_FLAG_X509_STRICT, Python's default from 3.13 on.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,18 @@ from cryptography.x509.oid import NameOID
 
 from collector.transport import TLS
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """An authority of its own in `folder`; `ca` is its certificate's file."""
@@ -24,6 +39,7 @@ class Authority:
         self.ca = folder / f"{name}.pem"
         builder = _builder(self.name, self.name, self.key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(_SIGNS, critical=True)
         self.ca.write_bytes(_pem(builder.sign(self.key, hashes.SHA256())))
 
     def issue(self, name: str, *names: str) -> tuple[Path, Path]:
@@ -32,6 +48,8 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _builder(subject, self.name, key.public_key())
         builder = builder.add_extension(x509.SubjectAlternativeName([_san(each) for each in names]), critical=False)
+        own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(own, critical=False)
         certificate, secret = self.folder / f"{name}.pem", self.folder / f"{name}-key.pem"
         certificate.write_bytes(_pem(builder.sign(self.key, hashes.SHA256())))
         secret.write_bytes(
@@ -56,6 +74,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     return builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
 
 

@@ -52,6 +52,15 @@ def page_of(traffic: Traffic) -> str:
     return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, none, {}, {}))
 
 
+def test_a_time_that_no_calendar_holds_breaks_no_page() -> None:
+    traffic = Traffic()
+    traffic.add(traffic.pod("shop/web"), traffic.pod("shop/api"), 22, "TCP", Signal.DENIED, reason="POLICY_DENIED")
+    for edge in traffic.patterns.edges.values():
+        for _, found in edge.ports():
+            found.span(1, 1 << 62)
+    assert f"second {1 << 62}" in page_of(traffic)
+
+
 # -- leastway.json --------------------------------------------------------------------------------------------------
 
 

@@ -231,7 +231,7 @@ def unsurprising(outcome: Outcome) -> None:
         if network.version == 6 and network.prefixlen:
             assert network.prefixlen == 128
         if network.prefixlen == network.max_prefixlen:
-            owner = outcome.inventory.is_cluster_address(str(network.network_address))
+            owner = outcome.inventory.owner_of_address(str(network.network_address))
             assert owner in ("", "link-local", "metadata"), block
             assert outcome.result.workloads.by_address.get(str(network.network_address)) is None
     for policy in outcome.documents("AuthorizationPolicy"):
@@ -289,7 +289,7 @@ def unbroken(outcome: Outcome) -> None:
     for where in written:
         unseen = {
             w.name
-            for w in outcome.result.workloads
+            for w in outcome.result.workloads.all
             if w.namespace == where and w.key not in active and not w.host_network
         }
         if f"{where}/networkpolicy-default-deny.yaml" in outcome.texts:
@@ -306,7 +306,7 @@ def churn_free(outcome: Outcome) -> None:
             for key, value in selector.items():
                 assert is_stable(key) or key == "kubernetes.io/metadata.name"
                 assert valid_label(key, value)
-    for workload in outcome.result.workloads:
+    for workload in outcome.result.workloads.all:
         own = outcome.inventory.selector_of(*workload.object_key)
         if own and workload.selectable:
             assert workload.selector == own

@@ -1,6 +1,6 @@
-"""What an Envoy access log entry means as traffic: who opened a connection to whom, and what became of it.
+"""What an Envoy access log entry means as traffic: who opened a connection to whom, and how it ended.
 
-Invariant: nothing is believed that the entry does not prove. A Service's port is never taken for a pod's unless no pod
+Invariant: nothing is concluded that the entry does not prove. A Service's port is never taken for a pod's unless no pod
 was reached, an address from X-Forwarded-For is no peer, and a local reply of the proxy is no answer of the workload.
 
 Facts: Envoy's access log documentation and Istio's cluster names. Every field of `Flow` that ends up as a key of the
@@ -22,7 +22,7 @@ from collector.sources.accesslog_record import NOBODY, AccessRecord, Party, part
 from collector.sources.flow_batch import FlowBatch
 from collector.urls import path_of
 
-PATH_LIMIT = 2048  # characters; longer ones are no routes, and Envoy's own limit for a whole header block is 60 KiB
+PATH_LIMIT = 2048  # characters; longer paths are no routes (Envoy limits a whole header block to 60 KiB)
 METHOD_LIMIT = 64
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, 5.6.2: token
@@ -39,7 +39,7 @@ _PROXY_PORTS = frozenset({0, 15006, 15008})  # unknown, Istio's inbound listener
 
 
 class Unusable(msgspec.Struct, frozen=True):
-    """Why an entry gives no flow. `readable` tells one that is no connection from one that is damaged."""
+    """Why an entry gives no flow. `readable` distinguishes an entry that is no connection from a damaged one."""
 
     reason: str
     readable: bool = False
@@ -49,7 +49,7 @@ Outcome = Flow | Unusable
 
 
 def request_problem(method: str, path: str) -> str:
-    """Why a request's method and path cannot be those of a request; "" when they can."""
+    """What is wrong with a request's method or path; "" if nothing is."""
     if method and (len(method) > METHOD_LIMIT or _METHOD.fullmatch(method) is None):
         return "method is not a token"
     if len(path) > PATH_LIMIT and len(path_of(path)) > PATH_LIMIT:
@@ -241,6 +241,6 @@ def fold_lines(
 
 
 def count_unusable(outcome: Unusable, patterns: Patterns, records: int = 1) -> bool:
-    """Count a record (or equal ones) that gave no flow; True if it is damaged and someone should be told."""
+    """Count a record (or several equal ones) without a flow; True if it is damaged and should be reported."""
     (patterns.quality.skipped if outcome.readable else patterns.quality.bad).add(outcome.reason, records)
     return not outcome.readable

@@ -1,6 +1,8 @@
 """The names that Istio gives to upstream clusters and to the hosts behind them.
 
 Invariant: a name that is not exactly in Istio's form yields nothing; it may have been chosen by a client (SNI).
+
+Facts: istio pilot/pkg/model/service.go, `BuildSubsetKey` and `BuildDNSSrvSubsetKey`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What one access log entry says, whichever way Envoy wrote it down: the common form that the access log sources fill.
+"""What one access log entry says, in whatever format Envoy wrote it: the common form that the access log sources fill.
 
 Invariant: everything that leaves here is checked. Addresses are IP addresses, names are names that Kubernetes accepts,
-principals are SPIFFE identities in Istio's form; whatever is not counts as unknown. What the entry *means* is decided
-in `collector.sources.accesslog` alone.
+principals are SPIFFE identities in Istio's form; anything else counts as unknown. What the entry *means* is decided
+only in `collector.sources.accesslog`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOWHERE: Address = ("", 0)
 
 # The keys under which users log identities: Istio's telemetry names, Envoy's command operators in lower case, and the
 # labels of Istio's own OpenTelemetry sample. No default format has any of them; the same names come as attributes of
-# OTLP log records. Key → what it says. Where several say the same, the first of this table that has a value counts.
+# OTLP log records. Key → what it says. Where several keys say the same, the first in this table with a value counts.
 IDENTITY_KEYS: dict[str, str] = {
     # the caller's certificate as this proxy verified it; present but empty means that there was none
     "downstream_peer_uri_san": "source principal",
@@ -72,7 +72,7 @@ _NODE = re.compile(r"(sidecar|router|waypoint)~([^~]*)~([^~]+)\.([^~.]+)~[^~]*")
 
 
 class Party(msgspec.Struct, frozen=True):
-    """What is known of one end; "" or () where it is not. `role` is the proxy's: sidecar, router or waypoint."""
+    """What is known of one end; "" or () if unknown. `role` is the proxy's: sidecar, router or waypoint."""
 
     namespace: str = ""
     workload: str = ""
@@ -92,7 +92,7 @@ class Party(msgspec.Struct, frozen=True):
         return Endpoint("pod", "", self.namespace, labels, self.workload, self.service_account)
 
     def filled(self, other: Party) -> Party:
-        """This party, with what it lacks taken from `other` unless both name different namespaces or accounts."""
+        """This party, with missing facts taken from `other`, unless the two differ in namespace or account."""
         if self is NOBODY:
             return other
         if other is NOBODY or _differ(self.namespace, other.namespace):
@@ -218,7 +218,7 @@ def text_of(value: object) -> str:
 
 
 def number_of(value: object) -> int:
-    """A logged count; 0 when it is missing or none."""
+    """A logged count; 0 if it is missing or not a number."""
     text = text_of(value)
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else 0
 

@@ -1,7 +1,7 @@
 """Istio's default text access log → the fields of the JSON format, for files and for the bodies of OTLP log records.
 
-Invariant: a line is read only if it can be read in one way. Envoy does not escape quotes, and clients choose paths,
-user agents and host names; so a line with a quote too many is refused instead of being read as a client wants it.
+Invariant: a line is read only if there is just one way to read it. Envoy does not escape quotes, and clients choose
+paths, user agents and host names. So a line with a quote too many is refused, not read as some client meant it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def without_prefix(line: str) -> str:
 
 
 def is_message(line: str) -> bool:
-    """True for a line that the proxy itself says, about itself."""
+    """True for a message of the proxy about itself."""
     return _MESSAGE.match(line) is not None
 
 
@@ -51,8 +51,8 @@ def begins_entry(line: str) -> bool:
 def fields_of(line: str) -> dict[str, str] | None:
     """The fields of one line; None when it is not in the default format or is ambiguous.
 
-    A time stamp that another writer pushed into the middle of the line is taken out, if there is just one and the line
-    makes no sense with it.
+    A time stamp that another writer put into the middle of the line is removed, if there is just one and the line makes
+    no sense with it.
     """
     fields = _match(line)
     if fields is not None and " " not in fields["upstream_host"]:

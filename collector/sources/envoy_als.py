@@ -1,7 +1,7 @@
 """Envoy's access log service messages, recorded as protobuf JSON: one `StreamAccessLogsMessage` a line.
 
-Invariant: an entry belongs to the proxy that its stream named last. The identifier is only in a stream's first message,
-so a recording is read in order, from its beginning.
+Invariant: an entry belongs to the proxy that its stream named last. Only a stream's first message holds the identifier,
+so a recording is read in order from its beginning.
 
 The live collector uses `reporter_of` once a stream, and `http_record` and `tcp_record` for each kind of entry.
 Facts: the definitions of envoy.service.accesslog.v3 and envoy.data.accesslog.v3; Istio's node ids and metadata.

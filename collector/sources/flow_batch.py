@@ -1,7 +1,7 @@
 """Equal flows counted together before they reach the patterns, for sources that see many of a kind.
 
 Invariant: handing over a batch gives the same patterns as handing over every flow; a batch only saves the work of
-counting the same connection again. Its size is bounded, so hostile traffic costs speed, never memory.
+counting equal flows one by one. Its size is bounded, so hostile traffic costs speed, but no memory.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class FlowBatch:
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
-        # (hour, everything that tells no record from another) → [flow, records, first and last time in unix seconds,
-        # smallest id, lowest and highest socket]
+        # (hour, everything but time, id and socket) → [flow, records, first and last time in unix seconds, smallest id,
+        # lowest and highest socket]
         self.held: dict[tuple[Any, ...], list[Any]] = {}
 
     def add(self, flow: Flow) -> None:

@@ -1,7 +1,7 @@
 """Hubble flows → patterns, for the file reader and the live client alike.
 
-Invariant: nothing is counted twice over. A flow that was met before in the same hour costs one dictionary update; the
-counts are handed to `Patterns` in batches, which changes nothing in the result (see `Patterns.merge`).
+Invariant: each record is counted once. A flow that was met before in the same hour costs one dictionary update; the
+counts are handed to `Patterns` in batches, which does not change the result (see `Patterns.merge`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)
 _PASSED = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
 _NOWHERE = Addresses()
 # A signal's name in `Evidence.signals`: with the observation point (flow.TraceObservationPoint), or with the side whose
-# policy verdict it is. Anything else is no point.
+# policy gave the verdict. Any other text is no observation point.
 _POINTS = {
     *("TO_PROXY", "TO_HOST", "TO_STACK", "TO_OVERLAY", "TO_ENDPOINT", "TO_NETWORK", "TO_CRYPTO"),
     *("FROM_ENDPOINT", "FROM_PROXY", "FROM_HOST", "FROM_STACK", "FROM_OVERLAY", "FROM_NETWORK", "FROM_CRYPTO"),
@@ -50,10 +50,9 @@ layer7_from_json: Layer7Decode = msgspec.json.Decoder(Layer7 | None).decode
 
 
 class FlowCounter:
-    """Counts Hubble flows; `flush` must be called before the patterns are read.
+    """Counts Hubble flows, of files and live streams alike; call `flush` before reading the patterns.
 
-    Used by the file reader and by the live gRPC client alike; `endpoint`, `layer7` and `service` read the parts
-    of a flow that are left as raw bytes.
+    `endpoint`, `layer7` and `service` decode the parts of a flow that are left as raw bytes.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class FlowCounter:
         first_packet = flow.event_type is not None and flow.event_type.type == POLICY_VERDICT
         swapped, signal = first_look(protocol, ports.flags, sport, dport, reply, first_packet)
         message = self._message(flow.l7) if len(flow.l7) else None
-        if message is not None:  # the proxy knows best whether it passed on a request or a response
+        if message is not None:  # the proxy knows whether it passed on a request or a response
             swapped = message.type == "RESPONSE"
         if swapped and not sport:
             self._skip("no port")
@@ -158,7 +157,7 @@ class FlowCounter:
         self.parties.forget()
 
     def hand_over(self) -> Patterns:
-        """What was counted since the last call. The ends met so far stay known, so this costs no parsing anew."""
+        """What was counted since the last call. The ends met so far stay known, so none is parsed again."""
         self.flush()
         done = self.patterns
         self.patterns = self.parties.patterns = Patterns()

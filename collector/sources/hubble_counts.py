@@ -1,7 +1,7 @@
-"""Hubble flows that were counted and not handed over to the patterns yet.
+"""Hubble flows that were counted but not handed over to the patterns yet.
 
-Invariant: two sets of counts, of two processes say, become one in any order; and handing over a batch gives the same
-patterns as handing over every flow.
+Invariant: the counts of two processes can be joined in any order, and handing over a batch gives the same patterns as
+handing over every flow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Count(msgspec.Struct, eq=False, gc=False, array_like=True):
 # (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
 Key = tuple[Party, Party, str, int, str, int, str, str, str]
 
-# The ends by their bytes, address and role; ends, rest of the key and `Count`; host names by the same; replies.
+# The ends (bytes, address, role); counts (both ends by index, rest of the key, `Count`); host names likewise; replies.
 _exported = msgspec.msgpack.Decoder(
     tuple[
         list[tuple[tuple[bytes, str | None], int]],
@@ -53,7 +53,7 @@ _exported = msgspec.msgpack.Decoder(
 
 
 class Counts:
-    """Records by what tells them apart, and the host names that were seen with them."""
+    """Counts of records by everything that distinguishes them, and the host names seen with them."""
 
     def __init__(self, parties: Parties) -> None:
         self.parties = parties

@@ -2,6 +2,9 @@
 
 Invariant: namespace and pod name are trusted before a reserved label (captures show pods labelled `reserved:world`),
 and the labels of an endpoint are never read a second time for the same bytes and address.
+
+Facts: Cilium, pkg/identity/numericidentity.go (reserved identities, scopes) and pkg/k8s/apis/cilium.io/const.go
+(labels).
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ from_json: Decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
 
 
 class Party:
-    """One end of a flow as it was seen: who it is (`endpoint`), and as which pod, where."""
+    """One end of a flow as it was seen: who it is (`endpoint`), and as which pod at which address."""
 
     __slots__ = ("address", "endpoint", "local", "masked", "owners", "party", "pod", "ports")
 
@@ -82,11 +85,10 @@ class Party:
 
 
 class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
-    """The ends met so far, by their raw bytes and address: as the responder, and as the opener of a connection (they
-    differ for reserved entities only).
+    """The ends met so far, by raw bytes and address, each as the responder and as the opener of a connection (these
+    differ only for reserved entities).
 
-    Looking up one that was not met before parses it with `decode`; raises msgspec.MsgspecError when its bytes are no
-    endpoint.
+    Looking up a new end parses it with `decode`, which raises msgspec.MsgspecError if its bytes are no endpoint.
     """
 
     def __init__(self, patterns: Patterns, decode: Decode = from_json) -> None:
@@ -124,7 +126,7 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         return known
 
     def sight(self, party: Party, records: int) -> None:
-        """Note what else this record tells of its endpoint."""
+        """Note what else these records say about the endpoint."""
         endpoint = party.endpoint
         for field in party.masked:
             self.patterns.quality.masked.add(field, records)
@@ -162,7 +164,7 @@ def canonical_address(text: str) -> str:
 
 @memo(1 << 16, longest=512)
 def _label(label: str) -> tuple[str, str, str]:
-    """`k8s:app=web` → source, key, value; a label without a source is one of Kubernetes."""
+    """`k8s:app=web` → source, key, value; a label without a source is taken to be Kubernetes'."""
     prefix, colon, rest = label.partition(":")
     if not colon or prefix not in _SOURCES:
         prefix, rest = "k8s", label
@@ -171,7 +173,7 @@ def _label(label: str) -> tuple[str, str, str]:
 
 
 class Labelled(NamedTuple):
-    """What the labels of an endpoint say: `own` whether any is a pod's own, `stable` those of them that last."""
+    """What the labels of an endpoint say: `own`: any of them is the pod's own; `stable`: those of them that last."""
 
     own: bool
     stable: Labels
@@ -206,7 +208,7 @@ def parse(
 
     Order: a pod by namespace and labels or name; else a reserved entity; else just an address. Of several reserved
     labels `host` and `remote-node` win for the end that opened the connection (a probe from the control-plane node is a
-    probe), `kube-apiserver` for the other. `read` may remember what equal labels said.
+    probe), `kube-apiserver` for the other. `read` may cache its answers.
     """
     own, labels, meta, reserved, named_ports = read(tuple(record.labels or ()))
     namespace = record.namespace or meta.get(_NAMESPACE, "")

@@ -1,7 +1,7 @@
 """Hubble flows as JSON lines (`hubble observe -o jsonpb`, the exporter's files, bare flows) → patterns.
 
-Invariant: a record counts the same in whatever form it is wrapped: a response, a bare flow, a log shipper's envelope, a
-container runtime's log line.
+Invariant: a record counts the same however it is wrapped: as a response, a bare flow, in a log shipper's envelope or in
+a container runtime's log line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Serialised responses of Hubble → patterns: decoding, the look for repeated flows, counting.
+"""Serialised responses of Hubble → patterns: decoding, recognising repeated flows, counting.
 
 Invariant: whatever bytes come, they end in a counter: of flows, of events, of repeated or of bad messages.
 """
@@ -14,11 +14,11 @@ from google.protobuf.message import DecodeError
 from collector.live import SourceStatus
 from collector.patterns import Patterns
 from collector.sources.hubble_counter import NAME, FlowCounter
+from collector.sources.hubble_request import BILLION
 from collector.sources.hubble_resume import ASTRAY, NODES, Nanoseconds, Positions
 from collector.sources.hubble_wire import Translator, endpoint, layer7, service
 from collector.wire.hubble_records_pb2 import Response
 
-BILLION = 1_000_000_000
 GAP_HOURS = 48  # hours of one gap that are named
 REFUSALS = ("invalid fieldmask", "invalid path")  # how nodes of several versions say that they do not know a field
 
@@ -36,7 +36,7 @@ class Reader:
         self.positions = Positions(self.gap)
         self.translator = Translator()
         self.newest: Nanoseconds = 0
-        self.soon: Nanoseconds = 0  # what is later is looked at twice: a clock gone wrong would hide any lag
+        self.soon: Nanoseconds = 0  # later times are checked against the clock: a wrong one would hide any lag
         self.flows = status.flows
 
     def message(self, raw: bytes) -> bool:

@@ -1,8 +1,7 @@
 """The part of Hubble's flow records that is read, as the decoder fills it.
 
-Invariant: only the fields declared here cost anything; a record's endpoints and Services stay raw bytes, for whoever
-knows them already need not parse them again. Records form no cycles, so the garbage collector need not know them
-(`gc=False`).
+Invariant: only the fields declared here cost anything. Endpoints and Services stay raw bytes, so that known ones need
+no second parse. Records form no cycles, so the garbage collector need not track them (`gc=False`).
 
 Facts: the field names are Cilium's API (api/v1/flow, api/v1/observer) in protojson form with proto names; enums are
 names, zero values are absent.
@@ -46,7 +45,7 @@ class EventType(msgspec.Struct, gc=False):
 class HubbleFlow(msgspec.Struct, gc=False):
     """The fields of flow.Flow that are read; everything else is skipped by the decoder.
 
-    A null stands for the default, as protojson has it.
+    A null stands for the default, as in protojson.
     """
 
     time: str | None = ""
@@ -86,8 +85,6 @@ class Line(msgspec.Struct, gc=False):
     flow: HubbleFlow | None = None
     lost_events: LostEvents | None = None
     node_status: NodeStatus | None = None
-    agent_event: msgspec.Raw = msgspec.Raw(b"")
-    debug_event: msgspec.Raw = msgspec.Raw(b"")
     node_name: str | None = ""
     time: str | None = ""
 
@@ -98,11 +95,6 @@ class Http(msgspec.Struct, gc=False):
     url: str | None = ""
 
 
-class Dns(msgspec.Struct, gc=False):
-    query: str = ""
-
-
 class Layer7(msgspec.Struct, gc=False):
     type: str | None = ""
     http: Http | None = None
-    dns: Dns | None = None

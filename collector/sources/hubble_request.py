@@ -30,10 +30,10 @@ class Request:
     """Which flows are wanted.
 
     `since` and `until` are unix seconds; without `since` a followed stream begins now. With `namespaces`, only flows
-    with an end in one of them are sent, which the quality must say. `allow` and `deny` are flow.FlowFilter objects in
-    protojson form, as `hubble observe --allowlist` takes them: nothing is filtered by default, because what is skipped
-    here is counted. Without `follow` the stream ends with what the server has now.
-    `mask` asks for no more of a flow than is read.
+    with an end in one of them are sent, and the quality must say so. `allow` and `deny` are flow.FlowFilter objects in
+    protojson form, as `hubble observe --allowlist` takes them. By default nothing is filtered, so that what is skipped
+    is counted. Without `follow` the stream ends with what the server has now. `mask` asks only for the fields of a flow
+    that are read.
     """
 
     since: float | None = None

@@ -1,6 +1,6 @@
-"""Which addresses are Services', as Hubble tells it on the flows themselves.
+"""Which addresses belong to Services, as Hubble reports it on the flows themselves.
 
-Invariant: what is told is counted per Service and address, so reading a capture in parts changes nothing.
+Invariant: reports are counted per Service and address, so reading a capture in parts changes nothing.
 
 Before a packet's destination is translated it is the Service's address, which no policy may name: NetworkPolicy sees
 the pod behind it. (Kubernetes: network-policies, "Egress ... the behavior is not defined".)
@@ -16,8 +16,8 @@ from collector.endpoints import Endpoint, valid_namespace, valid_object_name
 from collector.patterns import Patterns
 from collector.sources.hubble_endpoints import canonical_address
 
-HELD = 1 << 12  # distinct tellings that are counted before they are handed over
-LONGEST = 1024  # bytes of a telling; a namespace and a name have 316 at most
+HELD = 1 << 12  # distinct reports that are counted before they are handed over
+LONGEST = 1024  # bytes of a report; a namespace and a name have 316 at most
 
 
 class HubbleService(msgspec.Struct):
@@ -33,7 +33,7 @@ from_json: DecodeService = msgspec.json.Decoder(HubbleService | None).decode
 
 
 class Services:
-    """Counts tellings; `hand_over` must be called before the patterns are read."""
+    """Counts reports; call `hand_over` before reading the patterns."""
 
     def __init__(self, decode: DecodeService = from_json) -> None:
         self.decode = decode
@@ -48,7 +48,7 @@ class Services:
         self.met[raw, address] = self.met.get((raw, address), 0) + 1
 
     def hand_over(self, patterns: Patterns) -> None:
-        """Note the addresses with their Services, as sightings; what is no telling says nothing."""
+        """Note the addresses with their Services, as sightings; what cannot be decoded is dropped."""
         for (raw, text), records in self.met.items():
             try:
                 service = self.decode(raw) or HubbleService()

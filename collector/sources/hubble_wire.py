@@ -30,10 +30,10 @@ from collector.sources.hubble_records import (
     Ports,
     TCPFlags,
 )
+from collector.sources.hubble_request import BILLION
 from collector.sources.hubble_services import HubbleService
 from collector.wire import flow_pb2, hubble_records_pb2, relay_pb2
 
-BILLION = 1_000_000_000
 MEMO = 1 << 12  # parsed parts of each kind that are kept
 DROPPED = flow_pb2.DROPPED
 POLICY_VERDICT = 5  # event_type.type

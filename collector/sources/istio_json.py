@@ -1,8 +1,8 @@
 """Istio's (and Envoy's) JSON access log, one object a line, with the default keys and any of the identity keys.
 
-Invariant: a line is an access log entry or it is counted with a reason; which keys are understood is decided in
-`collector.sources.accesslog_record`. Whole objects are decoded, not a fixed set of fields: identity keys are the user's
-choice, and decoding to a dict was measured to cost no more.
+Invariant: a line is an access log entry, or it is counted with a reason. `collector.sources.accesslog_record` decides
+which keys are understood. Whole objects are decoded, not a fixed set of fields: users choose the identity keys, and
+decoding to a dict was measured to cost no more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Istio's default text access log, as `kubectl logs` of a sidecar, gateway or waypoint prints it.
 
-Invariant: the line's shape is decided in `collector.sources.accesslog_text`, its meaning in `accesslog`; here is only
-which lines count.
+Invariant: `collector.sources.accesslog_text` decides the line's shape and `accesslog` its meaning; this module only
+decides which lines count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Access logs that Envoy sends over OpenTelemetry, recorded as OTLP JSON: one `ExportLogsServiceRequest` a line.
 
-Invariant: a log record is read from its body (the default text format, a JSON object or a key-value list) and its
-attributes together; attributes win, since they are what a user added on purpose.
+Invariant: a log record is read from its body (the default text format, a JSON object or a key-value list) together with
+its attributes; attributes win, since users add them on purpose.
 
 The live collector uses `flows_of` for each request, with stubs of our own (docs/decisions/0005). The JSON form, which
 may have either spelling of a name, is read without stubs. Facts: opentelemetry-proto; Istio's envoyOtelAls provider.

@@ -1,9 +1,9 @@
-"""What log tools put around the lines of a pod's log, taken off.
+"""Removes what log tools put around the lines of a pod's log.
 
 That is the prefixes of `kubectl logs --prefix` and stern, the runtime's time stamps, and log shippers' envelopes.
 
-Invariant: a file's wrapping is told by one record at its head, and only if a source knows what is inside. Files without
-one never come here; in a wrapped file, a line that is not wrapped stays as it is, and its source says what it is.
+Invariant: one record at the head of a file decides its wrapping, and only if a source recognises what is inside. Files
+without a wrapping never come here. In a wrapped file, a line without it stays as it is, for the source to judge.
 
 Facts: kubectl's prefix is `[pod/NAME/CONTAINER] `; stern's default template is `NAME CONTAINER `, with the namespace in
 front for all of them; the container runtime writes `TIME stdout F ` (CRI; P marks a part of a line, F its last) or, as
@@ -21,8 +21,8 @@ import msgspec
 from collector import sources
 from collector.patterns import Patterns
 
-LAYERS = 3  # a prefix around a time around an envelope
-PIECES = 1 << 24  # bytes of a line that came in parts; a longer one is no record
+LAYERS = 3  # at most: a prefix around a time stamp around an envelope
+PIECES = 1 << 24  # bytes of a line that came in parts; a longer line is no record
 OTHERS = "line of another container"
 
 _COLOR = rb"(?:\x1b\[[0-9;]*m)*"
@@ -46,7 +46,7 @@ _FIELDS = ("log_processed", "log", "message", "line", "textPayload", "jsonPayloa
 
 
 class _Kubernetes(msgspec.Struct):
-    """What fluent-bit, Filebeat and Vector tell of the pod."""
+    """What fluent-bit, Filebeat and Vector say about the pod."""
 
     container_name: str = ""
     container: dict[str, msgspec.Raw] = {}
@@ -58,7 +58,7 @@ _kubernetes = msgspec.json.Decoder(_Kubernetes).decode
 
 
 class Inner(NamedTuple):
-    """What was inside of one layer: the line, the container that wrote it ("" not told), and whether it goes on."""
+    """What was inside one layer: the line, the container that wrote it ("" if not named), and whether it is partial."""
 
     line: bytes
     container: str = ""
@@ -83,7 +83,7 @@ class Layer(NamedTuple):
 
 
 class Wrapping(NamedTuple):
-    """The layers around a file's records, outermost first, and the container whose records they are ("" not told)."""
+    """The layers around a file's records, outermost first, and the container that wrote them ("" if not named)."""
 
     layers: tuple[Layer, ...]
     container: str
@@ -107,7 +107,7 @@ class Wrapping(NamedTuple):
             line = (line if begun is None else bytes(waiting.pop(container))).strip()
             if line:
                 yield number, line
-        for rest in waiting.values():  # broken off: its source tells
+        for rest in waiting.values():  # broken off: the source reports it
             yield number, bytes(rest)
 
     def _take_off(self, line: bytes) -> Inner:
@@ -126,7 +126,7 @@ def of_runtime(record: bytes) -> bool:
 
 
 def wrapping_of(record: bytes) -> Wrapping | None:
-    """The wrapping of a file, by its first record that a source knows once it is taken off; None if there is none."""
+    """The wrapping of a file, if a source recognises this record once it is removed; None if there is none."""
     found: list[tuple[tuple[Layer, ...], bytes, str]] = [((), record, "")]
     for _ in range(LAYERS):
         deeper = []

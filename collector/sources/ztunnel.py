@@ -1,7 +1,7 @@
 """ztunnel's access log (Istio ambient), as text and as JSON: one record a connection, seen at either end.
 
-Invariant: a certificate is believed before a name, and a port is the one the workload listens on or the record does not
-count. ztunnel carries everything over HBONE to port 15008, and older versions do not log what is inside.
+Invariant: a certificate is believed before a name, and a record counts only with the port that the workload listens on.
+ztunnel carries everything over HBONE to port 15008, and older versions do not log the port inside.
 
 Facts: ztunnel, src/proxy/metrics.rs. Workload values are pod names; values are quoted or not, depending on the version.
 """
@@ -47,6 +47,8 @@ _MESSAGES = frozenset({"connection complete", "connection opened", "request comp
 _DENIED = re.compile(r"policy rejection|allow policies|denied by|policy change|401 unauthorized", re.IGNORECASE)
 
 _AMBIGUOUS = Unusable("ztunnel record that is cut or ambiguous")
+_NO_ADDRESS = Unusable("no destination address")
+_NO_PORT = Unusable("ztunnel record without the real port", readable=True)  # of an old version: only the tunnel's
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -68,7 +70,7 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
 
 
 def outcomes(line: bytes) -> tuple[Outcome, ...]:
-    """The flow of every record on one line (writers have been seen to lose the line break), or why there is none."""
+    """The flow of every record on one line (some writers lose line breaks), or why there is none."""
     text = without_prefix(line.decode("utf-8", "replace").strip())
     if text.startswith("{"):
         try:
@@ -137,17 +139,14 @@ def outcome_of(fields: Mapping[str, object], message: str, time: str) -> Outcome
         return Unusable("ztunnel record of another kind", readable=True)
     get = fields.get
     method, path = text_of(get("method")), text_of(get("path"))
-    problem = request_problem(method, path)
-    if problem:
+    if problem := request_problem(method, path):
         return Unusable(problem)
     source, callee = _End(get, "src"), _End(get, "dst")
     inner = address_of(text_of(get("dst.hbone_addr")))
     tunnelled = bool(inner[1]) or callee.address[1] == HBONE
-    port = inner[1] or (callee.address[1] if callee.address[1] != HBONE else 0)
-    if not port:
-        if callee.address[1] == HBONE:
-            return Unusable("ztunnel record without the real port", readable=True)
-        return Unusable("no destination address")
+    port = inner[1] or callee.address[1]
+    if not port or (port == HBONE and not inner[1]):
+        return _NO_PORT if port else _NO_ADDRESS
     waypoint = bool(inner[0] and callee.address[0] and inner[0] != callee.address[0])
     destination, pod, address = _destination(callee, inner, waypoint)
     inbound = text_of(get("direction")) == "inbound"

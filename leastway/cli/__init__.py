@@ -1,6 +1,6 @@
 """The command line: the only room that prints, exits, and imports click and rich.
 
-Invariant: data on stdout, talk on stderr, and whatever happens ends in one line and an exit code, never in a traceback.
+Invariant: data goes to stdout and talk to stderr, and every failure ends in one line and an exit code, not a traceback.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import sys
 from typing import NoReturn
 
+from leastway.cli.exit_codes import INTERRUPTED
 from leastway.cli.group import cli
 
 
@@ -21,16 +22,16 @@ def main() -> NoReturn:
             raise
         _leave(ended.code or 0)
     except KeyboardInterrupt:  # before a command began or after it ended
-        _leave(130)
+        _leave(INTERRUPTED)
     _leave(0)
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process at once: taking millions of objects apart, one by one, would let somebody wait for nothing."""
+    """End the process at once: freeing millions of objects one by one would keep the user waiting for nothing."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except (OSError, ValueError):  # whoever read our output has gone; the interpreter knows how to end then
+    except (OSError, ValueError):  # the reader of our output is gone; the interpreter knows how to end then
         raise SystemExit(code) from None
     os._exit(code)
 

@@ -1,6 +1,6 @@
 """`leastway can`: questions to the judge, one or many.
 
-Invariant: with --queries, one line out for each line in, in order, with a verdict, whatever the lines hold.
+Invariant: with --queries, each line in gives one line out, in order, with a verdict, whatever the lines hold.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from typing import Any
 import click
 
 from collector.errors import SourceError
+from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.options import format_option, inventory_option, profile_options
 from leastway.cli.output import SHOWN, say, tell, tell_json
 from leastway.cli.policies import load, mesh_for
-from leastway.verify.can import FIELDS, answer, read_question
-from leastway.verify.errors import PolicyError, line
+from leastway.verify.can import answer_line
 from leastway.verify.judge import Judge, Question
 from leastway.verify.world import World
-
-DENIED = 3
 
 
 @click.command("can")
@@ -39,29 +37,22 @@ DENIED = 3
 @click.option("--method", default="", help="HTTP method; makes the connection a request.")
 @click.option("--path", default="", help="HTTP path; makes the connection a request.")
 @click.option("--direct", is_flag=True, help="To the pod itself, past the ambient waypoint of its Service.")
-@click.option("--service", metavar="NS/NAME", default="", help="Service that is called, where several lead there.")
+@click.option("--service", metavar="NS/NAME", default="", help="The Service called, where several lead to the port.")
 @click.option("--queries", metavar="FILE", help="Many questions, one JSON object a line; - for standard input.")
 @profile_options
 @format_option
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     policies: str,
     inventories: tuple[str, ...],
-    source: str | None,
-    destination: str | None,
-    port: int | None,
-    protocol: str,
-    principal: str | None,
-    method: str,
-    path: str,
-    direct: bool,
-    service: str,
     queries: str | None,
     cni: str | None,
     mesh: str | None,
     trust_domain: str | None,
     form: str,
+    **asked: Any,
 ) -> None:
     """Ask whether one connection is allowed, and by which rule.
 
@@ -73,36 +64,32 @@ def command(
     """
     if not inventories:
         raise click.UsageError("Missing option '--inventory': the judge must know who exists.")
-    ends = {"--from": source, "--to": destination, "--port": port}
-    given = [name for name, value in ends.items() if value is not None]
-    missing = [name for name in ends if name not in given]
-    if queries is not None and given:
-        raise click.UsageError(f"{given[0]} and --queries exclude each other.")
-    if queries is None and missing:
-        raise click.UsageError(f"Missing option '{missing[0]}' (or '--queries' for many questions).")
+    question = _question(asked, queries)
     judged = load(policies)
     world = World.from_paths(inventories)
     mode = mesh_for(judged, world, mesh)
     judge = Judge(world, judged.found, judged.cni(cni), mode, judged.trust_domain(trust_domain))
     if queries is not None:
-        ctx.exit(1 if _answer_all(judge, queries) else 0)
-    question = Question(
-        source or "",
-        destination or "",
-        protocol.upper(),
-        port or 0,
-        method,
-        path,
-        principal,
-        direct=direct,
-        service=service,
-    )
+        ctx.exit(FAILED if _answer_all(judge, queries) else 0)
     verdict = judge.ask(question)
     if form == "json":
         tell_json({"verdict": verdict.outcome, "because": verdict.because, "layer": verdict.layer})
     else:
         tell(f"{verdict.outcome}: {verdict.because}")
     ctx.exit(0 if verdict.allowed else DENIED)
+
+
+def _question(asked: dict[str, Any], queries: str | None) -> Question:
+    """The question that the options ask; with `queries` there must be none."""
+    ends = {"--from": asked["source"], "--to": asked["destination"], "--port": asked["port"]}
+    given = [name for name, value in ends.items() if value is not None]
+    missing = [name for name in ends if name not in given]
+    if queries is not None and given:
+        raise click.UsageError(f"{given[0]} and --queries exclude each other.")
+    if queries is None and missing:
+        raise click.UsageError(f"Missing option '{missing[0]}' (or '--queries' for many questions).")
+    known = {name: value for name, value in asked.items() if value is not None}
+    return Question(**{"source": "", "destination": "", **known, "protocol": asked["protocol"].upper()})
 
 
 def _answer_all(judge: Judge, queries: str) -> int:
@@ -112,7 +99,7 @@ def _answer_all(judge: Judge, queries: str) -> int:
         for number, text in enumerate(lines, 1):
             if not text.strip():
                 continue
-            found, readable = _answer(judge, text)
+            found, readable = answer_line(judge, text)
             click.echo(json.dumps(found, ensure_ascii=True))
             if not readable:
                 unreadable += 1
@@ -123,36 +110,13 @@ def _answer_all(judge: Judge, queries: str) -> int:
     return unreadable
 
 
-def _answer(judge: Judge, text: bytes) -> tuple[dict[str, Any], bool]:
-    """A line's fields with the verdict on it, and whether it was a question at all.
-
-    Fields that the judge does not know are handed back as they are, so that a caller can recognise its questions.
-    """
-    asked: dict[str, Any] = {}
-    readable = False
-    try:
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise PolicyError("a query is one JSON object")
-        asked = found
-        known = {name: value for name, value in asked.items() if name in FIELDS}
-        read_question(known)
-        readable = True
-        return {**asked, **answer(judge, known)}, readable
-    except PolicyError as error:
-        because = str(error)
-    except (ValueError, RecursionError) as error:
-        because = f"not JSON: {line(str(error), 160)}"
-    return {**asked, "verdict": "undefined", "because": because, "layer": ""}, readable
-
-
 @contextmanager
 def _lines(name: str) -> Iterator[Iterable[bytes]]:
     if name == "-":
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; only opening it may fail as "cannot be read"
+        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; the except is for opening only
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=name, hint="check --queries") from error
     with stream:

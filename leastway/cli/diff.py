@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.observing import observe
 from leastway.cli.options import bad_lines_option, format_option, inventory_option, profile_options
 from leastway.cli.output import SHOWN, counted, tell, tell_json
@@ -19,8 +20,6 @@ from leastway.verify.difference import Change, Changes, Difference, difference, 
 from leastway.verify.judge import Judge
 from leastway.verify.soundness import replay
 from leastway.verify.world import World
-
-DENIES = 3
 
 
 @click.command("diff")
@@ -66,7 +65,7 @@ def command(
         tell_json(_result(found, broken if observation is not None else None))
     else:
         _tell(found, broken, observation is not None)
-    ctx.exit(DENIES if broken else 1 if too_bad else 0)
+    ctx.exit(DENIED if broken else FAILED if too_bad else 0)
 
 
 def _judges(
@@ -78,9 +77,9 @@ def _judges(
     mesh: str | None,
     trust_domain: str | None,
 ) -> tuple[Judge, Judge]:
-    """Both sets in one world, in the profile of the new one.
+    """The judges of both sets, in one world and in the profile of the new set.
 
-    Policies of the inventory that neither set manages hold in both.
+    Policies of the inventory that are in neither set count for both.
     """
     if observation is not None:
         world, mode = observation.world, observation.options.mesh
@@ -111,10 +110,8 @@ def _result(found: Difference, broken: list[dict[str, Any]] | None) -> dict[str,
 
 def _tell(found: Difference, broken: list[dict[str, Any]], observed: bool) -> None:
     if found.empty and not broken:
-        tell(
-            "no difference: both let the same connections through"
-            + (" (as far as compared)" if found.incomplete else "")
-        )
+        compared = " (as far as compared)" if found.incomplete else ""
+        tell(f"no difference: both let the same connections through{compared}")
     else:
         tell(f"{counted(found.allowed.total, 'connection')} newly allowed, {found.denied.total} newly denied")
     if observed:
@@ -123,10 +120,8 @@ def _tell(found: Difference, broken: list[dict[str, Any]], observed: bool) -> No
         request = f" {entry['method']} {entry['path']}".rstrip()
         tell(f"! {entry['from']} → {entry['to']} {entry['port']}/{entry['protocol']}{request}: {entry['because']}", 2)
     if found.incomplete:
-        tell(
-            f"more requests than can be tried, so that some changes may be missing: {', '.join(found.incomplete[:5])}",
-            2,
-        )
+        shown = ", ".join(found.incomplete[:5])
+        tell(f"more requests than can be tried, so that some changes may be missing: {shown}", 2)
     for sign, changes in (("+", found.allowed), ("-", found.denied)):
         _tell_changes(sign, changes)
 

@@ -91,8 +91,8 @@ PEER = "\0"  # where the peers of an entry go
 
 
 def _rows(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, tuple[str, ...]], list[str]]:
-    """Text → peers. Addresses outside share one evidence, so they share an entry; of a file that stands for several
-    workloads (look-ups of a namespace) both ends are shown."""
+    """(rule, details) → peers. Addresses outside share one evidence, so they share an entry. Both ends are shown where
+    a file stands for several workloads (the look-ups of a namespace)."""
     rows: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     shared = len({str(entry.get("to" if entry.get("direction") == "ingress" else "from", "")) for entry in entries}) > 1
     for entry in entries:

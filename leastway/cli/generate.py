@@ -1,6 +1,6 @@
 """`leastway generate`: captures in, proven policies out.
 
-Invariant: exit code 0 means that everything observed and legitimate is allowed by what was written.
+Invariant: exit code 0 means that what was written allows all legitimate observed traffic.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from collector.errors import SourceError
 from collector.reading import Engine
 from leastway import pipeline
+from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.options import (
     accept_option,
     bad_lines_option,
@@ -33,19 +34,20 @@ from leastway.findings import findings
 from synthesizer import synthesize
 from synthesizer.options import CNI, Mesh, Options
 
-UNSOUND = 3
-_ended: list[pipeline.Run] = []  # held until the process ends at once: taking a run apart costs as much as writing it
+_ended: list[pipeline.Run] = []  # kept until the process ends: freeing a run takes as long as writing it
 
 
 @click.command("generate")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Where the policies go.")
+@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Folder for the policies.")
 @inventory_option
-@click.option("--namespace", "namespaces", multiple=True, metavar="NS", help="Write policies for this one. Repeatable.")
+@click.option(
+    "--namespace", "namespaces", multiple=True, metavar="NS", help="Write policies for this one only. Repeatable."
+)
 @profile_options
 @accept_option
 @declared_option
-@click.option("--templates", metavar="DIR", help="Templates that are searched before the built-in ones.")
+@click.option("--templates", metavar="DIR", help="Folder of templates to search before the built-in ones.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "dask"]),
@@ -53,26 +55,25 @@ _ended: list[pipeline.Run] = []  # held until the process ends at once: taking a
     show_default=True,
     help="Who reads the captures: this machine, or the workers of a Dask cluster, a file each.",
 )
-@click.option("--scheduler", metavar="ADDRESS", help="Dask's, tcp://HOST:8786.  [default: workers on this machine]")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Dask's scheduler, tcp://HOST:8786.  [default: workers on this machine]"
+)
 @bad_lines_option
 @format_option
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     inputs: tuple[str, ...],
     folder: str,
     inventories: tuple[str, ...],
-    namespaces: tuple[str, ...],
-    cni: str | None,
-    mesh: str | None,
-    trust_domain: str | None,
-    accepted: tuple[str, ...],
-    declared: str | None,
+    mesh: Mesh | None,
     templates: str | None,
     engine: str,
     scheduler: str | None,
     max_bad_lines: float,
     form: str,
+    **chosen: Any,
 ) -> None:
     """Write the smallest policies that let observed traffic through, and prove it.
 
@@ -82,42 +83,46 @@ def command(
     \b
     leastway generate flows.jsonl --inventory cluster.yaml --cni cilium -o policies
     """
-    if scheduler and engine != "dask":
-        raise click.BadParameter("it needs --engine dask", param_hint="'--scheduler'")
     if not folder:
         raise click.BadParameter("it is empty", param_hint="'-o' / '--output'")
-    options = Options(
-        cni=cast(CNI, cni or "generic"),
-        trust_domain=trust_domain or "",
-        namespaces=namespaces,
-        accepted=frozenset(accepted),
-        declared=pipeline.declared(declared) if declared else (),
-    )
+    options = _options(**chosen)
     with Meter(inputs) as meter, _engine(engine, scheduler or "") as elsewhere:
         run = pipeline.generate(
-            inputs,
-            inventories,
-            options,
-            mesh=cast("Mesh | None", mesh),
-            templates=templates,
-            progress=meter,
-            engine=elsewhere,
+            inputs, inventories, options, mesh=mesh, templates=templates, progress=meter, engine=elsewhere
         )
     _ended[:] = [run]
     seen = bool(run.reading.patterns.edges)
     too_bad = tell_bad_lines(run.reading, max_bad_lines if seen else 1.0)
     if not seen:
         raise nothing_seen(inputs)
-    _check_namespaces(run, namespaces)
+    _check_namespaces(run, options.namespaces)
     if mesh is None:
         say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
     _tell_accepted(run)
     _finish(ctx, run, folder, form)
-    ctx.exit(1 if too_bad else 0)
+    ctx.exit(FAILED if too_bad else 0)
+
+
+def _options(
+    namespaces: tuple[str, ...],
+    cni: str | None,
+    trust_domain: str | None,
+    accepted: tuple[str, ...],
+    declared: str | None,
+) -> Options:
+    return Options(
+        cni=cast(CNI, cni or "generic"),
+        trust_domain=trust_domain or "",
+        namespaces=namespaces,
+        accepted=frozenset(accepted),
+        declared=pipeline.declared(declared) if declared else (),
+    )
 
 
 def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engine | None]:
     if name == "local":
+        if scheduler:
+            raise click.BadParameter("it needs --engine dask", param_hint="'--scheduler'")
         return contextlib.nullcontext()
     from collector.dask_engine import dask
 
@@ -125,17 +130,16 @@ def _engine(name: str, scheduler: str) -> contextlib.AbstractContextManager[Engi
 
 
 def _finish(ctx: click.Context, run: pipeline.Run, folder: str, form: str) -> None:
-    """Write the files and tell of them; ends the run if the proof failed."""
+    """Write the files and report on them; exit if the proof failed."""
     changes = write(run.files, Path(folder))
     if form == "json":
         tell_json(_result(run, changes, folder))
     else:
         _tell(run, changes, folder)
     if not run.sound:
-        say(
-            f"the policies in {folder} would deny observed traffic — do not apply them — what is denied is listed above"
-        )
-        ctx.exit(UNSOUND)
+        because = "do not apply them — what is denied is listed above"
+        say(f"the policies in {folder} would deny observed traffic — {because}")
+        ctx.exit(DENIED)
 
 
 def nothing_seen(inputs: Sequence[str]) -> SourceError:
@@ -145,7 +149,7 @@ def nothing_seen(inputs: Sequence[str]) -> SourceError:
 
 
 def _check_namespaces(run: pipeline.Run, wanted: Sequence[str]) -> None:
-    """Tell of namespaces that nobody is known in; it is an error if all are: a slip must not empty a folder."""
+    """Tell of namespaces without a known workload. If all are, it is an error: a slip must not empty a folder."""
     known = {workload.namespace for workload in run.synthesis.workloads.all}
     unknown = sorted(set(wanted) - known)
     hint = "check the name, or give an --inventory that holds it"
@@ -157,7 +161,7 @@ def _check_namespaces(run: pipeline.Run, wanted: Sequence[str]) -> None:
 
 
 def _tell_accepted(run: pipeline.Run) -> None:
-    """Say which --accept ids had no effect: a wrong id must not look like a decision that was taken."""
+    """Say which --accept ids had no effect: a wrong id must not look like a decision."""
     if not run.options.accepted:
         return
     unaccepted = msgspec.structs.replace(run.options, accepted=frozenset())

@@ -16,13 +16,14 @@ from typing import Any
 import click
 
 from collector.errors import LeastwayError
+from leastway.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED
 from leastway.cli.output import say
 from leastway.verify.errors import PolicyError, line
 
 # name → what the list of commands says about it. The command is `command` in the module of that name.
 COMMANDS = {
     "generate": "Captures in, proven policies out.",
-    "verify": "Replay observed traffic against policies: what they would break, what they allow too much.",
+    "verify": "Replay observed traffic against policies: what they would deny, and what they allow beyond it.",
     "can": "Ask the judge whether one connection is allowed, and by which rule.",
     "explain": "Show the traffic behind the rules of a generated policy.",
     "diff": "Show which connections two policy sets let through differently.",
@@ -30,26 +31,24 @@ COMMANDS = {
     "replay": "Play a capture as if it were a live cluster.",
     "merge": "Merge the parts of a pattern store into one.",
 }
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
-BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class LazyGroup(click.Group):
     """A group whose commands are modules, imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # the signature is click's
-        """All names, in the order in which one meets them."""
+        """All names, in the order in which people need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
-        """The command, imported now."""
+        """The command; its module is imported now."""
         if cmd_name not in COMMANDS:
             return None
         found: click.Command = import_module(f"leastway.cli.{cmd_name}").command
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as above
-        """The list of commands, from the table and not from their modules."""
+        """The list of commands, from `COMMANDS`, without importing their modules."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -65,7 +64,7 @@ class LazyGroup(click.Group):
             raise
         except (LeastwayError, PolicyError) as error:
             say(str(error))
-            ctx.exit(1)
+            ctx.exit(FAILED)
         except KeyboardInterrupt:
             say("interrupted — every file is as it was or complete")
             ctx.exit(INTERRUPTED)
@@ -77,12 +76,12 @@ class LazyGroup(click.Group):
                 raise
             what = line(f"{type(error).__name__}: {error}")
             say(f"this is a defect in leastway — {what} — LEASTWAY_DEBUG=1 shows where")
-            ctx.exit(1)
+            ctx.exit(FAILED)
         return result
 
 
 def _forget_stdout() -> None:
-    """Whoever read our output has gone: let the interpreter's last flush go nowhere instead of failing."""
+    """The reader of our output is gone: let the interpreter's last flush go nowhere instead of failing."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

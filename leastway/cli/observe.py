@@ -1,6 +1,6 @@
 """`leastway observe`: the live collector.
 
-Invariant: whatever ends it, what it has said to be in the store is there, and the store says if something is not.
+Invariant: whatever ends it, everything that it reported as stored is in the store, and the store says what is missing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collector import store
 from collector.quality import Quality
 from collector.sessions import breaks
 from collector.transport import TLS, parse_address
+from leastway.cli.exit_codes import FAILED
 from leastway.cli.options import read_duration, read_size, read_time
 from leastway.cli.output import moment
 from leastway.cli.talk import talking
@@ -49,12 +50,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--name", metavar="NAME", help="This collector's name in the store.  [default: the addresses]")
 @click.option("--for", "seconds", callback=read_duration, metavar="DURATION", help="Stop after this time.")
 @click.option(
-    "--flush", "interval", callback=read_duration, default="1m", show_default=True, help="Between two flushes."
+    "--flush", "interval", callback=read_duration, default="1m", show_default=True, help="Time between two flushes."
 )
-@click.option("--since", callback=read_time, metavar="TIME", help="Also Hubble's flows since then.")
-@click.option("--until", callback=read_time, metavar="TIME", help="Hubble's flows up to then, and end.")
+@click.option("--since", callback=read_time, metavar="TIME", help="Also ask Hubble for its flows since then.")
+@click.option("--until", callback=read_time, metavar="TIME", help="Ask Hubble for its flows up to then, and end.")
 @click.option(
-    "--namespace", "namespaces", multiple=True, metavar="NS", help="Only Hubble's flows of this one. Repeatable."
+    "--namespace", "namespaces", multiple=True, metavar="NS", help="Ask Hubble only for flows of this one. Repeatable."
 )
 @click.option(
     "--peer-streams",
@@ -63,18 +64,26 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Open streams of one sender's address; 0 is no limit.",
 )
-@click.option("--merge-every", type=click.IntRange(0), default=60, show_default=True, help="Flushes; 0 is never.")
+@click.option(
+    "--merge-every",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="Merge parts after so many flushes; 0: never.",
+)
 @click.option("--record", type=_FILE, metavar="FILE", help="Also write the raw messages (zstd) to this file.")
-@click.option("--record-limit", callback=read_size, default="1GiB", show_default=True, help="It ends at this size.")
+@click.option(
+    "--record-limit", callback=read_size, default="1GiB", show_default=True, help="End the recording at this size."
+)
 @click.option("--metrics", "scrape", metavar="LISTEN", help="Serve /metrics, /healthz and /readyz here.")
 @click.option("--hubble-tls", is_flag=True, help="TLS to Hubble, with the system's authorities.")
 @click.option("--hubble-ca", type=_FILE, metavar="FILE", help="TLS to Hubble, with this authority.")
 @click.option("--hubble-cert", type=_FILE, metavar="FILE", help="Our certificate for Hubble (mutual TLS).")
 @click.option("--hubble-key", type=_FILE, metavar="FILE", help="Its key.")
 @click.option("--hubble-server-name", metavar="NAME", help="The name that Hubble's certificate must carry.")
-@click.option("--server-cert", type=_FILE, metavar="FILE", help="Our certificate for those who send logs.")
+@click.option("--server-cert", type=_FILE, metavar="FILE", help="Our certificate: serve senders of logs over TLS.")
 @click.option("--server-key", type=_FILE, metavar="FILE", help="Its key.")
-@click.option("--server-ca", type=_FILE, metavar="FILE", help="Who sends logs needs a certificate of this authority.")
+@click.option("--server-ca", type=_FILE, metavar="FILE", help="Senders of logs need a certificate of this authority.")
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "text", "json"]),
@@ -106,9 +115,7 @@ def command(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its talk about broken peers is no log of ours
     plan = _plan(sources)
-    if name is not None and not (name.isprintable() and 0 < len(name) <= 200):
-        raise click.UsageError("--name takes up to 200 printable characters")
-    name = name or " ".join(str(getattr(plan, kind)) for kind in plan.kinds)
+    name = _named(name, plan)
     with _signals() as stop, talking(log_format) as status, deadline(stop, PATIENCE):
         earlier = store.quality(place) if store.is_store(place) else Quality()
         _tell_breaks(earlier, name)
@@ -119,18 +126,36 @@ def command(
         if plan.namespaces:
             warn("only flows of some namespaces are asked for; no other gets a policy", namespaces=[*plan.namespaces])
         session.on_tick = lambda: status.draw(summary(session))
-        with _serving(session, recorders, scrape):
-            gc.collect()
-            gc.freeze()  # what is there now stays; patterns are many small objects without cycles, so look rarely
-            gc.set_threshold(50_000, 20, 50)
-            try:
-                complete = session.run(stop, seconds)
-            finally:
-                end = time.monotonic() + 0.7  # for all of them together
-                for recorder in recorders.values():
-                    recorder.close(max(0.1, end - time.monotonic()))
+        with _serving(session, recorders, scrape), _recording(recorders):
+            _look_rarely_for_cycles()
+            complete = session.run(stop, seconds)
     if not complete:
-        ctx.exit(1)
+        ctx.exit(FAILED)
+
+
+def _look_rarely_for_cycles() -> None:
+    """What is there now stays, and patterns are many small objects without cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+@contextlib.contextmanager
+def _recording(recorders: dict[str, Recorder]) -> Iterator[None]:
+    """Close the recordings in the end, within 0.7 seconds for all of them together."""
+    try:
+        yield
+    finally:
+        end = time.monotonic() + 0.7
+        for recorder in recorders.values():
+            recorder.close(max(0.1, end - time.monotonic()))
+
+
+def _named(name: str | None, plan: Plan) -> str:
+    """The collector's name: the one given, or its addresses."""
+    if name is not None and not (name.isprintable() and 0 < len(name) <= 200):
+        raise click.UsageError("--name takes up to 200 printable characters")
+    return name or " ".join(str(getattr(plan, kind)) for kind in plan.kinds)
 
 
 def _plan(given: dict[str, Any]) -> Plan:
@@ -164,7 +189,7 @@ def _plan(given: dict[str, Any]) -> Plan:
 
 
 def _check_request(plan: Plan) -> None:
-    """What is asked of Hubble. Raises click.UsageError."""
+    """Check what Hubble is asked for. Raises click.UsageError."""
     if plan.until is not None and plan.kinds != ["hubble"]:
         raise click.UsageError("--until needs --hubble, and no other source: those who send logs send what is new")
     if plan.until is not None and plan.since is not None and plan.until < plan.since:
@@ -177,7 +202,7 @@ def _check_request(plan: Plan) -> None:
 
 
 def _tell_breaks(earlier: Quality, name: str) -> None:
-    """What the store knows to be missing from this collector's earlier sessions."""
+    """Warn of what is missing from this collector's earlier sessions, as far as the store knows."""
     for gap in breaks(mark for _, mark in earlier.sessions.items()):
         if gap.name == name and gap.torn and not gap.until:
             warn(
@@ -189,7 +214,7 @@ def _tell_breaks(earlier: Quality, name: str) -> None:
 
 @contextlib.contextmanager
 def _serving(session: Session, recorders: dict[str, Recorder], scrape: str | None) -> Iterator[None]:
-    """Serve metrics and health, if that is wanted."""
+    """Serve metrics and health, if there is an address for them."""
     if not scrape:
         yield
         return
@@ -219,9 +244,10 @@ def _serving(session: Session, recorders: dict[str, Recorder], scrape: str | Non
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Stop]:
-    """What the first SIGTERM or SIGINT sets; the second ends the process, and the store is whole even then.
+    """A stop that the first SIGTERM or SIGINT sets; the second ends the process, and the store is whole even then.
 
-    To be called before anything that takes time: the first process of a container gets no signal it does not ask for.
+    Enter this before anything that takes time: the first process of a container gets no signal that it has no handler
+    for.
     """
     stop = Stop()
 

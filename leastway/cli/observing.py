@@ -1,6 +1,6 @@
-"""What `verify` and `diff` replay: inputs read, and settled with the options that belong to the policies.
+"""What `verify` and `diff` replay: the inputs, read and settled with the options that the policies were made with.
 
-Invariant: policies that leastway wrote are judged by the observation that `generate` would make of the same inputs.
+Invariant: policies that leastway wrote are judged by what `generate` would conclude from the same inputs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def observe(
     accepted: Sequence[str] = (),
     declared: str | None = None,
 ) -> pipeline.Observation:
-    """Read the inputs and say in which profile they are judged. Raises SourceError if nothing was observed."""
+    """Read the inputs, and tell the user which mesh they are judged in. Raises SourceError if nothing was observed."""
     record = policies.record
     options = Options(
         cni=policies.cni(cni),
@@ -38,7 +38,7 @@ def observe(
     with Meter(inputs) as meter:
         found = pipeline.observe(inputs, inventories, options, mesh=chosen, everywhere=record is None, progress=meter)
         if chosen is None and found.options.mesh == "none" and (needed := detected(policies, found.world)) != "none":
-            found = pipeline.settle(found.reading, found.inventory, options, needed, record is None)
+            found = pipeline.observation_of(found.reading, found.inventory, options, needed, record is None)
     if not found.reading.patterns.edges:
         raise nothing_seen(inputs)
     if mesh is None:

@@ -41,7 +41,7 @@ def read_duration(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def read_time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """`2h` (so long ago) or `2026-03-01T08:00:00Z` in unix seconds; what is before 1970 is its first second."""
+    """`2h` (that long ago) or `2026-03-01T08:00:00Z` in unix seconds; times before 1970 are its first second."""
     if value is None or not re.match(r"[0-9]{4}-", value.strip(), re.ASCII):
         what = "a duration ago, such as 5m or 2h, or a time, such as 2026-03-01T08:00:00Z"
         ago = _scaled(ctx, param, value, _SECONDS, what)
@@ -105,7 +105,7 @@ def profile_options(command: Command) -> Command:
         click.option(
             "--cni",
             type=click.Choice(["generic", "cilium", "calico"]),
-            help="Whose reading of NetworkPolicy is used: give cilium where Cilium enforces.  [default: generic]",
+            help="Whose reading of NetworkPolicy counts; give cilium where Cilium enforces.  [default: generic]",
         ),
     ):
         command = option(command)
@@ -124,7 +124,7 @@ def declared_option(command: Command) -> Command:
 def accept_option(command: Command) -> Command:
     """`--accept ID`, repeatable."""
     return click.option(
-        "--accept", "accepted", multiple=True, metavar="ID", help="Take a review item in, by its id. Repeatable."
+        "--accept", "accepted", multiple=True, metavar="ID", help="Accept a review item, by its id. Repeatable."
     )(command)
 
 

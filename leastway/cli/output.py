@@ -1,7 +1,7 @@
-"""What commands print with: one place that knows which stream is for data, and what a terminal may be sent.
+"""What commands print with: the one place that knows which stream is for data, and what may be sent to a terminal.
 
-Invariant: text from traffic, files or a cluster reaches a terminal only as printable characters, and what can be copied
-(names, addresses, paths) is not broken in two unless it is longer than a line.
+Invariant: text from traffic, files or a cluster reaches a terminal only as printable characters, and names, addresses
+and paths are never broken in two unless they are longer than a line, so that they can be copied.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from leastway.verify.errors import line, wrapped
 
 SHOWN = 20  # entries of a list that text output shows; JSON shows all
 LONGEST = 2000  # characters of one piece of text
-NARROWEST, PIPED = 40, 100  # columns: that nothing goes below, and where no terminal says how many
+NARROWEST, PIPED = 40, 100  # columns: the fewest ever used, and those used where there is no terminal
 
 
 def say(text: str) -> None:
@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 def columns() -> int:
-    """How wide text on stdout may be: what COLUMNS says, else the terminal's width, and 100 if it is none."""
+    """How wide text on stdout may be: COLUMNS if it is set, else the terminal's width, or 100 without one."""
     told = os.environ.get("COLUMNS", "")
     if told.isascii() and told.isdigit() and 0 < len(told) < 6:
         return max(NARROWEST, int(told))
@@ -42,13 +42,13 @@ def tell(text: str = "", indent: int = 0, hanging: int = 2) -> None:
     click.echo(wrapped(line(text, LONGEST), columns(), indent, hanging))
 
 
-def tell_some(entries: Iterable[str], indent: int = 2) -> None:
+def tell_some(entries: Iterable[str]) -> None:
     """The first entries of a list, and how many more there are."""
     found = list(entries)
     for entry in found[:SHOWN]:
-        tell(entry, indent)
+        tell(entry, 2)
     if len(found) > SHOWN:
-        tell(f"and {len(found) - SHOWN} more (--format json lists all)", indent)
+        tell(f"and {len(found) - SHOWN} more (--format json lists all)", 2)
 
 
 def tell_json(value: object) -> None:
@@ -64,7 +64,7 @@ def counted(number: int, what: str) -> str:
 
 
 def moment(seconds: object) -> str:
-    """Unix seconds as UTC, "" for none or what no calendar holds."""
+    """Unix seconds as a date and time in UTC; "" for none, and for what no calendar holds."""
     if not isinstance(seconds, int) or seconds <= 0:
         return ""
     try:

@@ -1,7 +1,7 @@
 """The policies that a command is about, and the profile in which they are judged.
 
-Invariant: what the user says goes before what the record of a previous run says, that before what can be detected; and
-what was detected is told.
+Invariant: what the user gives beats the record of the run that wrote the policies, and that beats what is detected.
+What was detected is told.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Policies(msgspec.Struct, frozen=True):
 
 
 def load(path: str) -> Policies:
-    """Policies from a file or folder; says what in it is not judged."""
+    """Policies from a file or folder; tells the user what in it is not judged."""
     found = load_policies(Path(path))
     if not (found.network or found.authorization or found.peer):
         say(f"no policy was found in {path}, so it forbids nothing")

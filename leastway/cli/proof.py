@@ -1,4 +1,4 @@
-"""How a proof and the quality of what was read are told.
+"""How a proof, and what could not be read, are shown.
 
 Invariant: the first line is the result, and nothing in the text is missing from the JSON.
 """

@@ -1,6 +1,6 @@
 """The `leastway.json` beside generated policies, as other commands use it: options as defaults, evidence to show.
 
-Invariant: a file that is not ours is never mistaken for one; then there is simply no record.
+Invariant: a file that leastway did not write is never taken for a record; there is none then.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`leastway replay`: a capture as a live cluster.
 
-Invariant: the addresses are printed once it listens and before it plays, so that whoever started it can connect.
+Invariant: the address is printed after it listens and before it plays, so that a client can connect in time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from collector.transport import TLS, Address, parse_address
+from leastway.cli.exit_codes import FAILED
 from leastway.cli.output import say
 
 GRACE = 1.0  # seconds that open streams get at the end
@@ -42,7 +43,7 @@ def read_speed(ctx: click.Context, param: click.Parameter, value: str) -> float:
 @click.option("--als", metavar="TARGET", help="Send access logs to the service there: host:port or unix:///path.")
 @click.option("--speed", callback=read_speed, default="1x", show_default=True, help="1x, 10x, ... or max: all at once.")
 @click.option("--loop", is_flag=True, help="Begin anew after the end, with later times and other ids.")
-@click.option("--chaos", "seed", type=int, metavar="SEED", help="Break off streams, repeat, move and lose records.")
+@click.option("--chaos", "seed", type=int, metavar="SEED", help="Break off streams; repeat, move and lose records.")
 @click.option("--server-cert", type=_FILE, metavar="FILE", help="Our certificate: serve Hubble's API over TLS.")
 @click.option("--server-key", type=_FILE, metavar="FILE", help="Its key.")
 @click.option("--server-ca", type=_FILE, metavar="FILE", help="Clients need a certificate of this authority.")
@@ -89,7 +90,7 @@ def command(
         ca, certificate, key = theirs
         tls = TLS(ca, certificate, key, name) if any(theirs) or name or files["als_tls"] else None
         if not _send(captures, parse_address(als), tls, speed, loop, seed):
-            ctx.exit(1)
+            ctx.exit(FAILED)
 
 
 def _serve(
@@ -108,7 +109,7 @@ def _serve(
 def _send(
     captures: tuple[str, ...], target: Address, tls: TLS | None, speed: float, loop: bool, seed: int | None
 ) -> bool:
-    """Whether all messages were taken (or are lost on purpose)."""
+    """Send the captures; True if all messages were taken, or lost on purpose."""
     from leastway.playback.access_logs import stream_access_logs
 
     with _signals() as stopped:

@@ -1,7 +1,7 @@
 """What a command that runs for weeks says on stderr: log records, and one line of status on a terminal.
 
-Invariant: a log line is one line of printable characters or one JSON object, whatever the wire put into its fields; the
-status line is drawn on a terminal only and never mixes with a log line.
+Invariant: a log record is one line of printable characters or one JSON object, whatever came over the wire; the status
+line is drawn only on a terminal, and never mixes with a log line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from leastway.verify.errors import line
 
 WIDTH = 1000  # characters of one field
-ROOMS = ("leastway", "collector")  # whose loggers are heard; other libraries' are theirs
+ROOMS = ("leastway", "collector")  # whose log records are shown; other libraries keep theirs
 
 
 class StatusLine:
@@ -57,7 +57,7 @@ class _Handler(logging.Handler):
             sys.stderr.write(self.form(record) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
-            return  # whoever read stderr has gone; observing goes on
+            return  # the reader of stderr is gone; observing goes on
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """`leastway verify`: observed traffic against policies, ours or anyone's.
 
-Invariant: exit code 0 means sound and within the budget.
+Invariant: exit code 0 means that the policies are sound and within the budget.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from leastway import pipeline
+from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.observing import observe
 from leastway.cli.options import (
     accept_option,
@@ -20,11 +21,9 @@ from leastway.cli.options import (
     inventory_option,
     profile_options,
 )
-from leastway.cli.output import say, tell, tell_json, tell_some
+from leastway.cli.output import counted, say, tell, tell_json, tell_some
 from leastway.cli.policies import load
 from leastway.cli.proof import tell_bad_lines, tell_proof
-
-DENIES = 3
 
 
 @click.command("verify")
@@ -80,13 +79,12 @@ def command(
         say(
             f"{total} connections are allowed beyond what was observed — --max-over-permission is {max_over_permission}"
         )
-    ctx.exit(DENIES if over or not proof["sound"] else 1 if too_bad else 0)
+    ctx.exit(DENIED if over or not proof["sound"] else FAILED if too_bad else 0)
 
 
 def _tell_profiles(proof: Mapping[str, Any]) -> None:
     """What the same policies do under the other CNIs, where that differs."""
     for cni, result in sorted(proof.get("profiles", {}).items()):
         if result["allowed"] != proof["allowed"]:
-            denied = len(result["denied"])
-            tell(f"Under {cni}: {denied} observed connection{'' if denied == 1 else 's'} would be denied")
+            tell(f"Under {cni}: {counted(len(result['denied']), 'observed connection')} would be denied")
             tell_some(f"{e['from']} → {e['to']} {e['port']}/{e['protocol']}: {e['because']}" for e in result["denied"])

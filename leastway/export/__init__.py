@@ -1,4 +1,4 @@
-"""Where finished policies go: a folder, later a repository.
+"""Where finished policies go: a folder.
 
 Invariant: what is written was judged before; nothing here changes a text.
 """

@@ -1,4 +1,4 @@
-"""Policies → a folder: only changed files are written, only our own files are ever replaced or removed.
+"""Policies → a folder: only changed files are written, and only our own files are replaced or removed.
 
 Invariant: an interrupted run leaves every file either as it was or complete, and nothing outside the folder is touched.
 """
@@ -23,7 +23,7 @@ _REVIEW_TITLE = "# Review\n"
 
 
 class FolderError(LeastwayError):
-    """The output folder cannot be written, or holds what is not ours."""
+    """The output folder cannot be written, or holds files that are not ours."""
 
 
 class Report(msgspec.Struct):
@@ -100,7 +100,7 @@ def _staged(files: Mapping[str, str], changed: Mapping[str, Path]) -> Iterator[l
 
 
 def _created(place: Path) -> BinaryIO:
-    """A new file; what a run that was killed has left in its place is removed. ("x" follows no link.)"""
+    """A new file; a leftover of a killed run in its place is removed. (Mode "x" follows no link.)"""
     try:
         return place.open("xb")
     except FileExistsError:
@@ -166,7 +166,7 @@ def _differs(place: Path, text: str, path: str, listed: frozenset[str]) -> bool:
 
 
 def _is_ours(place: Path, path: str, listed: frozenset[str]) -> bool:
-    """Whether a file can only be ours: a report, a manifest with our mark, a kustomization of nothing but our files."""
+    """Whether a file is surely ours: a report, a manifest with our mark, or a kustomization of our files only."""
     if place.is_symlink() or not place.is_file():
         return False
     text = place.read_text(encoding="utf-8", errors="replace")

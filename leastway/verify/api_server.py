@@ -1,6 +1,6 @@
 """Where the API server is: the endpoints of the Service `default/kubernetes`, which every API server keeps up to date.
 
-Invariant: what has not the form of an address is left out; the endpoints of other Services say nothing here.
+Invariant: only valid addresses come out, and only from the endpoints of this Service.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SERVICE = "kubernetes.io/service-name"
 
 
 def api_servers(document: Document) -> Iterator[Address]:
-    """The API server's addresses in an Endpoints or EndpointSlice object, none if it is of another Service."""
+    """The API server's addresses in an Endpoints or EndpointSlice object; none if it belongs to another Service."""
     kind, namespace, name = identity(document)
     labels = _mapping(_mapping(document.get("metadata")).get("labels"))
     owner = name if kind == "Endpoints" else labels.get(_SERVICE, name)

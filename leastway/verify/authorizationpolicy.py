@@ -1,7 +1,9 @@
 """AuthorizationPolicy as a decision at one destination: CUSTOM, DENY, ALLOW, in the proxy that enforces each policy.
 
-Invariant: every policy is compiled for the place that enforces it (`leastway.verify.compilation`), and one whose rules
-are all removed there still counts as an ALLOW policy, and denies.
+Invariant: every policy is compiled for the place that enforces it (`leastway.verify.compilation`). An ALLOW policy
+whose rules are all removed there still counts, and denies.
+
+Source: Istio, "Authorization Policy" (the order of actions, and what a policy attaches to).
 """
 
 from __future__ import annotations
@@ -23,13 +25,12 @@ GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
 class AuthorizationPolicies:
-    """A set of policies over a mesh."""
+    """A set of policies in a mesh."""
 
     def __init__(self, policies: Iterable[AuthorizationPolicy], mesh: Mesh) -> None:
         self.policies = sorted(set(policies), key=lambda p: (p.namespace, p.name, p.action, str(p)))
         self.mesh = mesh
-        # By namespace and first selector pair (None: no selector), so that a workload is not compared with every
-        # policy.
+        # By namespace and first selector pair (None: no selector), so that a workload is not matched with every policy.
         self._by_pair: dict[tuple[str, tuple[str, str] | None], list[AuthorizationPolicy]] = defaultdict(list)
         self._by_target: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
         for policy in self.policies:
@@ -44,7 +45,7 @@ class AuthorizationPolicies:
         self._targeting: dict[tuple[str, str], tuple[AuthorizationPolicy, ...]] = {}
 
     def applying(self, subject: Subject) -> tuple[AuthorizationPolicy, ...]:
-        """The policies that a destination's own proxy enforces, its ztunnel in ambient mode."""
+        """The policies that a destination's own proxy (in ambient mode its ztunnel) enforces."""
         known = self._applying.get(subject)
         if known is None:
             namespaces = sorted({subject.namespace, self.mesh.root_namespace})
@@ -81,7 +82,7 @@ class AuthorizationPolicies:
     def verdict(self, subject: Subject, request: Request, http: bool) -> Verdict:
         """May this request (`http`) or connection reach `subject`, which is in the mesh?
 
-        The answer of `http` with unknown method and path is undefined where it depends on them.
+        With `http` and an unknown method or path, the answer is undefined where it depends on them.
         """
         mode = self.mesh.mode
         if mode == "sidecar" and request.port in PROXY_PORTS:
@@ -100,7 +101,7 @@ class AuthorizationPolicies:
         return Verdict("undefined", because, LAYER, "ingress", found[0].policies or other.policies)
 
     def ways(self, subject: Subject, request: Request) -> tuple[Way, ...]:
-        """The ways that a request to an ambient destination may take, as far as it is known which Service it calls."""
+        """The ways that a request to an ambient destination may take, given what is known of the Service called."""
         itself = self.mesh.itself(subject, request.port)
         service = self.mesh.world.services.get(request.service)
         known = self.mesh.ways(subject, request.port)
@@ -114,8 +115,11 @@ class AuthorizationPolicies:
         return ways
 
     def at_waypoint(self, way: Way, request: Request) -> Request | None:
-        """A request as the waypoint on a way sees it; None if it passes none. Plaintext does not: only a client's
-        ztunnel leads there, and the destination's passes it on (ztunnel src/proxy/inbound_passthrough.rs)."""
+        """A request as the waypoint on a way sees it; None if it passes no waypoint.
+
+        Plaintext passes none: only a client's ztunnel leads to a waypoint, and the destination's ztunnel passes
+        plaintext on (ztunnel src/proxy/inbound_passthrough.rs).
+        """
         hop = self.mesh.hop(way)
         if not hop or request.principal in ("", hop):
             return None
@@ -126,7 +130,8 @@ class AuthorizationPolicies:
         return request._replace(port=way.port, destination=own[0] if len(own) == 1 else None)
 
     def at_ztunnel(self, way: Way, request: Request) -> Request:
-        """A request as the destination's ztunnel sees it: behind a waypoint that, and not the client."""
+        """A request as the destination's ztunnel sees it: if there is a waypoint, it comes from that, not from the
+        client."""
         if self.at_waypoint(way, request) is not None:
             request = request._replace(principal=self.mesh.hop(way), address=None)
         return request._replace(ztunnel=True)
@@ -144,7 +149,7 @@ class AuthorizationPolicies:
     def refusing(
         self, subject: Subject, request: Request, titles: tuple[str, ...]
     ) -> Iterator[tuple[AuthorizationPolicy, Request]]:
-        """The ALLOW policies of a destination that are called so, with the request as they are compared with it."""
+        """The ALLOW policies of a destination with these titles, each with the request as its proxy sees it."""
         ways = self.ways(subject, request) if self.mesh.mode == "ambient" else ()
         found = [(policy, self.at_waypoint(way, request)) for way in ways for policy in self.targeting(way)]
         own = dict.fromkeys(self.at_ztunnel(way, request) for way in ways) if ways else (request,)
@@ -154,7 +159,7 @@ class AuthorizationPolicies:
                 yield policy, seen
 
     def place(self, policy: AuthorizationPolicy, http: bool) -> Place:
-        """Where a policy is enforced, for a request (`http`) or a connection."""
+        """Where a policy is enforced: for a request (`http`), or for a connection."""
         if self.mesh.mode == "ambient" and not policy.targets:
             return "ztunnel"
         return "http" if http else "tcp"
@@ -171,7 +176,7 @@ class AuthorizationPolicies:
     def at_place(
         self, policies: tuple[AuthorizationPolicy, ...], subject: Subject, request: Request, place: Place
     ) -> Verdict:
-        """What one proxy says by its policies."""
+        """The verdict of one proxy by its policies."""
         unknown: Verdict | None = None
         for action in ("CUSTOM", "DENY"):
             for policy in policies:

@@ -1,7 +1,7 @@
 """AuthorizationPolicy documents → immutable policies.
 
-Invariant: every field that Istio's API has is read, every other is an error that names it; an empty spec (matches
-nothing) and an empty rule (matches everything) never become each other.
+Invariant: every field of Istio's API is read, and any other is an error that names it. An empty spec (matches nothing)
+and an empty rule (matches everything) are never confused.
 Source: istio/api security/v1beta1/authorization_policy.proto, istio pkg/config/validation.
 """
 
@@ -47,7 +47,7 @@ _KEY_FORMS = re.compile(
     re.ASCII,
 )
 ACTIONS = ("ALLOW", "DENY", "CUSTOM", "AUDIT")
-# Who the source is: what Istio refuses beside action CUSTOM, and all keys that begin with `request.auth.`.
+# Fields about the source that Istio refuses with action CUSTOM; keys that begin with `request.auth.` are refused too.
 _NOT_CUSTOM = frozenset(
     {
         "principals",
@@ -62,7 +62,7 @@ _NOT_CUSTOM = frozenset(
     }
 )
 _ACCOUNT = ("serviceAccounts", "source.serviceAccount")
-# What the API takes: rules, and sources of one; service accounts of one field, and characters of each.
+# Limits of the API: rules, and sources per rule; service accounts per field, and characters of each.
 MANY, ACCOUNTS, ACCOUNT = 512, 16, 320
 
 
@@ -78,7 +78,7 @@ Fields = tuple[Field, ...]
 
 
 class AuthorizationRule(NamedTuple):
-    """`sources` and `operations` None mean any; entries are alternatives, the fields of one entry must all hold."""
+    """`sources` or `operations` None means any. Entries are alternatives; all fields of an entry must hold."""
 
     sources: tuple[Fields, ...] | None
     operations: tuple[Fields, ...] | None
@@ -139,7 +139,7 @@ def read_authorization_policy(document: Document, existing: bool = False) -> Aut
 
 
 def _check_custom(rules: tuple[AuthorizationRule, ...], where: str) -> None:
-    """Refuse what Istio's webhook refuses of action CUSTOM. Its proxies enforce it where it got past the webhook."""
+    """Refuse what Istio's webhook refuses with action CUSTOM. (What got past the webhook is enforced nevertheless.)"""
     for i, rule in enumerate(rules):
         for entry in [*(rule.sources or ()), rule.conditions]:
             for field in entry:

@@ -1,9 +1,9 @@
 """Sets of subjects as Python integers: bit i stands for the i-th subject of the universe.
 
-Invariant: a selector's set is built once from label indices by whole-set operations, never by asking subject after
-subject; so thousands of policies over thousands of workloads stay a matter of seconds. `networkpolicy` decides the
-same questions one by one, and a test holds the two against each other. The subjects of one workload are neighbours,
-and the first of them stands for it where workloads are counted.
+Invariant: a selector's set is built once from label indices by whole-set operations, never subject by subject, so
+thousands of policies over thousands of workloads take seconds. `networkpolicy` decides the same questions one by one,
+and a test compares the two. The subjects of one workload are neighbours, and the first of them stands for it where
+workloads are counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from leastway.verify.world import Subject, World, address
 
 
 def indices(bits: int) -> Iterator[int]:
-    """The members of a set, ascending."""
+    """The members of a set, in ascending order."""
     while bits:
         low = bits & -bits
         yield low.bit_length() - 1
@@ -28,11 +28,11 @@ def indices(bits: int) -> Iterator[int]:
 
 
 class Universe:
-    """The counted subjects of a world (host network pods are nodes and left out) with their indices by label and
-    address: workloads, and instead of those whose pods `variants` tells apart one subject for each class of pods.
+    """The counted subjects of a world, with indices by label and address (host network pods are nodes, and left out).
 
-    `workloads` has the indices of each workload; for each index `owner` is the first of its workload, `names` the
-    workload's reference, and `members` the references of the class's pods (empty where a workload is not split).
+    A subject is a workload, or, where `variants` distinguishes its pods, one class of its pods. `workloads` has the
+    range of indices of each workload. For each index, `owner` is the first index of its workload, `names` the
+    workload's reference, and `members` the references of the class's pods (empty if the workload is not split).
     """
 
     def __init__(self, world: World, variants: Variants | None = None) -> None:
@@ -63,7 +63,7 @@ class Universe:
         self.workloads.append(range(first, len(self.subjects)))
 
     def _offsets(self) -> list[tuple[int, int]]:
-        """(step, indices that are at least so far behind the first of their workload), by ascending powers of two."""
+        """(step, indices at least that far from the first of their workload), for ascending powers of two."""
         longest = max(map(len, self.workloads), default=1)
         found = []
         for step in (1 << power for power in range((longest - 1).bit_length())):
@@ -72,7 +72,7 @@ class Universe:
         return found
 
     def folded(self, bits: int) -> int:
-        """The workloads of which some class is in a set, each as its first index."""
+        """The workloads with some class in a set, each as its first index."""
         if not self.split:
             return bits
         for step, behind in self._within_workload:
@@ -95,8 +95,8 @@ class Universe:
         addresses: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         self._several: dict[int, Counter[int]] = {4: Counter(), 6: Counter()}
         self.addressless = 0
-        self.only = {4: 0, 6: 0}  # subjects that have addresses of this family alone
-        self.dual = 0  # of both
+        self.only = {4: 0, 6: 0}  # subjects that have addresses of only this family
+        self.dual = 0  # subjects that have addresses of both
         for i, subject in enumerate(self.subjects):
             bit = 1 << i
             self.namespaces[subject.namespace] |= bit
@@ -166,11 +166,11 @@ class Universe:
         return region & self.selected(peer.pods)
 
     def block(self, block: Block) -> int:
-        """Subjects all of whose known addresses of the block's family are in it."""
+        """Subjects with all of their known addresses of the block's family in it."""
         return self._covered(block)[0]
 
     def touched(self, network: Network) -> int:
-        """Subjects of whose known addresses one is in a block."""
+        """Subjects with at least one known address in a block."""
         return self._covered(Block(network, ()))[1]
 
     def _covered(self, block: Block) -> tuple[int, int]:
@@ -188,13 +188,13 @@ class Universe:
         return known
 
     def occupied(self, part: AddressRange) -> int:
-        """How many addresses of a range are those of subjects."""
+        """How many addresses of a range belong to subjects."""
         known = self._distinct[part.version]
         return bisect_right(known, part.last) - bisect_left(known, part.first)
 
     def over_every_family(self, destination: int, over: Callable[[int], int]) -> int:
-        """Sources that reach a destination whichever address family they take, by what holds `over` one (0: whichever
-        there is)."""
+        """Sources that reach a destination whichever address family they take; `over` gives those that do over one
+        family (0: the only one there is)."""
         if not self.dual:
             return over(0)
         four, six = over(4), over(6)
@@ -213,7 +213,7 @@ class Universe:
 
 
 def union(parts: Iterable[int]) -> int:
-    """The members of all of some sets."""
+    """The union of some sets."""
     bits = 0
     for part in parts:
         bits |= part

@@ -1,6 +1,6 @@
 """External addresses as ranges.
 
-Invariant: ranges neither overlap nor touch, so that they depend on the addresses alone, however blocks are cut.
+Invariant: ranges neither overlap nor touch, so they depend only on the addresses, not on how blocks are cut.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AddressRange(NamedTuple):
         return self.last - self.first + 1
 
     def seen(self, addresses: Iterable[tuple[int, int]]) -> int:
-        """How many of some (version, address) are in it."""
+        """How many of the given (version, address) pairs are in it."""
         return sum(version == self.version and self.first <= ip <= self.last for version, ip in addresses)
 
 
@@ -47,13 +47,13 @@ def ranges(blocks: frozenset[Block]) -> Ranges:
 
 
 def joined(parts: Iterable[AddressRange]) -> Ranges:
-    """The addresses that are in one of some ranges."""
+    """The addresses that are in any of the given ranges."""
     ordered = sorted(parts)
     return tuple(found for v in (4, 6) for found in _joined(v, [part[1:] for part in ordered if part.version == v]))
 
 
 def split(networks: Iterable[Network]) -> list[AddressRange]:
-    """All addresses, cut at the ends of some networks."""
+    """All addresses, cut at the ends of the given networks."""
     found = []
     cuts = list(networks)
     for whole in EVERYWHERE:
@@ -76,8 +76,8 @@ def _joined(version: int, parts: Iterable[Span]) -> list[AddressRange]:
 
 
 def near(parts: Ranges) -> Iterator[Ranges]:
-    """Ranges of one family grouped so that between those of one group nothing is left out but addresses that are not of
-    the internet (RFC 6890): private, shared, link-local ones."""
+    """Ranges of one family in groups: the gaps within a group hold only addresses that are not on the internet (RFC
+    6890), such as private, shared and link-local ones."""
     group: list[AddressRange] = []
     for part in parts:
         if group and not _special(group[-1], part):
@@ -89,7 +89,7 @@ def near(parts: Ranges) -> Iterator[Ranges]:
 
 
 def subtracted(parts: Ranges, less: Ranges) -> Ranges:
-    """What of `parts` is not in `less`."""
+    """The addresses of `parts` that are not in `less`."""
     found: list[AddressRange] = []
     behind = list(less[::-1])
     for part in parts:
@@ -108,12 +108,12 @@ def subtracted(parts: Ranges, less: Ranges) -> Ranges:
 
 
 def common(parts: Ranges, others: Ranges) -> Ranges:
-    """What is in both."""
+    """The addresses that are in both."""
     return parts if others == EVERYWHERE else subtracted(parts, subtracted(parts, others))
 
 
 def _special(before: AddressRange, behind: AddressRange) -> bool:
-    """Is all between two ranges special?"""
+    """Are all addresses between two ranges special?"""
     gap = AddressRange(before.version, before.last + 1, behind.first - 1)
     return before.version == behind.version and not subtracted((gap,), SPECIAL)
 

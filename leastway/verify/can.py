@@ -1,13 +1,11 @@
-"""`can`: one question, or a stream of them as JSON lines, to plain answers.
+"""`can`: one question as a JSON object, or a line of text, to a plain answer.
 
-Invariant: one answer for each line, in order; a line that cannot be asked is answered with an error that names line and
-problem, and never stops the stream.
+Invariant: a line always has an answer. One that is no question is undefined, and `because` says what is wrong with it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from leastway.verify.errors import PolicyError, line
@@ -23,20 +21,27 @@ def answer(judge: Judge, query: dict[str, Any]) -> dict[str, Any]:
     return {**query, "verdict": verdict.outcome, "because": verdict.because, "layer": verdict.layer}
 
 
-def answers(judge: Judge, lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
-    """One answer per non-empty line; `{"error", "line"}` for a line that is no question."""
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
-        try:
-            query = json.loads(text)
-            if not isinstance(query, dict):
-                raise PolicyError("a query is a JSON object", f"line {number}")
-            yield answer(judge, query)
-        except PolicyError as error:
-            yield {"error": str(error), "line": number}
-        except (ValueError, RecursionError) as error:
-            yield {"error": f"not JSON: {line(str(error), 160)}", "line": number}
+def answer_line(judge: Judge, text: str | bytes) -> tuple[dict[str, Any], bool]:
+    """A line's fields with the verdict on it, and whether the line was a question at all.
+
+    Fields that the judge does not know are handed back as they are, so that a caller can recognise its questions.
+    """
+    asked: dict[str, Any] = {}
+    readable = False
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise PolicyError("a query is one JSON object")
+        asked = found
+        known = {name: value for name, value in asked.items() if name in FIELDS}
+        read_question(known)
+        readable = True
+        return {**asked, **answer(judge, known)}, readable
+    except PolicyError as error:
+        because = str(error)
+    except (ValueError, RecursionError) as error:
+        because = f"not JSON: {line(str(error), 160)}"
+    return {**asked, "verdict": "undefined", "because": because, "layer": ""}, readable
 
 
 def read_question(query: dict[str, Any]) -> Question:

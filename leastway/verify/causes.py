@@ -1,7 +1,7 @@
 """Why a pair of pods that was not seen talking may connect: the rule, identity or lack of isolation that lets it.
 
-Invariant: the parts that `explained` gives are disjoint, together all that was asked about, and in the order of
-`CAUSES`.
+Invariant: the parts that `explained` gives are disjoint, cover everything that was asked about, and come in the order
+of `CAUSES`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from leastway.verify.bits import indices
 from leastway.verify.mesh_sets import MeshSets
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy_schema import Ports
-from leastway.verify.ports import LAST, PortClass, entry_admits
+from leastway.verify.ports import DNS_PORTS, LAST, PortClass, entry_admits
 from leastway.verify.world import NamedPort
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ CAUSES = (
     "mesh tunnel",
     "other",
 )
-DNS_PORTS = (53, 5353)
 Bits = dict[str, int]
 
 
@@ -69,7 +68,7 @@ def explained(measure: Measure, d: int, port: PortClass, rules: list[RuleSet], o
         past = measure.mesh.bypassed(d, port.number) if over else 0
         yield "past the waypoint", over & past
         over &= ~past
-        # Where the tunnel is open and nobody judges inside it, it leads to every port.
+        # Where the tunnel is open and no policy judges what is inside, it leads to every port.
         yield "mesh tunnel", over & measure.mesh.meshed
         over &= ~measure.mesh.meshed
     yield "other", over
@@ -102,13 +101,13 @@ def _by_rule(
 
 
 def _anyone(measure: Measure, d: int, port: PortClass) -> bool:
-    """Was this port of the destination seen at all?"""
+    """Was anyone seen at this port of the destination?"""
     key, owner = (port.protocol, port.number), measure.universe.owner[d]
     return port.point and (key in measure.seen.sources[owner] or key in measure.seen.inbound[owner])
 
 
 def _by_identity(measure: Measure, mesh: MeshSets, by_cause: Bits, d: int, port: PortClass, over: int) -> None:
-    """Causes of what authorization rules alone decide."""
+    """Causes where authorization rules alone decide."""
     owner = measure.universe.owner[d]
     seen = measure.seen.sources[owner].get((port.protocol, port.number), 0) if port.point else 0
     accounts = {mesh.mesh.principal(measure.universe.subjects[s]) for s in indices(seen)} - {"", None}

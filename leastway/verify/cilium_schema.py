@@ -1,7 +1,7 @@
 """CiliumNetworkPolicy documents → the same immutable policies as NetworkPolicy, where they name entities only.
 
 Invariant: a policy with anything else in it (endpoints, CIDRs, names, layer 7, denials, a default of its own) is not
-read at all, so that whoever asks names it as unjudged; half of a policy is none.
+read at all and is listed as unjudged; half a policy would mean something else.
 
 Source of the rules: Cilium, "Layer 3 Policies" and "Layer 4 Policies"; pkg/policy/api.
 """
@@ -16,11 +16,11 @@ from leastway.verify.reading import Document, identity
 from leastway.verify.selectors import Selector, read_selector
 
 CILIUM = "CiliumNetworkPolicy"
-ENTITIES = frozenset({"host", "remote-node", "kube-apiserver", "ingress"})  # that stand for no pod and no address alone
+ENTITIES = frozenset({"host", "remote-node", "kube-apiserver", "ingress"})  # those that are neither pods nor addresses
 
 
 class _BeyondError(Exception):
-    """It says something that is not modelled."""
+    """The policy says something that is not modelled."""
 
 
 def is_cilium(document: Document) -> bool:
@@ -30,7 +30,7 @@ def is_cilium(document: Document) -> bool:
 
 
 def read_cilium_policy(document: Document, existing: bool = False) -> NetworkPolicy | None:
-    """Parse a CiliumNetworkPolicy; None if it says more than which entities may come in or be called, and where."""
+    """Parse a CiliumNetworkPolicy; None if it says more than which entities may call or be called, at which ports."""
     _, namespace, name = identity(document)
     try:
         spec = _fields(document.get("spec"), {"endpointSelector", "ingress", "egress", "description"})
@@ -41,12 +41,12 @@ def read_cilium_policy(document: Document, existing: bool = False) -> NetworkPol
         egress = _rules(spec.get("egress"), "toEntities")
     except (_BeyondError, PolicyError):
         return None
-    # A section without rules isolates nothing, as one that is not there (pkg/policy/api, EnableDefaultDeny).
+    # A section without rules isolates nothing, like an absent one (pkg/policy/api, EnableDefaultDeny).
     return NetworkPolicy(namespace, name, selector, ingress or None, egress or None, existing, CILIUM)
 
 
 def _selector(value: object, where: str) -> Selector:
-    """A label selector; `k8s:` and `any:` before a key say where a label is from, and pods' labels are from there."""
+    """A label selector. The prefixes `k8s:` and `any:` of keys name the source of a label; both match pods' labels."""
     found = read_selector(
         {
             key: {_key(label): item for label, item in part.items()}

@@ -1,4 +1,4 @@
-"""AuthorizationPolicy's rules as the place that enforces them has them: a proxy on HTTP, one on TCP, or ztunnel.
+"""AuthorizationPolicy's rules as they are enforced in one place: by a proxy on HTTP, a proxy on TCP, or ztunnel.
 
 Invariant: on TCP, and in ztunnel, an HTTP field removes an ALLOW rule and is dropped from a DENY rule.
 """
@@ -24,7 +24,7 @@ _BEYOND_ZTUNNEL = frozenset(
         "connection.sni",
     }
 )
-# Istio leaves them out of what it sends to ztunnel, and the rule is enforced without them (`handleRule` in its
+# Istio does not send these to ztunnel, which enforces the rule without them (`handleRule` in Istio's
 # pilot/pkg/serviceregistry/ambient/authorization.go).
 PASSED_OVER = frozenset({"trustDomains"})
 
@@ -59,7 +59,7 @@ def compiled(rule: AuthorizationRule, action: str, place: Place) -> Authorizatio
 
 
 def unenforceable(rule: AuthorizationRule, place: Place) -> list[str]:
-    """The fields of a rule that `place` does not have, by name."""
+    """The names of a rule's fields that do not exist in `place`."""
     if place == "http":
         return []
     entries = [*(rule.sources or ()), *(rule.operations or ()), rule.conditions]

@@ -1,7 +1,7 @@
 """What two policy sets let through differently, in connections: exact over the closed world, however they are written.
 
-Invariant: a source, destination and port is in a change if and only if one side allows it for certain and the other
-does not. A change names workloads if it is one for all of their pods, else the pods. Requests are compared only where
+Invariant: a source, destination and port is in a change if and only if one side certainly allows it and the other does
+not. A change names workloads if it is the same for all of their pods, else the pods. Requests are compared only where
 both sides let the connection itself through.
 """
 
@@ -35,15 +35,15 @@ from leastway.verify.reading import Document, identity
 from leastway.verify.request_difference import request_changes
 from leastway.verify.variants import Variants
 
-SPANS = 4  # CIDRs by which a class of addresses is called
+SPANS = 4  # CIDRs that may name a range of addresses; beyond that its ends do
 WHOLE = ("", "")  # no request in particular
 Far = TypeVar("Far", AddressRange, str)
 LISTED = 10_000  # changes of each kind that are listed; all are counted
 
 
 class Change(NamedTuple):
-    """One connection, from `port` to `last`: `ports` is `port` (one), `range` (a range but for known ports in it) or
-    `other` (all ports that nobody knows). Ends are workloads, or single pods where not all pods of one are concerned.
+    """One connection at ports `port` to `last`: `ports` is `port` (one), `range` (without the known ports in it) or
+    `other` (all ports that are not known). Ends are workloads, or single pods where not all pods are concerned.
     `method` and `path` are values of rules, "" below L7."""
 
     source: str
@@ -69,14 +69,14 @@ class Changes:
         self.listed: list[Change] = []
 
     def add(self, number: int, changes: Iterable[Change]) -> None:
-        """Count `number` changes, and keep what there is room for."""
+        """Count `number` changes, and keep as many as there is room for."""
         self.total += number
         self.listed += islice(changes, LISTED - len(self.listed))
 
 
 class Difference(NamedTuple):
-    """What `new` allows that `old` does not, and the other way round, sorted by destination. `incomplete` are
-    destinations whose policies tell more requests apart than are tried."""
+    """What `new` allows that `old` does not, and the other way round, sorted by destination. `incomplete` lists
+    destinations whose policies distinguish more requests than are tried."""
 
     allowed: Changes
     denied: Changes
@@ -149,7 +149,7 @@ def _changed(
 def _add(
     changes: Changes, universe: Universe, workload: range, ports: Sequence[PortClass], sets: Mapping[Any, list[int]]
 ) -> None:
-    """Longest runs of ports, with the pods that they change for."""
+    """Add the longest runs of ports, with the pods concerned."""
     found: dict[tuple[PortRun, tuple[str, str]], dict[int, int]] = defaultdict(dict)
     for (request, d), by_port in sets.items():
         for run, bits, _ in runs(ports, by_port):
@@ -203,7 +203,8 @@ def _beside(
 def _outside_changes(
     before: Measure, after: Measure, member: int, ports: list[PortClass], opened: Opened
 ) -> Iterator[tuple[bool, AddressRange, PortRun]]:
-    """(newly allowed, addresses, ports) of one subject and the outside; ranges that are not all pods' own."""
+    """(newly allowed, addresses, ports) between one subject and the outside; ranges of pods' addresses only are left
+    out."""
     was, now = (open_ranges(measure, [member], ports, opened) for measure in (before, after))
     if was == now:
         return

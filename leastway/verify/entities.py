@@ -1,6 +1,6 @@
 """Is an end one of the entities that Cilium knows by name?
 
-Invariant: yes and no are certain whatever is unknown: on which node a pod runs, where the API server does.
+Invariant: yes and no are certain, whichever node a pod runs on and wherever the API server runs.
 Source: Cilium, "Layer 3 Policies", "Entities based".
 """
 
@@ -14,7 +14,7 @@ from leastway.verify.world import Address
 
 NAMES = tuple(sorted(ENTITIES))
 _NODES = frozenset({"host", "remote-node"})
-# Besides itself, what an end may also be: the API server runs on a node or at an address outside.
+# What else an end may be: the API server runs on a node, or at an address outside.
 _PERHAPS = {
     "host": frozenset({"kube-apiserver"}),
     "remote-node": frozenset({"kube-apiserver"}),
@@ -27,13 +27,13 @@ _PERHAPS = {
 
 
 def bits_of(names: Iterable[str]) -> int:
-    """Entities as bits in the order of `NAMES`; other names are none."""
+    """Entities as bits in the order of `NAMES`; other names are ignored."""
     return sum(1 << NAMES.index(name) for name in {*names} & ENTITIES)
 
 
 def is_entity(names: tuple[str, ...], peer: End, api_servers: Collection[Address]) -> Tri:
-    """Whether an end is one of the entities in `names`. A pod on the host network is its node; `api_servers` are all
-    addresses of the API server, empty if none is known."""
+    """Whether an end is one of the entities in `names`. A pod on the host network counts as its node. `api_servers` are
+    all addresses of the API server, empty if none is known."""
     if peer.subject is not None and not peer.subject.host_network:
         return False
     entity = "node" if peer.subject is not None else peer.entity

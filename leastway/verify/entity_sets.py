@@ -1,7 +1,7 @@
 """What policies open between workloads and Cilium's entities (nodes, the API server, the ingress), as sets of names.
 
-Invariant: an entity is in a set if a rule names it, or nobody in particular, or nothing isolates. On other CNIs these
-ends have no names, and there is nothing to count or to compare.
+Invariant: an entity is in a set if a rule names it, if a rule names no peers, or if nothing isolates. On other CNIs
+entities have no names, and there is nothing to count or compare.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
 
 _ALL = (1 << len(NAMES)) - 1
-_OWN_NODE = 1 << NAMES.index("host")  # which is let in whatever the policies are
+_OWN_NODE = 1 << NAMES.index("host")  # always let in, whatever the policies
 
 
 def entity_changes(
     before: Measure, after: Measure, member: int, ports: Sequence[PortClass], inward: bool
 ) -> Iterator[tuple[bool, str, PortRun]]:
-    """(newly allowed, entity, ports) of one subject; `inward`: what may open its ports, else what it may call."""
+    """(newly allowed, entity, ports) for one subject; `inward`: what may open its ports, else what it may call."""
     if before.network.cni != "cilium":
         return
     was, now = ([_opened(measure, member, port, inward) for port in ports] for measure in (before, after))
@@ -58,7 +58,7 @@ def _named(rules: Sequence[RuleSet]) -> int:
 
 
 def _passed(measure: Measure, member: int, port: PortClass, found: int) -> int:
-    """Those that a pod's proxy lets in as well. They have no identity that it knows, and any address."""
+    """The entities that a pod's proxy lets in too; to it they have no identity, and may have any address."""
     mesh = measure.mesh
     if mesh is not None and found and port.protocol == "TCP":
         anywhere = mesh.outside(member, port.number)

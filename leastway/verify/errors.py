@@ -1,7 +1,7 @@
-"""What the judge says when it cannot read or answer.
+"""The error of the judge, and how text is made fit for messages.
 
-Invariant: `str(error)` is one printable line, what, where and hint, whatever text a hostile manifest put into it. The
-shape is that of the project's error tree, which the judge does not import.
+Invariant: `str(error)` is one printable line of what, where and hint, whatever text a hostile manifest put into it. It
+looks like the errors of `collector.errors`, which the judge does not import.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class PolicyError(Exception):
 
 
 def wrapped(text: str, width: int, indent: int = 0, hanging: int = 0) -> str:
-    """`text` on lines of at most `width` characters, all but the first further in by `hanging`. Lines break at spaces
-    only, so names, addresses and paths stay whole to be copied, unless one alone is longer than a line."""
+    """`text` on lines of at most `width` characters, all but the first indented by `hanging` more. Lines break only at
+    spaces, so names, addresses and paths can be copied whole, unless one alone is longer than a line."""
     import textwrap
 
     first, others = " " * indent, " " * (indent + hanging)
@@ -36,7 +36,7 @@ def wrapped(text: str, width: int, indent: int = 0, hanging: int = 0) -> str:
 
 
 def line(text: str, limit: int = PART) -> str:
-    """Text on one line without control or direction-changing characters: terminals obey them."""
+    """Text on one line, without control or direction-changing characters, which terminals obey."""
     words = " ".join(text[: limit * 4].split())
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

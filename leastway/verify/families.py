@@ -1,7 +1,7 @@
 """Which address family a connection takes: one that both ends have.
 
-Invariant: of two ends without a particular address, what holds in every family given here holds for every connection
-that they can open.
+Invariant: for two ends without particular addresses, what holds in every family given here holds for every connection
+between them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from leastway.verify.world import Subject, address
 
 
 def families(one: End, other: End) -> list[tuple[End, End]]:
-    """The two ends as each family's connections have them, IPv4 first; as they are where there is one family only, or
-    where it is not known."""
+    """The two ends once for each family that they share, IPv4 first; unchanged if there is only one, or it is not
+    known."""
     first, second = _versions(one), _versions(other)
     if len(first) < 2 and len(second) < 2:
         return [(one, other)]
@@ -24,7 +24,7 @@ def families(one: End, other: End) -> list[tuple[End, End]]:
 
 
 def in_every_family(source: End, destination: End, decide: Callable[[End, End], Verdict]) -> Verdict:
-    """What is decided whichever family a connection takes; undefined where that matters."""
+    """The verdict whichever family a connection takes; undefined if that makes a difference."""
     ends = families(source, destination)
     found = [decide(one, other) for one, other in ends]
     if len({verdict.outcome for verdict in found}) == 1:
@@ -42,7 +42,7 @@ def _narrowed(end: End, version: int) -> End:
 
 
 def _versions(end: End) -> frozenset[int]:
-    """The families of an end; empty if they are not known."""
+    """The address families of an end; empty if they are not known."""
     if end.address is not None:
         return frozenset((end.address.version,))
     if end.family:

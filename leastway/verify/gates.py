@@ -1,7 +1,7 @@
-"""What observed connections pass through: gates, each with the ways through it, by the parts of rules that they need.
+"""The gates that observed connections pass, each with the ways through it as the parts of rules that they need.
 
 Invariant: a connection stays allowed as long as one way through each of its gates is left. A gate is one side's
-NetworkPolicies or one proxy's ALLOW policies, for one pair of pods, one address family and one reading of what the
+NetworkPolicies, or one proxy's ALLOW policies, for one pair of pods, one address family and one reading of what the
 specification leaves open.
 """
 
@@ -46,7 +46,7 @@ Holds = Callable[[Tri], bool]
 
 
 def gates(judge: Judge, observed: Iterable[Observed]) -> Iterator[Gate]:
-    """The gates of all that is not held back."""
+    """The gates of everything that is not held back."""
     items = list(observed)
     http = http_ports(judge, items)
     layers = (_network,) if judge.mesh.mode == "none" else (_network, _mesh)
@@ -68,7 +68,7 @@ def gates(judge: Judge, observed: Iterable[Observed]) -> Iterator[Gate]:
 
 
 def _ends(judge: Judge, asked: Question) -> Iterator[tuple[Question, End, End]]:
-    """A question with its ends; of a Service's address once for each backend."""
+    """A question with its ends; for a Service's address once per backend."""
     source = judge.end(asked.source, asked.source_address)
     service = judge.world.service_at(asked.destination) if asked.destination not in judge.world.subjects else None
     if service is None:
@@ -79,7 +79,7 @@ def _ends(judge: Judge, asked: Question) -> Iterator[tuple[Question, End, End]]:
 
 
 def _key(judge: Judge, asked: Question, source: End, destination: End, mesh: bool) -> tuple[object, ...]:
-    """What the gates of a question depend on."""
+    """Everything that the gates of a question depend on."""
     ends = asked.source, asked.source_address, asked.destination, asked.destination_address
     if mesh:
         return (*ends, asked)
@@ -98,8 +98,8 @@ def _perhaps(held: Tri) -> bool:
 
 
 def _of_all_pods(judge: Judge, asked: Question, source: End, destination: End, sides: Sides) -> list[Gate]:
-    """The gates of two ends, as the judge tells pods apart. Where it is not certain what lets a connection through, all
-    that may is a way."""
+    """The gates of two ends, for the pods that the judge distinguishes. Where nothing certainly lets a connection
+    through, everything that may do so is a way."""
     told = [(one, other) for _, one, other in judge.variants.pairs(source, destination)]
     found = [
         gate for pair in told or [(source, destination)] for gate in _of_pair(judge, asked, *pair, sides, _certain)
@@ -179,7 +179,7 @@ def _mesh(judge: Judge, asked: Question, source: End, destination: End, holds: H
     if judge.bypasses(asked, source) or (judge.mesh.mode == "sidecar" and asked.port in PROXY_PORTS):
         return
     request = judge.request(asked, source, destination, subject)
-    holds = _perhaps if asked.http else holds  # of a port that speaks HTTP, it is enough that some request is allowed
+    holds = _perhaps if asked.http else holds  # at a port that speaks HTTP, some allowed request is enough
     places = _places(judge, asked, subject)
     authorization = judge.authorization
     own = authorization.applying(subject)
@@ -194,7 +194,7 @@ def _mesh(judge: Judge, asked: Question, source: End, destination: End, holds: H
 
 
 def _places(judge: Judge, asked: Question, subject: Subject) -> tuple[Place, ...]:
-    """As what a proxy may see a connection; where it is not known, it must be allowed as both."""
+    """As what a proxy may see a connection; if that is not known, it must be allowed as both."""
     if asked.method or asked.path:
         return ("http",)
     http = (

@@ -1,7 +1,7 @@
 """HTTP paths as Envoy sees and Istio matches them: normalisation, string matches and URI templates.
 
-Invariant: `*` has a meaning only as first, last or only character of a value, and `{*}`/`{**}` only as a whole segment;
-anywhere else it is the character itself (which silently matches nothing, and is therefore not repaired here).
+Invariant: `*` has a meaning only as the first, last or only character of a value, and `{*}`/`{**}` only as a whole
+segment. Anywhere else they are plain characters (which silently match nothing, so that is not repaired here).
 Sources: Istio authorization policy normalisation; Envoy path_normalization and uri_template_lib.
 """
 
@@ -113,7 +113,8 @@ def path_matches(value: str, path: str) -> bool:
 
 
 def string_matches(value: str, found: str) -> bool:
-    """Istio's string match: `*` anything but nothing, `*x` suffix, `x*` prefix, else exact; case-sensitive."""
+    """Istio's string match, case-sensitive: `*` any text but the empty one, `*x` a suffix, `x*` a prefix, else
+    exact."""
     if value == "*":
         return found != ""
     if value.startswith("*"):

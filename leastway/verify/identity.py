@@ -1,7 +1,7 @@
 """What Istio's source and operation fields match. One function decides one field for one request, in three values.
 
 Invariant: a negated field is the negation of the OR over its values, so a peer without an identity never matches
-`principals` and always matches `notPrincipals`; what the request does not say is unknown, never false.
+`principals` and always matches `notPrincipals`. What the request does not say is unknown, never false.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from leastway.verify.world import Address
 
 
 class Request(NamedTuple):
-    """A connection or request as the destination's proxy sees it. None: not known. `principal` is without scheme, "" on
-    plaintext; `namespace` is that of a source whose account is unknown; `path` is normalised; `ztunnel` narrows
-    matching to what ztunnel implements; `direct`: it goes to the pod itself, past a waypoint that its Services have;
-    `service` (`namespace/name`) and `service_port` are what was called, "" and 0 if not known; `proxied`: the source
-    has an Envoy of its own."""
+    """A connection or request as the destination's proxy sees it; None means not known.
+
+    `principal` is without a scheme, "" for plaintext. `namespace` is given for a source whose account is unknown.
+    `path` is normalised. `ztunnel` restricts matching to what ztunnel implements. `direct`: it goes to the pod itself,
+    past any waypoint of its Services. `service` (`namespace/name`) and `service_port` are what was called, "" and 0 if
+    not known. `proxied`: the source has an Envoy of its own.
+    """
 
     principal: str | None = ""
     namespace: str | None = None
@@ -89,7 +91,7 @@ def _principal(value: str, request: Request) -> Tri:
 def _aliases(value: str, trust_domains: tuple[str, ...]) -> tuple[str, ...]:
     """A principal of one of the mesh's trust domains, or of `cluster.local`, stands for all of them.
 
-    A trust domain `*x` stays as it is for those of the mesh that end in x, and stands for the others as well; `x*` is
+    A trust domain `*x` is kept for the mesh's domains that end in x, and stands for the others as well; `x*` is
     replaced by all of them if one begins with x (istio pilot/pkg/security/trustdomain/bundle.go).
     """
     domain, slash, rest = value.partition("/")

@@ -1,5 +1,5 @@
-"""Kubernetes manifests → `World`. Only the fields that policy semantics depend on are read; the rest of an object may
-hold anything.
+"""Kubernetes manifests → `World`. Only the fields that policies depend on are read; the rest of an object may hold
+anything.
 
 Invariant: a pod belongs to the workload that its owner references lead to, if that workload's template labels allow it.
 """
@@ -36,12 +36,12 @@ SCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
 # Kinds that stand for the one that made them. What an operator makes (a StatefulSet of a Prometheus, several of one
 # Elasticsearch) is a workload of its own.
 _OWNED = frozenset({"Job", "ReplicaSet", "ReplicationController"})
-_CRON = re.compile(r"-\d{8,10}\Z")
+_CRON = re.compile(r"-\d{8,10}\Z")  # a CronJob names its Jobs by minutes (formerly seconds) since the epoch
 Owner = tuple[str, str, str]  # kind, namespace, name
 
 
 def fill(world: World, docs: Iterable[Document]) -> World:
-    """Put all objects into `world`, and return it."""
+    """Add all objects to `world`, and return it."""
     templates: dict[Owner, Subject] = {}
     owners: dict[Owner, Owner] = {}
     pods: list[tuple[Subject, Owner | None]] = []
@@ -80,7 +80,7 @@ def fill(world: World, docs: Iterable[Document]) -> World:
 
 
 def _surroundings(world: World, document: Document, where: str) -> None:
-    """Know what is neither a workload nor a place where one runs."""
+    """Add an object that is neither a workload nor a node."""
     kind, namespace, name = identity(document)
     own = optional(document.get("metadata"), where).get("labels")
     if kind == "Namespace":
@@ -109,7 +109,7 @@ def _scaled(document: Document, namespace: str, where: str) -> Owner | None:
 
 
 def _node(world: World, document: Document, where: str) -> str:
-    """Know a Node; gives its first address, "" if it has none."""
+    """Add a Node; returns its first address, "" if it has none."""
     status = optional(document.get("status"), f"{where} status")
     items = [optional(item, where).get("address") for item in sequence(status.get("addresses"), f"{where} status")]
     return world.add_node(item for item in items if isinstance(item, str))
@@ -129,7 +129,7 @@ def _settle(
     refs: dict[str, str] = {}
     for top in sorted({*templates, *members}):
         if owners.get(top) in templates or owners.get(top) in members or top[0] == "Pod":
-            continue  # a ReplicaSet or Job is counted as its Deployment or CronJob
+            continue  # a ReplicaSet or Job counts as its Deployment or CronJob
         merged = _workload(top, templates.get(top), members.get(top, []))
         if merged.ref in refs:  # two kinds of one name: the second stays addressable by its kind
             merged = _renamed(merged, f"{merged.name}.{top[0].lower()}")
@@ -160,7 +160,7 @@ def _renamed(subject: Subject, name: str) -> Subject:
 
 
 def _top(owner: Owner, templates: dict[Owner, Subject], owners: dict[Owner, Owner], pod: Subject) -> Owner | None:
-    """The topmost owner, by the objects given or else by the way controllers name what they make."""
+    """The topmost owner, by the given objects, or else by how controllers name what they create."""
     for _ in range(4):
         if owner in owners:
             owner = owners[owner]
@@ -177,7 +177,7 @@ def _top(owner: Owner, templates: dict[Owner, Subject], owners: dict[Owner, Owne
 
 
 def _workload(top: Owner, template: Subject | None, pods: list[Subject]) -> Subject:
-    """The template seen together with its live pods: labels that all of them have, all their addresses."""
+    """A workload from its template and live pods: the labels that all of them share, and all of their addresses."""
     if template is not None and not pods:
         return template
     shared = set(pods[0].labels.items())

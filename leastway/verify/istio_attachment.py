@@ -1,6 +1,6 @@
-"""Where an Istio policy attaches: its selector, its targets, and whether it is in force at all.
+"""Where an Istio policy attaches: its selector, its targets, and whether it is enforced at all.
 
-Invariant: what Istio's API server or webhook refuses is an error that names the field.
+Invariant: what the API server or Istio's webhook refuses is an error that names the field.
 Source: istio/api type/v1beta1/selector.proto, istio pkg/config/validation.
 """
 
@@ -65,7 +65,7 @@ def _target(value: object, where: str) -> tuple[str, str]:
 
 
 def read_dry_run(annotations: dict[str, Any], action: str, where: str, existing: bool) -> bool:
-    """Whether a policy is only tried. What got past the webhook although it refuses it is enforced."""
+    """Whether a policy is only a dry run. (A wrong annotation that got past the webhook is no dry run.)"""
     found = annotations.get(DRY_RUN)
     if found is not None and not existing:
         if action not in ("ALLOW", "DENY"):

@@ -1,7 +1,7 @@
 """The judge: one question about one connection or request, answered from rendered policies alone.
 
-Invariant: NetworkPolicy at both ends and, at a destination in the mesh, PeerAuthentication and AuthorizationPolicy
-must all allow. Nothing of the code that writes policies is used here, so an error in one cannot hide in the other.
+Invariant: NetworkPolicy at both ends and, at a destination in the mesh, PeerAuthentication and AuthorizationPolicy must
+all allow. No code that writes policies is used here, so an error in one cannot hide in the other.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ENTITIES = frozenset(
         "encrypted-overlay",
     ]
 )
-# The address that kubelet's probes of ambient pods seem to come from, by family; ztunnel lets them pass.
+# The source that kubelet's probes of ambient pods seem to have, by family (istio, cni/README.md); ztunnel passes them.
 AMBIENT_PROBES = frozenset({"169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
 # What a Service's port says it is: HTTP or not (Istio, "Protocol Selection").
 APPLICATIONS = {
@@ -58,9 +58,9 @@ class Question(msgspec.Struct, frozen=True):
 
     Each end is `namespace/name` of a workload or pod, an IP address, or an entity (`host`, `kube-apiserver`, ...), with
     its address if known. `port` is the pod's port. `method` and `path` make it an HTTP request. `principal` None means
-    what the source presents by its service account, "" means plaintext. `http` tells a connection without method and
-    path to a port that speaks HTTP (True) or does not (False); None means not known. `direct`: to the pod itself, and
-    not by a Service. `service` (`namespace/name`) and `service_port` are those that were called, "" and 0 if not known.
+    the identity of the source's service account, "" means plaintext. `http` says of a connection without method and
+    path whether the port speaks HTTP; None means not known. `direct`: to the pod itself, not through a Service.
+    `service` (`namespace/name`) and `service_port` are those that were called, "" and 0 if not known.
     """
 
     source: str
@@ -82,9 +82,9 @@ class Question(msgspec.Struct, frozen=True):
 class Judge:
     """Policies over a world, under one CNI's and one mesh's reading.
 
-    `manifests` are policies as `load_policies` takes or gives them. Policies found in the world itself are in force as
-    well, unless one of the same kind and name is among the manifests. The mesh's settings are the world's where None is
-    given. Raises `PolicyError` for what cannot be read.
+    `manifests` are policies as `load_policies` takes or returns them. Policies of the world itself are in force as
+    well, unless one of the same kind and name is among the manifests. Where a setting of the mesh is None, the world's
+    counts. Raises `PolicyError` for what cannot be read.
     """
 
     def __init__(
@@ -129,7 +129,8 @@ class Judge:
         return Judge(self.world, self.policies, cni, self.mesh.mode, *self._settings)
 
     def ask(self, question: Question) -> Verdict:
-        """The verdict; raises `PolicyError` for an end or a Service that does not exist, or does not lead there."""
+        """The verdict. Raises `PolicyError` for an end or Service that does not exist, or a Service that leads
+        elsewhere."""
         source = self.end(question.source, question.source_address)
         found = self._service(question.destination)
         if question.direct and (found is not None or question.service):
@@ -143,7 +144,7 @@ class Judge:
         return verdict if verdict.outcome == "allow" else self._within(question, verdict, source, destination)
 
     def _within(self, question: Question, verdict: Verdict, source: End, destination: End) -> Verdict:
-        """A workload asked about itself: a pod of it always reaches itself, whatever its other replicas may do."""
+        """The verdict for a workload asked about itself: each pod reaches itself, whatever its replicas may do."""
         one, other = source.subject, destination.subject
         if one is None or other is None or (one.single and other.single):
             return verdict
@@ -160,8 +161,8 @@ class Judge:
         return verdict._replace(outcome="undefined", because=f"{because} ({verdict.because})")
 
     def decide(self, question: Question, source: End, destination: End) -> Verdict:
-        """`ask` with both ends resolved already. A workload whose pods policies tell apart has an answer for certain
-        only if all of them have it."""
+        """`ask` with both ends resolved. A workload whose pods policies distinguish has a certain answer only if all of
+        its pods have the same."""
         pairs = self.variants.pairs(source, destination)
         if not pairs:
             return self._whole(question, source, destination)
@@ -175,7 +176,8 @@ class Judge:
         return found[0][1]
 
     def _whole(self, question: Question, source: End, destination: End) -> Verdict:
-        """Blocks may name the addresses of a workload in several rules: what all of them answer is certain."""
+        """The verdict for two whole ends. Several rules may name a workload's addresses in blocks; if every address
+        gets the same answer, it is certain."""
         whole = self._decide(question, source, destination)
         if whole.outcome != "undefined":
             return whole
@@ -201,13 +203,13 @@ class Judge:
         return network
 
     def network_port(self, question: Question, source: End, destination: End) -> int:
-        """The port that NetworkPolicy sees: between members of an ambient mesh it is the tunnel's."""
+        """The port that NetworkPolicy sees: the tunnel's between members of an ambient mesh."""
         inside, known = self.mesh.mode == "ambient" and question.protocol.upper() == "TCP", question.principal
         inside = inside and (self.mesh.meshed(source.subject) if known is None else known != "")
         return HBONE if inside and self.mesh.meshed(destination.subject) else question.port
 
     def bypasses(self, question: Question, source: End) -> bool:
-        """Does a connection to a member of the mesh reach it past all policies of the mesh?"""
+        """Does a connection reach a member of the mesh without any of the mesh's policies being applied?"""
         if self.mesh.mode == "ambient" and question.port == HBONE:
             return True  # the tunnel itself; ztunnel judges the connections inside it
         # Kubelet's probes bypass the proxy or are rewritten to its own port.
@@ -256,8 +258,8 @@ class Judge:
         )
 
     def speaks_http(self, subject: Subject, port: int, service: str = "", service_port: int = 0) -> bool | None:
-        """Whether a port is HTTP by the Services in front of it (appProtocol, port name), or by the one of them and of
-        its ports that was called; None if none says so, or they do not agree."""
+        """Whether a port is HTTP, by the Services in front of it (appProtocol, port name), or by just the Service and
+        port that was called; None if none says, or they disagree."""
         key = subject, port, service, service_port
         if key not in self._http:
             self._http[key] = self._declared_http(*key)
@@ -293,6 +295,6 @@ class Judge:
 
 
 def _only(end: End) -> Address | None:
-    """The one address that an end can have, if there is only one."""
+    """The address that an end has, if there is just one."""
     found = known_addresses(end)
     return found[0] if len(found) == 1 else None

@@ -1,8 +1,8 @@
-"""The values of authorization rules as sets of strings: which of them can match one and the same string.
+"""The values of authorization rules as sets of strings: which of them can match the same string.
 
-Invariant: for every set of patterns that some string matches, and no other pattern with them, there is exactly one
-class, with one such string; so two rules that no class tells apart are the same. Strings are those that can reach a
-rule: paths begin with a slash and are as the mesh's normalisation leaves them.
+Invariant: for every set of patterns that some string matches, while no other pattern matches it, there is exactly one
+class, with one such string. So two rules that no class distinguishes are the same. Only strings that can reach a rule
+count: paths begin with a slash and are in the form that the mesh's normalisation gives them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from leastway.verify import httppath
 from leastway.verify.httppath import Normalization
 
-STATES = 20_000  # of a search, beyond which it is given up
+STATES = 20_000  # after which a search gives up
 Kind = Literal["paths", "methods", "hosts"]
 _VISIBLE = frozenset(chr(code) for code in range(0x21, 0x7F))
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")  # RFC 9110, of a method
@@ -28,21 +28,21 @@ _ORDER = "xyzabcdefghijklmnopqrstuvwXYZABCDEFGHIJKLMNOPQRSTUVW0123456789-_~!$&'(
 
 
 class Class(NamedTuple):
-    """Strings that all match `values`, and of the patterns given no other; `witness` is one of them."""
+    """The strings that match exactly `values` of the given patterns; `witness` is one of them."""
 
     witness: str
     values: frozenset[str]
 
 
 class Classes(NamedTuple):
-    """All classes, or what was found of them before a search was given up."""
+    """All classes, or those that were found before the search gave up."""
 
     found: tuple[Class, ...]
     complete: bool
 
 
 class _Step(NamedTuple):
-    """One character of a pattern: which, and whether it may be repeated or left out."""
+    """One character of a pattern: the possible letters, and whether it may be repeated or left out."""
 
     letters: frozenset[str]
     loop: bool
@@ -50,7 +50,7 @@ class _Step(NamedTuple):
 
 @lru_cache(maxsize=1 << 12)
 def classes(values: frozenset[str], kind: Kind, option: Normalization = "BASE") -> Classes:
-    """The classes of strings that patterns (values of one field) tell apart, and of those that match none."""
+    """The classes of strings that patterns (values of one field) distinguish, and the class that matches none."""
     return _Search(sorted(values), kind, option).run()
 
 
@@ -84,7 +84,7 @@ def _steps(value: str, kind: Kind, alphabet: frozenset[str]) -> list[_Step]:
 
 
 class _Search:
-    """Breadth first through all strings, by what they have matched so far of every pattern."""
+    """A breadth-first search through all strings, by how much of every pattern they have matched."""
 
     def __init__(self, values: list[str], kind: Kind, option: Normalization) -> None:
         self.values, self.kind, self.option = values, kind, option
@@ -131,7 +131,7 @@ class _Search:
         return Classes(tuple(Class(text, values) for values, text in found.items()), complete)
 
     def _reached(self, places: Iterable[int]) -> frozenset[int]:
-        """Places, and those behind what may be left out."""
+        """Places, and those after steps that may be left out."""
         found = set()
         for place in places:
             found.add(place)
@@ -151,8 +151,8 @@ class _Search:
         return self._reached(after)
 
     def _letters(self, active: frozenset[int]) -> list[str]:
-        """The characters that patterns tell apart here: those that one of them names, a slash, and one that none names,
-        of a template's segment and not."""
+        """The characters to try: those that a pattern names here, a slash, and two that none names (one that a
+        template's segment may contain, and one that it may not)."""
         named = {"/"} if self.kind == "paths" else set()
         for place in active:
             step = self.steps[place]

@@ -22,9 +22,9 @@ PROXY_PORTS = frozenset({HBONE, 15020, 15021, 15090})
 
 
 class Way(NamedTuple):
-    """One way to a port of a destination in an ambient mesh: by a Service's `port` and `addresses`, or to the pod
-    itself (`service` ""). `waypoint` is what stands in between, "" if nothing does. Both are `namespace/name`.
-    `ingress`: it stands before gateways as well, which go to the pod itself otherwise."""
+    """One way to a port of a destination in an ambient mesh: through a Service's `port` and `addresses`, or to the pod
+    itself (`service` ""). `waypoint` is the waypoint in between, "" if there is none. Both are `namespace/name`.
+    `ingress`: gateways pass it too; otherwise they go straight to the pod."""
 
     service: str
     waypoint: str
@@ -57,8 +57,8 @@ class Mesh:
     def meshed(self, subject: Subject | None) -> bool:
         """Is this subject captured by the mesh?
 
-        By injection labels and annotations, proxy containers or what the caller said. If nothing in the whole world
-        says anything about membership, all that did not opt out is taken to be in the mesh that the caller named.
+        Injection labels and annotations, proxy containers, or the caller decide. If nothing in the whole world says
+        anything about membership, everything that did not opt out is taken to be in the mesh that the caller named.
         """
         if self.mode == "none" or subject is None or subject.host_network:
             return False
@@ -76,6 +76,8 @@ class Mesh:
         return self._marked
 
     def _says(self, subject: Subject) -> bool | None:
+        """What labels and annotations say about membership (Istio, "Installing the Sidecar" and, for ambient, "Add
+        workloads to the mesh"); None if they say nothing."""
         if subject.meshed is not None:
             return subject.meshed
         namespace = self.world.namespaces.get(subject.namespace, {})
@@ -100,12 +102,12 @@ class Mesh:
         return f"{self.trust_domain}/ns/{subject.namespace}/sa/{subject.service_account}"
 
     def ways(self, subject: Subject, port: int) -> tuple[Way, ...]:
-        """The ways by Services with an address to a port of an ambient destination, sorted.
+        """The ways to a port of an ambient destination through Services that have an address, sorted.
 
-        A Service's own label names its waypoint, else its namespace's does; the waypoint compares its rules with the
-        Service's port and address, and chooses the pod behind them (istio pilot/pkg/networking/core/
-        listener_waypoint.go, `buildWaypointInternal`). If no Service of the pod is known at all, one is taken for
-        granted, with the waypoint that the labels of the pod or its namespace name.
+        A Service's own label names its waypoint, or else its namespace's label does. The waypoint compares its rules
+        with the Service's port and address, and chooses a pod behind them (istio pilot/pkg/networking/core/
+        listener_waypoint.go, `buildWaypointInternal`). If no Service of the pod is known at all, one is assumed, with
+        the waypoint that the labels of the pod or its namespace name.
         """
         known = self._ways.get((subject, port))
         if known is None:
@@ -113,13 +115,13 @@ class Mesh:
         return known
 
     def itself(self, subject: Subject, port: int) -> Way:
-        """The way to the pod's own address: past any waypoint, but for one whose Gateway says that it serves workloads
+        """The way to the pod's own address: past any waypoint, except one whose Gateway says that it serves workloads
         (Istio, "Configure waypoint proxies", label `istio.io/waypoint-for`)."""
         waypoint = self._named(subject.namespace, (subject.labels, self._labels(subject.namespace)))
         return Way("", self._serving(waypoint, "workload"), port, subject.ips)
 
     def behind(self, subject: Subject) -> tuple[Way, ...]:
-        """The ways to a destination that lead through a waypoint, at any port: each Service's once, without a port."""
+        """The ways to a destination that lead through a waypoint, at any port: one per Service, without a port."""
         if self.mode != "ambient":
             return ()
         services = [self._by(s, 0) for s in self.world.services_of(subject) if not s.headless] or self.ways(subject, 0)
@@ -143,14 +145,14 @@ class Mesh:
         return Way(service.ref, waypoint, port, service.addresses, said in TRUE)
 
     def _serving(self, waypoint: str, what: str) -> str:
-        """The waypoint if it serves this; one whose Gateway is not known or does not say it serves Services."""
+        """The waypoint if it serves `what`, else ""; one whose Gateway is unknown or does not say serves Services."""
         return waypoint if self.world.gateways.get(waypoint, "service") in (what, "all") else ""
 
     def _labels(self, namespace: str) -> Mapping[str, str]:
         return self.world.namespaces.get(namespace, {})
 
     def _named(self, namespace: str, places: Iterable[Mapping[str, str]]) -> str:
-        """The waypoint that the first labels name which name one or none."""
+        """The waypoint named by the first labels that name one; "" if they say `none`."""
         if self.mode != "ambient":
             return ""
         for found in places:
@@ -161,8 +163,8 @@ class Mesh:
         return ""
 
     def hop(self, way: Way) -> str:
-        """The identity of the waypoint on a way, "" if there is none: what the destination's ztunnel sees instead of
-        the client, and whose own calls do not pass the waypoint again."""
+        """The identity of the waypoint on a way, "" if there is none. The destination's ztunnel sees it instead of the
+        client's, and calls with it do not pass the waypoint again."""
         if not way.waypoint:
             return ""
         namespace, name = way.waypoint.split("/", 1)
@@ -171,8 +173,8 @@ class Mesh:
     def mtls(self, subject: Subject, port: int) -> tuple[str, str]:
         """(mode, policy title) in force at a destination port: PERMISSIVE unless a PeerAuthentication says otherwise.
 
-        The workload's policy goes before its namespace's, that before the root namespace's; the oldest of several wins;
-        UNSET inherits; a port's own mode goes before all, with one exception (`_own_mode`).
+        The workload's policy beats its namespace's, and that beats the root namespace's. Of several, the oldest wins.
+        UNSET inherits. A port's own mode beats all others, with one exception (`_own_mode`).
         """
         mode, title = "PERMISSIVE", ""
         for policy in (self._root(), self._namespace(subject.namespace), self._workload(subject)):
@@ -187,8 +189,8 @@ class Mesh:
         return mode, title
 
     def _own_mode(self, policy: PeerAuthentication, port: int, inherited: str) -> str:
-        """What a policy says of a port. In ambient mode, where its workload inherits STRICT, Istio sends the ports' own
-        modes to ztunnel only if one is PERMISSIVE (`convertedSelectorPeerAuthentications`)."""
+        """The mode that a policy sets for a port. In ambient mode, where the workload inherits STRICT, Istio sends the
+        ports' own modes to ztunnel only if one is PERMISSIVE (`convertedSelectorPeerAuthentications`)."""
         modes = dict(policy.ports)
         kept = policy.mode != "UNSET" or inherited != "STRICT" or "PERMISSIVE" in modes.values()
         return modes.get(port, "UNSET") if kept or self.mode != "ambient" else "UNSET"

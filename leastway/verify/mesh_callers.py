@@ -1,6 +1,6 @@
-"""Who may call a destination in the mesh, as sets: subjects by what they present, and the addresses outside.
+"""Who may call a destination in the mesh, as sets: subjects by the identity they present, and the addresses outside.
 
-Invariant: `lenient` gives all of whom something may hold, else it holds of them for certain.
+Invariant: `lenient` gives those for whom a condition may hold; otherwise it certainly holds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Within:
         self.proxied = 0
         self.by_principal: dict[str, int] = defaultdict(int)
         self._domains = mesh.trust_domains
-        self._unknown: dict[str, int] = defaultdict(int)  # by namespace, of an account that is not known
+        self._unknown: dict[str, int] = defaultdict(int)  # by namespace, those whose account is not known
         self._by_account: dict[tuple[str, str], int] = defaultdict(int)
         self._by_namespace: dict[str, int] = defaultdict(int)
         self._values: dict[tuple[str, str, str, bool, bool], int] = {}
@@ -67,7 +67,7 @@ class Within:
         return found
 
     def _named(self, name: str, value: str, namespace: str, ztunnel: bool) -> int:
-        """Of those whose principal is known."""
+        """`identified`, among those whose principal is known."""
         if name in ("namespaces", "source.namespace") and "*" not in value:
             return self._by_namespace.get(value, 0) & ~self._unknown.get(value, 0)
         if name in ("serviceAccounts", "source.serviceAccount"):
@@ -91,7 +91,7 @@ class Within:
 
 
 class Beyond:
-    """The addresses outside as callers without an identity, cut where some policies may tell them apart."""
+    """The addresses outside as callers without an identity, cut wherever the policies may distinguish them."""
 
     def __init__(self, policies: Iterable[AuthorizationPolicy]) -> None:
         entries = [e for p in policies for rule in p.rules for e in [*(rule.sources or ()), rule.conditions]]

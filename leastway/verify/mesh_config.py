@@ -1,6 +1,7 @@
 """The settings of a mesh, from the ConfigMap that istiod reads (Istio, "Global Mesh Options").
 
-Invariant: only those of istio-system count, whose maintainers run the mesh. What they leave out has Istio's default.
+Invariant: only ConfigMaps in istio-system count, where the mesh's operators write. Missing settings have Istio's
+default.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DEFAULT = MeshConfig()
 
 
 def read_mesh_config(document: Document, namespace: str, name: str, where: str) -> MeshConfig | None:
-    """The settings in a ConfigMap; None if it is not that of a mesh (`istio`, or `istio-` and its revision).
+    """The settings in a ConfigMap; None if it is not a mesh's (`istio`, or `istio-` and a revision).
 
     Raises `PolicyError` for settings that cannot be read.
     """

@@ -1,13 +1,12 @@
 """Authorization rules over sets of sources: all that are admitted to one port of one destination, at once.
 
-Invariant: an ALLOW rule counts where it matches for certain, a DENY or CUSTOM rule where it may match; so a source in
-the answer is admitted for certain. `authorizationpolicy` decides the same one by one, and tests hold the two against
-each other.
+Invariant: an ALLOW rule counts where it certainly matches, a DENY or CUSTOM rule where it may match, so a source in the
+answer is certainly admitted. `authorizationpolicy` decides the same questions one by one, and tests compare the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Field, Fields
@@ -32,12 +31,12 @@ IDENTITY = frozenset(
 ADDRESS = frozenset({"ipBlocks", "source.ip"})
 PORT = frozenset({"ports", "destination.port"})
 REMOTE = frozenset({"remoteIpBlocks", "remote.ip"})
-ASKED = frozenset({"methods", "paths", "hosts"})  # what a request says
+ASKED = frozenset({"methods", "paths", "hosts"})  # fields about the request
 
 
 class Sources(Protocol):
-    """Who may call, as bits of a set: everyone, those in the mesh, those that present a principal, and those that have
-    an Envoy of their own."""
+    """Possible callers as bits of a set: everyone, those in the mesh, those with a principal, and those with an Envoy
+    of their own."""
 
     all: int
     meshed: int
@@ -45,18 +44,18 @@ class Sources(Protocol):
     proxied: int
 
     def identified(self, name: str, value: str, namespace: str, ztunnel: bool, lenient: bool) -> int:
-        """Those whose identity a value of a policy in `namespace` matches; `lenient`: may match."""
+        """Those whose identity a value of a policy in `namespace` matches; with `lenient`, or may match."""
 
     def within(self, block: Network, version: int, lenient: bool) -> int:
-        """Those whose address of one family (0: whichever they have) is in a block; `lenient`: may be in it."""
+        """Those whose address of one family (0: any) is in a block; with `lenient`, or may be in it."""
 
 
 class At(NamedTuple):
-    """One port of a destination, at the proxy in `place`, over addresses of the family `version` (0: there is only one
-    to each end). `plaintext` if nobody has an identity there.
+    """One port of a destination, at the proxy in `place`, over addresses of the family `version` (0: each end has only
+    one). `plaintext`: nobody has an identity there.
 
-    `request` is (method, path, host), None for a connection. With `best`, what is not known of it (headers, tokens) is
-    what suits the client; without, it is unknown.
+    `request` is (method, path, host), None for a connection. With `best`, anything else about it (headers, tokens) is
+    as the client would choose it; otherwise it is unknown.
     """
 
     port: int
@@ -69,7 +68,7 @@ class At(NamedTuple):
 
 
 class RuleSets:
-    """Rules over given sources. What it has found out once it remembers."""
+    """Rules over given sources. Answers are cached."""
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
@@ -90,7 +89,7 @@ class RuleSets:
         return (granted if restricted else self.sources.all) & ~refused
 
     def matching(self, policy: AuthorizationPolicy, rule: AuthorizationRule, at: At, lenient: bool) -> int:
-        """Sources that a rule matches for certain, or `lenient`ly."""
+        """Sources that a rule certainly matches; with `lenient`, or may match."""
         effective = compiled(rule, policy.action, at.place)
         if effective is None:
             return 0
@@ -100,7 +99,7 @@ class RuleSets:
         if bits and effective.conditions:
             bits &= self._every(effective.conditions, policy.namespace, at, lenient)
         if bits and effective.sources is not None:
-            key = (effective.sources, policy.namespace, at.place, *at[3:5], at.best, lenient)
+            key = (effective.sources, policy.namespace, at.place, at.version, at.plaintext, at.best, lenient)
             known = self._known.get(key)
             if known is None:
                 known = self._known[key] = self._any(effective.sources, policy.namespace, at, lenient)
@@ -136,7 +135,7 @@ class RuleSets:
         else:
             held = self._held(field, at, inner)
             if held is None:
-                # Without HTTP there are no headers to choose: what a connection's remote address is, nobody knows.
+                # Without HTTP there are no headers to choose, and a connection's remote address is not known.
                 best = at.best and (at.place == "http" or name not in REMOTE)
                 return everyone if lenient != best else 0
             bits = everyone if held else 0
@@ -144,7 +143,7 @@ class RuleSets:
 
     @staticmethod
     def _held(field: Field, at: At, lenient: bool) -> bool | None:
-        """Whether one of the values matches, whoever asks; None if that is for the client to choose."""
+        """Whether one of the values matches, whoever the caller is; None if the client can choose."""
         if field.name == "destination.ip":
             found = {any(ip in network(value) for value in field.values) for ip in at.destination}
             return lenient if len(found) != 1 else found.pop()
@@ -154,3 +153,38 @@ class RuleSets:
             return None
         request = Request(method=at.request[0], path=at.request[1], host=at.request[2])
         return any(value_matches(field.name, value, request, "") for value in field.values)
+
+
+def forbids_requests(policy: AuthorizationPolicy) -> bool:
+    """May the method, path or host decide whether a request is refused?"""
+    return any(
+        field.name in ASKED and (field.negated or policy.action != "ALLOW")
+        for rule in policy.rules
+        for entry in rule.operations or ()
+        for field in entry
+    )
+
+
+def named_ports(policy: AuthorizationPolicy) -> Iterator[int]:
+    """The ports that a policy's rules name."""
+    for rule in policy.rules:
+        for entry in [*(rule.operations or ()), rule.conditions]:
+            for field in entry:
+                if field.name in PORT:
+                    yield from (int(value) for value in field.values)
+
+
+def entry_opens(entry: Fields, port: int) -> bool:
+    """Can some request to this port match one operation?"""
+    return all((str(port) in field.values) != field.negated for field in entry if field.name == "ports")
+
+
+def is_wide(rule: AuthorizationRule) -> bool:
+    """Does the rule name no single accounts as sources, but anyone, whole namespaces, or a pattern?"""
+    if rule.sources is None:
+        return True
+    return any(
+        field.name in ("namespaces", "trustDomains") or field.negated or any("*" in value for value in field.values)
+        for entry in rule.sources
+        for field in entry
+    )

@@ -1,16 +1,16 @@
 """AuthorizationPolicy as sets: for one destination and port, all sources that it admits.
 
-Invariant: what the client chooses (method, path, host, headers, token) is free, who it is is not; a source is in the
-set if some request of it is admitted for certain.
+Invariant: what the client can choose (method, path, host, headers, token) is free, its identity is not. A source is in
+the set if some request from it is certainly admitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from leastway.verify.authorizationpolicy import AuthorizationPolicies
-from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule, Fields
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, AuthorizationRule
 from leastway.verify.bits import Universe, union
 from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, joined
 from leastway.verify.compilation import Place
@@ -18,14 +18,14 @@ from leastway.verify.identity import Request
 from leastway.verify.judge import Judge
 from leastway.verify.mesh import PROXY_PORTS, Way
 from leastway.verify.mesh_callers import Beyond, Within
-from leastway.verify.mesh_rules import ASKED, PORT, At, RuleSets
+from leastway.verify.mesh_rules import At, RuleSets, forbids_requests, is_wide, named_ports
 from leastway.verify.witnesses import Asked, Called, Requests
 from leastway.verify.world import Address, Subject, address
 
 
 class Admission(NamedTuple):
-    """One ALLOW rule at a destination: the sources it names and the operations it opens there, at `port` as the proxy
-    sees it."""
+    """One ALLOW rule at a destination and the sources that it names there, at `port` as the proxy sees it. `wide`: it
+    names no single accounts (`mesh_rules.is_wide`)."""
 
     policy: AuthorizationPolicy
     rule: AuthorizationRule
@@ -46,7 +46,7 @@ class MeshSets:
         self.meshed = self._sources.meshed
         self.by_principal = self._sources.by_principal
         self._rules = RuleSets(self._sources)
-        self.unfinished: set[int] = set()  # workloads whose policies tell too many requests apart to try all
+        self.unfinished: set[int] = set()  # workloads whose policies distinguish too many requests to try them all
         # By the ids of policies, which the judge keeps alive.
         self._named_ports: dict[int, frozenset[int]] = {}
         self._requests: dict[tuple[object, ...], Requests | None] = {}
@@ -54,7 +54,7 @@ class MeshSets:
         self._passed: dict[tuple[Subject, int, tuple[int, ...]], list[Way]] = {}
 
     def ports(self, destination: int) -> set[int]:
-        """Ports of a destination in the mesh at which it may decide otherwise than at others."""
+        """Ports of a destination in the mesh at which the answer may differ from other ports."""
         if not self.meshed >> destination & 1:
             return set()
         subject = self.universe.subjects[destination]
@@ -62,7 +62,7 @@ class MeshSets:
         for policy in self.applying(destination):
             known = self._named_ports.get(id(policy))
             if known is None:
-                known = self._named_ports[id(policy)] = frozenset(_named_ports(policy))
+                known = self._named_ports[id(policy)] = frozenset(named_ports(policy))
             found |= known
         found.update(port for peer in self.judge.policies.peer for port, _ in peer.ports if 0 < port < 65536)
         for service in self.judge.world.services_of(subject):
@@ -71,19 +71,19 @@ class MeshSets:
         return {port for port in found if 0 < port < 65536}
 
     def applying(self, destination: int) -> tuple[AuthorizationPolicy, ...]:
-        """All policies of a destination, at its waypoint and at itself."""
+        """All policies of a destination, at its waypoints and at its own proxy."""
         subject = self.universe.subjects[destination]
         targeted = [policy for way in self.mesh.behind(subject) for policy in self.policies.targeting(way)]
         return tuple(dict.fromkeys((*self.policies.applying(subject), *targeted)))
 
     def governed(self, destination: int, protocol: str) -> bool:
-        """Is anything in the mesh in the way of this destination?"""
+        """Does an ALLOW policy of the mesh restrict this destination?"""
         if protocol != "TCP" or not self.meshed >> destination & 1:
             return False
         return any(p.action == "ALLOW" for p in self.applying(destination))
 
     def restricts_requests(self, destination: int, port: int) -> bool:
-        """Must a rule allow a request, wherever requests are read?"""
+        """Does every request need a rule that allows it, wherever requests are read?"""
         subject = self.universe.subjects[destination]
         placed = [self.policies.applying(subject)]
         if self.mesh.mode == "ambient":
@@ -100,26 +100,28 @@ class MeshSets:
         return self.judge.speaks_http(subject, port) is not False
 
     def _reads(self, subject: Subject, port: int, way: Way) -> bool:
-        """May a waypoint read HTTP on a way to a port, by what the Service called says of it?"""
+        """May the waypoint on a way read HTTP, by what the Service called says of its port?"""
         called = (way.service, way.port) if way.service else ()
         return self.judge.speaks_http(subject, port, *called) is not False
 
     def allowed(self, destination: int, port: int) -> int:
-        """Sources of which some request to a TCP port of a destination is admitted."""
+        """Sources with some request to a TCP port of a destination that is admitted."""
         return self.universe.over_every_family(
             destination, lambda version: self._some(self._rules, destination, port, version)
         )
 
     def requested(self, destination: int, port: int, request: Asked, best: bool) -> int:
-        """Sources of which one request is admitted; `best`: with headers and tokens that suit them."""
+        """Sources whose given request is admitted; `best`: with the headers and tokens that suit them."""
         return self.universe.over_every_family(
             destination,
-            lambda version: self._over(self._rules, destination, At(port, "http", (), version, False, request, best)),
+            lambda version: self._over(
+                self._rules, destination, At(port, "http", version=version, request=request, best=best)
+            ),
         )
 
     def matching(self, destination: int, port: int, request: Called, sent: Mapping[Called, int]) -> int:
-        """Sources of which some request is admitted that a method value and a path value match, and that they have not
-        `sent`; everyone where policies only allow, and rules say it themselves."""
+        """Sources with an admitted request that a method value and a path value match and that they have not `sent`;
+        everyone where policies only allow, since then the rules themselves tell."""
         requests = self._known_requests(destination, frozenset(sent))
         if requests is None:
             return self.universe.all
@@ -129,22 +131,22 @@ class MeshSets:
         return bits
 
     def direct(self, destination: int, port: int) -> int:
-        """Sources that may call a destination past a waypoint in front of it, so that nobody reads their requests."""
+        """Sources that may call a destination past the waypoint in front of it, where nobody reads their requests."""
         if not any(way.waypoint for way in self._ways_to(self.universe.subjects[destination], port)):
             return 0
         return self.universe.over_every_family(
-            destination, lambda version: self._ways(self._rules, destination, At(port, "tcp", (), version))[0]
+            destination, lambda version: self._ways(self._rules, destination, At(port, "tcp", version=version))[0]
         )
 
     def bypassed(self, destination: int, port: int) -> int:
-        """Those of `direct` of which no waypoint admits a request."""
+        """Those of `direct` with no request that a waypoint admits."""
         through = self.universe.over_every_family(
             destination, lambda version: self._some(self._rules, destination, port, version, (1,))
         )
         return self.direct(destination, port) & ~through
 
     def outside(self, destination: int, port: int) -> Ranges:
-        """The addresses outside of which some request is admitted."""
+        """The addresses outside with some request that is admitted."""
         if not self.meshed >> destination & 1:
             return EVERYWHERE
         policies = self.applying(destination)
@@ -160,26 +162,26 @@ class MeshSets:
         return joined(found)
 
     def _some(self, rules: RuleSets, destination: int, port: int, version: int, ways: tuple[int, ...] = (0, 1)) -> int:
-        """Those of which some request is admitted."""
+        """Those with some request that is admitted."""
         place: Place = "http" if self.sees_requests(destination, port) else "tcp"
         bits = 0
         for request in self._worth_asking(destination) if place == "http" else (None,):
-            found = self._ways(rules, destination, At(port, place, (), version, False, request))
+            found = self._ways(rules, destination, At(port, place, version=version, request=request))
             bits |= union(found[way] for way in ways)
         return bits
 
     def _worth_asking(self, destination: int) -> Sequence[Asked | None]:
-        """Requests of which one is admitted if any is; None for any one that suits the client."""
+        """Requests of which at least one is admitted if any request is; None stands for whatever suits the client."""
         requests = self._known_requests(destination)
         return (None,) if requests is None else requests.telling()
 
     def _known_requests(self, destination: int, sent: frozenset[Called] = frozenset()) -> Requests | None:
-        """The requests that a destination's policies tell apart, each that was `sent` by itself; None where policies
-        only allow."""
+        """The requests that a destination's policies distinguish, and each that was `sent`; None where policies only
+        allow."""
         policies = self.applying(destination)
         key = (*map(id, policies), sent)
         if key not in self._requests:
-            forbidding = any(map(_forbids, policies))
+            forbidding = any(map(forbids_requests, policies))
             self._requests[key] = Requests(policies, self.mesh.normalization, sent) if forbidding else None
         known = self._requests[key]
         if known is not None and not known.complete:
@@ -187,11 +189,11 @@ class MeshSets:
         return known
 
     def _over(self, rules: RuleSets, destination: int, at: At) -> int:
-        """Those that all proxies on some way let through; `at` as the proxy sees it that reads requests, if any."""
+        """Those that all proxies on some way let through; `at` is as the proxy sees it that reads requests, if any."""
         return union(self._ways(rules, destination, at))
 
     def _ways(self, rules: RuleSets, destination: int, at: At) -> tuple[int, int]:
-        """`_over` of those who reach the destination past all waypoints, and of those who reach it through one."""
+        """`_over`, split into those that reach the destination past all waypoints, and those that pass one."""
         subject = self.universe.subjects[destination]
         everyone = rules.sources.all
         if not self.meshed >> destination & 1 or (self.mesh.mode == "sidecar" and at.port in PROXY_PORTS):
@@ -224,13 +226,13 @@ class MeshSets:
 
     @staticmethod
     def _past(rules: RuleSets, way: Way, hop: str) -> int:
-        """Who does not pass a waypoint: plaintext, gateways (`AuthorizationPolicies.ways`) and its own calls."""
+        """Who does not pass a waypoint: plaintext, gateways (`AuthorizationPolicies.ways`) and the waypoint itself."""
         own = rules.sources.by_principal.get(hop, 0)
         return ~rules.sources.meshed | own | (0 if way.ingress else rules.sources.proxied)
 
     def _passing(self, subject: Subject, port: int, *versions: int) -> list[Way]:
-        """The ways through waypoints that the destination's ztunnel, which sees those and not the clients, admits in
-        some family."""
+        """The ways through waypoints that the destination's ztunnel admits in some family; it sees the waypoint, not
+        the client."""
         key = subject, port, versions
         if key in self._passed:
             return self._passed[key]
@@ -249,12 +251,12 @@ class MeshSets:
         return (*self.mesh.ways(subject, port), self.mesh.itself(subject, port)) if self.mesh.mode == "ambient" else ()
 
     def admissions(self, destination: int, port: int) -> list[Admission]:
-        """The ALLOW rules that open a port of a destination to someone, at the place that sees requests if there is
+        """The ALLOW rules that open a port of a destination to someone, at the proxy that sees requests if there is
         one."""
         subject = self.universe.subjects[destination]
         if any(way.waypoint for way in self._ways_to(subject, port)):
             placed = [
-                (self._front(subject, way, At(port, "http", ())), self.policies.targeting(way))
+                (self._front(subject, way, At(port, "http")), self.policies.targeting(way))
                 for way in self._passing(subject, port)
             ]
         else:
@@ -266,45 +268,11 @@ class MeshSets:
             for policy, rule in ((p, rule) for p in policies if p.action == "ALLOW" for rule in p.rules):
                 sources = self._rules.matching(policy, rule, at, lenient=False)
                 if sources:
-                    found.append(Admission(policy, rule, sources, _is_wide(rule), at.port))
+                    found.append(Admission(policy, rule, sources, is_wide(rule), at.port))
         return found
 
 
 def _of_family(addresses: Iterable[str], version: int) -> tuple[Address, ...]:
-    """A destination's addresses, of one family if it has some of that."""
+    """A destination's addresses: those of one family, or all of them if it has none of that family."""
     found = [ip for text in addresses if (ip := address(text)) is not None]
     return tuple([ip for ip in found if ip.version == version] or found)
-
-
-def _forbids(policy: AuthorizationPolicy) -> bool:
-    """May it depend on the method, path or host whether a request is refused?"""
-    return any(
-        field.name in ASKED and (field.negated or policy.action != "ALLOW")
-        for rule in policy.rules
-        for entry in rule.operations or ()
-        for field in entry
-    )
-
-
-def _named_ports(policy: AuthorizationPolicy) -> Iterator[int]:
-    for rule in policy.rules:
-        for entry in [*(rule.operations or ()), rule.conditions]:
-            for field in entry:
-                if field.name in PORT:
-                    yield from (int(value) for value in field.values)
-
-
-def entry_opens(entry: Fields, port: int) -> bool:
-    """Can some request to this port match one operation?"""
-    return all((str(port) in field.values) != field.negated for field in entry if field.name == "ports")
-
-
-def _is_wide(rule: AuthorizationRule) -> bool:
-    """Does the rule name its sources by no account: anyone, whole namespaces, or a pattern?"""
-    if rule.sources is None:
-        return True
-    return any(
-        field.name in ("namespaces", "trustDomains") or field.negated or any("*" in value for value in field.values)
-        for entry in rule.sources
-        for field in entry
-    )

@@ -1,7 +1,7 @@
 """Minimality: which parts of the rules could go without denying an observed legitimate connection.
 
-Invariant: all reported parts may go together. Parts are taken in a fixed order, those that nothing uses first; a
-part stays if some connection has no other way left.
+Invariant: all reported parts may go together. Parts are tried in a fixed order, unused ones first; a part stays if some
+connection has no other way left.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def redundant_parts(judge: Judge, observed: Iterable[Observed]) -> list[dict[str
 
 
 def removable(judge: Judge, observed: Iterable[Observed], parts: Iterable[Part]) -> set[Part]:
-    """Of some parts those that may go, all together."""
+    """Those of the given parts that may go, all together."""
     questioned = set(parts)
     needed: set[Part] = set()
     choices: list[set[Way]] = []  # gates with several ways through
@@ -63,7 +63,7 @@ def _shown(part: Part, value: object) -> str:
 
 
 def all_parts(judge: Judge) -> dict[Part, object]:
-    """Every part that may be questioned, and what it says."""
+    """Every part that may be questioned, with its text."""
     parts: dict[Part, object] = {}
     for policy in judge.network.policies:
         title = policy.title

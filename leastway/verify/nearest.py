@@ -1,6 +1,6 @@
 """Which rule came closest to allowing a connection or request. Only for messages: nothing is decided here.
 
-Invariant: a rule is named only with the part of it that did not match.
+Invariant: a rule is named only together with the part of it that did not match.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from leastway.verify.verdict import End, Verdict, all_of
 
 
 def nearest_network(judge: Judge, verdict: Verdict, source: End, destination: End, protocol: str, port: int) -> str:
-    """Of all policies that isolate the end which refuses, the rule that half matches, "" if none does.
+    """The rule that half matches, of all policies that isolate the refusing end; "" if none does.
 
-    A rule that names the peer is closer than one that opens the port, and a port that is named closer than any port; a
-    rule for everyone comes last, for it was hardly meant for this peer.
+    A rule that names the peer is closer than one that opens the port, and one that names the port closer than one for
+    any port. A rule for everyone comes last, since it was hardly meant for this peer.
     """
     own, peer = (source, destination) if verdict.direction == "egress" else (destination, source)
     if own.subject is None:
@@ -47,9 +47,9 @@ def _half(rule: Rule, named: bool, opened: bool, peer: str, port: str) -> tuple[
 
 
 def nearest_authorization(judge: Judge, verdict: Verdict, question: Question, source: End, destination: End) -> str:
-    """Of the ALLOW policies that refuse, the rule with the fewest fields that do not match, "" if they have none.
+    """The rule of the refusing ALLOW policies with the fewest fields that do not match; "" if they have no rules.
 
-    A rule that the refusing proxy cannot enforce, because it names what only HTTP has, is named as such.
+    Where a rule can never match because the refusing proxy lacks a field of HTTP, the text says so.
     """
     subject = destination.subject
     if subject is None:
@@ -78,7 +78,7 @@ def _http(judge: Judge, question: Question, destination: End) -> bool:
 
 
 def _failing(rule: AuthorizationRule, request: Request, namespace: str, beyond: set[str]) -> list[str]:
-    """What of a rule does not match, leaving out the fields that are `beyond` the proxy."""
+    """The parts of a rule that do not match, without the fields that are `beyond` the proxy."""
     found: list[str] = []
     for entries in (rule.sources, rule.operations):
         missed = [

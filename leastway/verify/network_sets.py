@@ -14,13 +14,13 @@ from leastway.verify.networkpolicy import NetworkPolicies
 from leastway.verify.networkpolicy_schema import Block, Entities, Ports, Rule
 from leastway.verify.ports import PortClass, admits
 
-WIDE = 64  # peers beyond which a rule is tested per destination instead of listed under each
+WIDE = 64  # a rule with more peers is tested per destination instead of being listed under each
 
 
 class RuleSet(NamedTuple):
-    """One rule as sets. `subjects` are the pods it governs; `peers` by how they were named: `anyone` (no peer list),
-    `wide` (every pod of a namespace or more), `narrow` (a pod selector) and `blocked4` or `blocked6` (all addresses of
-    that family in an ipBlock)."""
+    """One rule as sets. `subjects` are the pods that it governs. `peers` are all that it names, split by how: `anyone`
+    (no peer list), `wide` (every pod of a namespace or more), `narrow` (a pod selector), and `blocked4` or `blocked6`
+    (an ipBlock holds all of their addresses of that family)."""
 
     title: str
     existing: bool
@@ -37,11 +37,12 @@ class RuleSet(NamedTuple):
 
     @property
     def blocked(self) -> int:
-        """Peers of which an ipBlock has all addresses of one family."""
+        """Peers with all addresses of one family in an ipBlock."""
         return self.blocked4 | self.blocked6
 
     def over(self, version: int) -> int:
-        """Peers that it names whatever address of one family they use; 0: for subjects of one family."""
+        """Peers that the rule names, whichever of their addresses of one family they use; 0: they have only one
+        family."""
         if not version:
             return self.peers
         return self.wide | self.narrow | (self.blocked4 if version == 4 else self.blocked6)
@@ -79,7 +80,8 @@ class NetworkSets:
                     if found.anyone or found.blocks or found.entities:
                         for s in indices(subjects):
                             self.outbound[s].append(found)
-                    key = (*found[3:9], found.ports, found.existing)
+                    named = (found.peers, found.anyone, found.wide, found.narrow, found.blocked4, found.blocked6)
+                    key = (*named, found.ports, found.existing)
                     known = merged.get(key)
                     merged[key] = found if known is None else known._replace(subjects=known.subjects | subjects)
         for found in merged.values():
@@ -122,7 +124,8 @@ class NetworkSets:
         return self.universe.all & ~self.isolated_out
 
     def admitted(self, destination: int, port: PortClass, version: int = 0) -> int:
-        """Sources that the destination's side lets in; with a `version` over any of their addresses of that family."""
+        """Sources that the destination's side lets in; with a `version`, whichever of their addresses of it they
+        use."""
         if not self.isolated_in >> destination & 1:
             return self.universe.all
         declared = self.universe.subjects[destination].ports

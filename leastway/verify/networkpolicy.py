@@ -1,8 +1,8 @@
 """NetworkPolicy v1 as a decision: may this connection be opened, under one CNI's reading of the specification?
 
-Invariant: allow means both ends allow it, each end either not isolated or with a rule that names it; rules only add.
-What implementations may read either way (host network pods, unknown addresses, other protocols) is undefined, unless
-every reading gives the same answer.
+Invariant: allow means that both ends allow it: each is not isolated, or has a rule that names the connection; rules
+only add. What implementations may read either way (host network pods, unknown addresses, other protocols) is undefined,
+unless every reading gives the same answer.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ LAYER = "networkpolicy"
 
 
 class NetworkPolicies:
-    """A set of policies over a world. Policies are looked up by namespace and label, subjects' isolation is
-    remembered."""
+    """A set of policies in a world. Policies are indexed by namespace and label, and each subject's isolation is
+    cached."""
 
     def __init__(self, policies: Iterable[NetworkPolicy], world: World, cni: Cni = "generic") -> None:
         given = list(policies)
@@ -102,8 +102,8 @@ class NetworkPolicies:
         )
 
     def readings(self, source: End, destination: End) -> tuple[bool, ...]:
-        """Whether host network pods are no pods: the specification lets a network plugin treat them as pods, or as
-        their node."""
+        """The values of `pods_only` (host network pods count as their node) to decide with: the specification lets a
+        network plugin treat them either way (Kubernetes, "Network Policies", hostNetwork pods)."""
         hosts = any(e.subject is not None and e.subject.host_network for e in (source, destination))
         return (True, False) if hosts and self.cni == "generic" else (True,)
 
@@ -219,7 +219,7 @@ class NetworkPolicies:
         return found.pop() if len(found) == 1 else None
 
     def _maybe_own_node(self, direction: str, own: Subject, peer: End) -> bool:
-        """Whether the exemption of the own node may apply although it is not certain."""
+        """Whether the exemption of a pod's own node may apply, without being certain."""
         if peer.entity == "host":
             return direction == "ingress" or self.cni == "generic"
         if peer.entity != "node" and not (peer.subject is not None and peer.subject.host_network):
@@ -232,7 +232,7 @@ class NetworkPolicies:
         return self.cni == "generic" and (somewhere or self.own_node(own, peer))
 
     def own_node(self, own: Subject, peer: End) -> bool:
-        """Is this the node of a pod for certain, which is always let in?"""
+        """Is this certainly the pod's own node, which is always let in?"""
         if peer.entity == "host":
             return True
         node = address(own.node_ip) if own.node_ip else None

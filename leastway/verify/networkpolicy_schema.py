@@ -1,5 +1,7 @@
-"""NetworkPolicy documents → immutable policies. Invariant: what the API server would reject is rejected here, by
-name of object and field; nil and empty are kept apart wherever they mean different things.
+"""NetworkPolicy documents → immutable policies.
+
+Invariant: what the API server would reject is an error that names object and field. Null and empty are kept apart
+wherever they mean different things.
 
 Source of the rules: kubernetes/api networking/v1/types.go and the Kubernetes validation of the same kind.
 """
@@ -55,7 +57,7 @@ class Entities(NamedTuple):
 
 
 class Ports(NamedTuple):
-    """One port entry: numbers `low` to `high` inclusive (1 to 65535 when no port is given), or a container port's
+    """One port entry: numbers `low` to `high` inclusive (1 to 65535 if no port is given), or a container port's
     name."""
 
     protocol: str
@@ -84,8 +86,8 @@ class Rule(NamedTuple):
 
 
 class NetworkPolicy(NamedTuple):
-    """A policy; `ingress`/`egress` None means that it does not isolate that direction. `existing`: it is in force
-    already."""
+    """A policy. `ingress` or `egress` None means that it does not isolate that direction. `existing`: already in
+    force."""
 
     namespace: str
     name: str

@@ -1,6 +1,6 @@
-"""One Kubernetes object → what it is in the world: a workload by its pod template, a pod, a Service.
+"""One Kubernetes object → what it is in the world: a workload by its pod template, a pod, or a Service.
 
-Invariant: an object is read by itself. Which pods are a workload's is for `leastway.verify.inventory` to say.
+Invariant: an object is read by itself. `leastway.verify.inventory` decides which pods belong to a workload.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ TEMPLATES = {
 
 
 def template(document: Document, kind: str, namespace: str, name: str, where: str) -> Subject:
+    """The workload in an object of one of `TEMPLATES`, by its pod template; raises `PolicyError`."""
     found: Any = document
     path = ""
     for step in TEMPLATES[kind]:
@@ -42,13 +43,14 @@ def template(document: Document, kind: str, namespace: str, name: str, where: st
 
 
 def pod(world: World, document: Document, namespace: str, name: str, where: str) -> Subject:
+    """The pod in a Pod object; its node is added to the world. Raises `PolicyError`."""
     meta = mapping(document.get("metadata"), f"{where} metadata")
     spec = optional(document.get("spec"), f"{where} spec")
     status = optional(document.get("status"), f"{where} status")
     found = _subject(meta, spec, "Pod", namespace, name, where)
     ips = [optional(item, where).get("ip") for item in sequence(status.get("podIPs"), f"{where} status.podIPs")]
     ips.append(status.get("podIP"))
-    # A pod that has ended keeps its address in its status although another may have it by now.
+    # A pod that has ended keeps its address in its status, although another pod may have it by now.
     ips = [] if status.get("phase") in ("Succeeded", "Failed") else ips
     valid = sorted({ip for ip in ips if isinstance(ip, str) and address(ip) is not None})
     hosts = [optional(item, where).get("ip") for item in sequence(status.get("hostIPs"), f"{where} status.hostIPs")]
@@ -93,6 +95,7 @@ def _port(port: dict[str, Any], where: str) -> NamedPort:
 
 
 def service(document: Document, namespace: str, name: str, where: str) -> Service:
+    """The Service in a Service object; raises `PolicyError`."""
     spec = optional(document.get("spec"), f"{where} spec")
     meta = optional(document.get("metadata"), f"{where} metadata")
     ports = []

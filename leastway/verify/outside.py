@@ -1,7 +1,7 @@
 """The outside: ranges of external addresses that may call a workload, and that it may call.
 
-Invariant: for each run of ports that are open to the same addresses, a range of those counts once, whatever its size
-and whatever private addresses it leaves out, and not at all if each of its addresses was seen or is a pod's.
+Invariant: for each run of ports that are open to the same addresses, each range counts once, whatever its size and
+whatever private addresses it leaves out, and not at all if each of its addresses was seen or is a pod's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from leastway.verify.blocks import EVERYWHERE, AddressRange, Ranges, common, joined, near, ranges, shortened
 from leastway.verify.network_sets import RuleSet
 from leastway.verify.networkpolicy import block_contains
-from leastway.verify.ports import PortClass, PortRun, admits, classes, stretches
+from leastway.verify.ports import DNS_PORTS, PortClass, PortRun, admits, classes, stretches
 from leastway.verify.world import NamedPort
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Opened = Callable[["Measure", int, PortClass], Ranges]
 
 
 def opened_inward(measure: Measure, d: int, port: PortClass) -> Ranges:
-    """The outside that may open a port class of a destination."""
+    """The outside addresses that may open a port class of a destination."""
     isolated, ports = measure.network.isolated_in >> d & 1, measure.universe.subjects[d].ports
     found = _ranges(measure.network.ingress.get(d, []), port, ports) if isolated else EVERYWHERE
     mesh = measure.mesh
@@ -32,7 +32,7 @@ def opened_inward(measure: Measure, d: int, port: PortClass) -> Ranges:
 
 
 def opened_outward(measure: Measure, s: int, port: PortClass) -> Ranges:
-    """The outside that a subject may call on a port class; names of ports mean nothing there."""
+    """The outside addresses that a subject may call on a port class; port names mean nothing there."""
     if not measure.network.isolated_out >> s & 1:
         return EVERYWHERE
     return _ranges(measure.network.outbound.get(s, []), port, ())
@@ -46,7 +46,7 @@ def _ranges(rules: list[RuleSet], port: PortClass, declared: tuple[NamedPort, ..
 
 
 def open_ranges(measure: Measure, members: Sequence[int], ports: Sequence[PortClass], opened: Opened) -> list[Ranges]:
-    """For each class of ports what is open to some of `members`."""
+    """For each class of ports, the addresses that some of `members` may use."""
     known: dict[tuple[str, bool, int], Ranges] = {}
     for port in ports:
         if port.key not in known:
@@ -62,13 +62,13 @@ def stretches_by_family(ports: Sequence[PortClass], opened: Sequence[Ranges]) ->
 
 
 def inbound(measure: Measure, workload: range, ports: Sequence[PortClass]) -> None:
-    """Count what of the outside may open ports of a workload."""
+    """Count the outside addresses that may open ports of a workload."""
     seen, declared = measure.seen.inbound[workload.start], measure.declared.inbound[workload.start]
     _count(measure, workload, ports, _Side(opened_inward, seen, declared, "{1} → {0} {2}"))
 
 
 def outbound(measure: Measure, workload: range) -> None:
-    """Count what of the outside a workload may call."""
+    """Count the outside addresses that a workload may call."""
     seen, declared = measure.seen.outbound[workload.start], measure.declared.outbound[workload.start]
     ports = outbound_ports([measure], workload, {*seen, *declared})
     _count(measure, workload, ports, _Side(opened_outward, seen, declared, "{0} → {1} {2}"))
@@ -77,7 +77,7 @@ def outbound(measure: Measure, workload: range) -> None:
 def outbound_ports(
     measures: Iterable[Measure], workload: range, observed: Iterable[tuple[str, int]]
 ) -> list[PortClass]:
-    """The classes of ports of the outside, as a workload's egress rules tell them apart."""
+    """The classes of outside ports that a workload's egress rules distinguish."""
     rules = [rule for measure in measures for s in workload for rule in measure.network.outbound.get(s, ())]
     return classes({entry for rule in rules for entry in rule.ports or ()}, observed)
 
@@ -129,10 +129,10 @@ def _cause(measure: Measure, workload: range, port: PortClass, run: PortRun, fou
 
 
 def cause_at_port(run: PortRun) -> str:
-    """A cause that the port itself gives away."""
+    """A cause that follows from the port alone; "" if none does."""
     if run.kind == "range":
         return "endPort span"
-    return "DNS" if run.number in (53, 5353) and run.kind == "port" else ""
+    return "DNS" if run.number in DNS_PORTS and run.kind == "port" else ""
 
 
 def _shown(parts: Ranges, size: int) -> str:

@@ -1,8 +1,8 @@
 """What the policies allow beyond what was observed: exact over the closed world, broken down by cause.
 
-Invariant: a connection is a pair of workloads and a run of ports; it is counted once, under the first cause that
-explains it, if for certain some pod of one may open it to some pod of the other and it was not observed. The total is a
-matter of what is allowed, not of how policies put it. The outside counts by ranges that are treated alike, not by
+Invariant: a connection is a pair of workloads and a run of ports. It is counted once, under the first cause that
+explains it, if some pod of one may certainly open it to some pod of the other and it was not observed. The total
+depends on what is allowed, not on how policies are written. The outside counts by ranges that are treated alike, not by
 addresses. Workloads on the host network are nodes to NetworkPolicy, and are left out.
 """
 
@@ -28,10 +28,10 @@ EXAMPLES = 5  # per cause
 
 
 class OverPermission(msgspec.Struct, frozen=True):
-    """`total` connections allowed beyond what was seen. `by_cause` has the causes that occur, `by_workload` the
-    destinations (for the outside, the workload at the near end). `addresses` is how many external addresses are open
-    beyond those seen, summed over runs of ports. `examples` are the first few of each cause, `left_out` workloads on
-    the host network, `incomplete` those whose policies tell more requests apart than are tried."""
+    """`total` connections are allowed beyond what was seen. `by_cause` counts them by cause, `by_workload` by
+    destination (for the outside, by the workload at the near end). `addresses` is how many external addresses are open
+    beyond those seen, summed over runs of ports. `examples` are the first few of each cause, `left_out` the workloads
+    on the host network, `incomplete` those whose policies distinguish more requests than are tried."""
 
     total: int
     by_cause: dict[str, int]
@@ -43,8 +43,8 @@ class OverPermission(msgspec.Struct, frozen=True):
 
 
 class Measure:
-    """The state of one measurement; `over_permission` is the way in. A `universe` may be given that also tells apart
-    what other policies do."""
+    """The state of one measurement; start with `over_permission`. A given `universe` may also distinguish what other
+    policies do."""
 
     def __init__(self, judge: Judge, observed: Iterable[Observed], universe: Universe | None = None) -> None:
         items = list(observed)
@@ -101,7 +101,7 @@ class Measure:
         return {port for of in seen for port in of[first]}
 
     def entries(self, workload: range) -> set[Ports]:
-        """Every port entry of rules that is about a destination; ports that Istio policies name are among them."""
+        """Every port entry in rules about a destination, and the ports that Istio policies name."""
         found: set[Ports] = set()
         for d in workload:
             for rule in [*self.network.ingress.get(d, ()), *self.network.egress(d)]:
@@ -111,10 +111,10 @@ class Measure:
         return found
 
     def ports(self, workload: range, observed: Iterable[tuple[str, int]], *others: Measure) -> list[PortClass]:
-        """The classes of a destination's ports that no rule, of the others' neither, can tell apart.
+        """The classes of a destination's ports that no rule here or in `others` can distinguish.
 
-        Ports of the mesh itself that nobody declared or saw are passed over: traffic in ambient's tunnel is counted by
-        the ports inside it, and the sidecar's own (health, metrics) are not the workload's.
+        Ports of the mesh itself are left out unless they were declared or seen: traffic in ambient's tunnel is counted
+        by the ports inside it, and the sidecar's own ports (health, metrics) are not the workload's.
         """
         entries = self.entries(workload).union(*(other.entries(workload) for other in others))
         known = {(port.protocol, port.number) for d in workload for port in self.universe.subjects[d].ports}
@@ -124,7 +124,7 @@ class Measure:
         return [port for port in found if (port.protocol, port.number) not in silent] if silent else found
 
     def silent(self, workload: range, compared: bool = False) -> Iterator[tuple[str, int]]:
-        """The mesh's own ports at a destination. Where policies are `compared`, the sidecar's are as any other."""
+        """The mesh's own ports at a destination. Where policies are `compared`, the sidecar's count like any others."""
         mesh = self.mesh
         if mesh is not None and any(mesh.meshed >> d & 1 for d in workload):
             if mesh.mesh.mode == "ambient":
@@ -164,7 +164,7 @@ class Measure:
             self._attribute(workload, ports[at], rules, run, bits)
 
     def _attribute(self, workload: range, port: PortClass, rules: list[list[RuleSet]], run: PortRun, left: int) -> None:
-        """Count the sources `left` of one run of ports by cause, as its first class has it."""
+        """Count the sources `left` for one run of ports by cause, as in its first class."""
         by_cause: Counter[str] = Counter()
         for d, outer in zip(workload, rules, strict=True):
             over = left

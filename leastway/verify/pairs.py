@@ -1,6 +1,6 @@
-"""Pairs of pods as pairs of names: workloads where all pods are concerned, single pods where not.
+"""Pairs of pods as pairs of names: of workloads where all pods are concerned, else of single pods.
 
-Invariant: names and total depend on the pods concerned alone, not on the classes that they are given in.
+Invariant: names and total depend only on the pods concerned, not on the classes in which they are given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Names = tuple[str, ...]
 
 
 class Pairs:
-    """Sources (sets of them) by the classes of one destination workload. A pod is no source of its own."""
+    """Sets of sources, by the classes of one destination workload. A pod is not paired with itself."""
 
     def __init__(self, universe: Universe, workload: range, by_destination: Mapping[int, int]) -> None:
         self._universe = universe
@@ -39,7 +39,7 @@ class Pairs:
             yield from ((one, other) for one in ones for other in others if not (pods and one == other))
 
     def _groups(self) -> Iterator[tuple[Names, Names, bool]]:
-        """Sources, destinations, and whether both are pods; every one with every one."""
+        """(sources, destinations, whether both are pods), each source paired with each destination."""
         universe = self._universe
         for first in indices(universe.folded(self._any)):
             yield from self._between(universe.extent[first])
@@ -63,7 +63,7 @@ class Pairs:
         return self._universe.members[i] or (self._universe.names[i],)
 
     def _common(self, cells: Iterable[tuple[int, int]]) -> bool | str | None:
-        """What all cells say; None if there is no cell but of a pod and itself."""
+        """What all cells say, `MIXED` if they differ; None if there are only pairs of a pod and itself."""
         said = {bool(self._sources[d] >> s & 1) for s, d in cells if s != d or not self._universe.subjects[d].single}
         return None if not said else said.pop() if len(said) == 1 else MIXED
 

@@ -1,6 +1,6 @@
-"""Policy objects of every kind that is judged, read from wherever they are.
+"""Policy objects of every kind that is judged, from files, text or documents.
 
-Invariant: an object that means policy is either read in full or named as unjudged; none is passed over in silence.
+Invariant: a policy object is either read in full or listed as unjudged; none is skipped in silence.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def load_policies(source: str | Path | Iterable[Document], existing: bool = Fals
 
 
 def united(given: PolicySet, standing: PolicySet) -> PolicySet:
-    """Both sets; of two objects with one kind and name the given one."""
+    """Both sets; of two objects with the same kind and name, the given one."""
 
     def names(policies: Iterable[AuthorizationPolicy | PeerAuthentication]) -> set[tuple[str, str]]:
         return {(policy.namespace, policy.name) for policy in policies}

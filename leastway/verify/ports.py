@@ -1,8 +1,8 @@
-"""Ports split into classes that no rule can tell apart, and put together again into runs that were treated alike.
+"""Ports split into classes that no rule can distinguish, and joined again into runs that are treated alike.
 
-Invariant: every port of every protocol is in exactly one class, and a rule admits a whole class or none of it. Runs are
-a matter of what is allowed alone: ports that the world knows (declared or observed) stand for themselves, the others
-for the longest range that is treated alike, known ports in between passed over.
+Invariant: every port of every protocol is in exactly one class, and a rule admits a whole class or none of it. Runs
+depend only on what is allowed: a port that the world knows (declared or observed) stands for itself, the others for the
+longest range that is treated alike, skipping known ports in between.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from leastway.verify.networkpolicy_schema import PROTOCOLS, Ports
 from leastway.verify.world import NamedPort
 
 LAST = 65535
+DNS_PORTS = (53, 5353)  # of resolvers; 5353 on OpenShift
 Value = TypeVar("Value")
 
 
 class PortClass(NamedTuple):
-    """Ports from `number` to `last`, both members; a `point` is one known port, the others are without the points
-    among them. Of one protocol, classes that are no points and have the same `alike` are covered by the same ranges."""
+    """Ports from `number` to `last`, inclusive. A `point` is one known port; the other classes exclude the points among
+    them. Classes of one protocol that are no points and have the same `alike` are covered by the same ranges."""
 
     protocol: str
     number: int
@@ -30,13 +31,13 @@ class PortClass(NamedTuple):
 
     @property
     def key(self) -> tuple[str, bool, int]:
-        """What the answer about it depends on."""
+        """What an answer about the class depends on."""
         return self.protocol, self.point, self.number if self.point else self.alike
 
 
 class PortRun(NamedTuple):
-    """Ports treated alike: `kind` is `port` (one), `range` (a range but for known ports in it) or `other` (all that
-    are not known)."""
+    """Ports treated alike: `kind` is `port` (one), `range` (without the known ports in it) or `other` (all that are not
+    known)."""
 
     protocol: str
     number: int
@@ -55,8 +56,8 @@ def single(protocol: str, number: int) -> PortClass:
 
 
 def classes(entries: Iterable[Ports], known: Iterable[tuple[str, int]]) -> list[PortClass]:
-    """The classes of one destination, given all port entries of rules about it and its known ports, declared or seen.
-    By protocol the points come first, then the others in ascending order."""
+    """The classes of one destination, given all port entries in rules about it and its known ports, declared or seen.
+    In each protocol the points come first, then the others in ascending order."""
     points: dict[str, set[int]] = {protocol: set() for protocol in PROTOCOLS}
     ranges: dict[str, set[tuple[int, int]]] = {protocol: set() for protocol in PROTOCOLS}
     for protocol, number in known:
@@ -96,8 +97,8 @@ def _free(points: set[int], number: int, step: int) -> int:
 
 
 def runs(ports: Sequence[PortClass], sets: Sequence[int]) -> Iterator[tuple[PortRun, int, int]]:
-    """For `classes` and a set of whatever is meant for each: every longest run, those it is meant for in exactly this
-    length, and the position of its first class."""
+    """For `classes` and a set for each: every longest run, the members that are in the sets of exactly this run, and
+    the position of its first class."""
     by_protocol: dict[str, list[int]] = {}
     for at, port in enumerate(ports):
         if not port.point:
@@ -128,8 +129,8 @@ def _rest_runs(
 
 
 def stretches(ports: Sequence[PortClass], values: Sequence[Value]) -> Iterator[tuple[PortRun, Value, int]]:
-    """For `classes` and a value for each: the longest runs with one value that is not empty, it, and the position of
-    the first class."""
+    """For `classes` and a value for each: the longest runs of one value that is not empty, the value, and the position
+    of the first class."""
     rest: dict[str, list[int]] = {}
     for at, port in enumerate(ports):
         if not port.point:

@@ -1,7 +1,7 @@
 """The proof: soundness, over-permission and minimality in one JSON object, and the same for a terminal.
 
-Invariant: same policies, same traffic, same bytes. The keys of `prove` are a stable contract (see the command line's
-documentation); further keys may be added, none is ever removed.
+Invariant: same policies, same traffic, same bytes. The keys of `prove` are a stable contract (docs/cli.md): keys may be
+added, but never removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from leastway.verify.networkpolicy import CNIS
 from leastway.verify.overpermission import OverPermission, over_permission
 from leastway.verify.soundness import Observed, Replay, replay
 
-MANY = 2000  # connections and requests that are worth a second process
+MANY = 2000  # connections and requests beyond which a second process pays
 LONGEST = 2000  # characters of one piece of text
 SHOWN = 20  # denied connections and redundant parts that the text rendering lists
 Proof = dict[str, Any]
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Beside(Protocol):
-    """Starts work that is `worth` it beside other work; the function returned waits for its result."""
+    """Starts work beside other work, if that is `worth` it; the function returned waits for the result."""
 
     def __call__(self, work: Callable[[], T], *, worth: bool) -> Callable[[], T]:
         """Start it."""
@@ -42,13 +42,13 @@ def prove(
     profiles: bool = False,
     beside: Beside = _afterwards,
 ) -> Proof:
-    """Replay, measure and (unless told not to) look for rule parts that nothing needs.
+    """Replay, measure and, unless told not to, look for rule parts that nothing needs.
 
     Keys: `sound`, `observed`, `allowed`, `held`, `denied`, `over_permission` (`total`, `by_cause`, `by_workload`,
     `addresses`, `examples`, `left_out`, and `incomplete` if anything is), `redundant`, `unjudged` (policies that the
     judge does not model or the CNI does not enforce), `cni`, `mesh`; with `profiles` also `profiles`: per other CNI its
     `sound`, `allowed` and `denied` connections.
-    `beside` may spread the measures over processors; it is handed in, for the judge shares no code with anyone.
+    `beside` may spread the measures over processors; it is passed in because the judge shares no code with others.
     """
     items = list(observed)
     worth = len(items) > MANY

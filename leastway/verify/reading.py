@@ -1,7 +1,7 @@
 """YAML and JSON text → Kubernetes documents, and the strict field readers that all policy parsers share.
 
-Invariant: nothing is skipped in silence. A field that a reader does not know is a `PolicyError` that names it,
-because a policy whose one unknown field is ignored means something else than its author wrote.
+Invariant: nothing is skipped in silence. A field that a reader does not know is a `PolicyError` that names it, because
+a policy with one field ignored means something else than its author wrote.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 SUFFIXES = (".yaml", ".yml", ".json")
-NO_MANIFESTS = frozenset({"kustomization.yaml", "kustomization.yml", "leastway.json"})  # need no kind
+NO_MANIFESTS = frozenset({"kustomization.yaml", "kustomization.yml", "leastway.json"})  # may have no kind
 DEPTH = 100  # nesting; Kubernetes objects stay below 60
 # What opens block collections on one line: indentation and compact nested entries (`- - - x`, `? ? x`).
 _NESTING = re.compile(r"^[-? \t:]+", re.MULTILINE)
@@ -79,8 +79,8 @@ def labels(value: object, where: str) -> dict[str, str]:
 
 @lru_cache(maxsize=1 << 14)
 def network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """A CIDR or address; host bits are dropped. Raises ValueError, also for what Python reads and Kubernetes and Istio
-    do not: netmasks, lengths that begin with 0, zones."""
+    """A CIDR or address; host bits are dropped. Raises ValueError, also for forms that Python accepts but Kubernetes
+    and Istio do not: netmasks, lengths with a leading 0, zones."""
     if _NETWORK.fullmatch(value) is None:
         raise ValueError(value)
     return ipaddress.ip_network(value, strict=False)
@@ -117,7 +117,7 @@ def documents(text_or_bytes: str | bytes, where: str = "input") -> list[Document
 
 
 def _loaded(content: str) -> Iterator[object]:
-    """The documents in a text. JSON, which `kubectl -o json` prints, is read as such: it is YAML, and much faster."""
+    """The documents in a text. JSON, as `kubectl -o json` prints it, is YAML too, but much faster to read as JSON."""
     import yaml
 
     if content.lstrip()[:1] in ("{", "["):
@@ -125,7 +125,7 @@ def _loaded(content: str) -> Iterator[object]:
         if found is not None:
             yield from found
             return
-    # libyaml's composer recurses in C and would take the process down with it, so depth is known before it runs.
+    # libyaml's composer recurses in C and could crash the process, so the depth is checked before it runs.
     if content.count("[") + content.count("{") > DEPTH or any(len(m[0]) > DEPTH for m in _NESTING.finditer(content)):
         depth = 0
         for event in yaml.parse(content, Loader=_loader()):
@@ -139,8 +139,8 @@ def _loaded(content: str) -> Iterator[object]:
 
 
 def _json(content: str) -> list[object] | None:
-    """One JSON document or several after each other (`cat *.json`, JSON lines); None for what is no JSON, such as flow
-    style YAML."""
+    """One JSON document, or several in a row (`cat *.json`, JSON lines); None if it is not JSON, but flow style YAML,
+    say."""
     decoder, found, at = json.JSONDecoder(), [], 0
     while gap := _NO_SPACE.search(content, at):
         try:
@@ -179,11 +179,11 @@ def flatten(loaded: object, where: str) -> Iterator[Document]:
 
 
 def read_path(path: Path) -> list[Document]:
-    """All objects in a file, or in every YAML and JSON file below a folder, in sorted order, without what starts with a
-    dot."""
+    """All objects in a file, or in every YAML and JSON file below a folder, in sorted order; names that start with a
+    dot are skipped."""
     if path.is_dir():
         files: Sequence[Path] = sorted(p for p in path.rglob("*") if _is_manifest(p, path) and p.is_file())
-        # leastway.json and other data files are not manifests; a JSON document without `kind` is none.
+        # A JSON document without `kind` is a data file, not a manifest.
         return [d for p in files for d in read_path(p) if p.suffix != ".json" or "kind" in d]
     try:
         content = path.read_bytes()
@@ -195,7 +195,7 @@ def read_path(path: Path) -> list[Document]:
 
 
 def _nearby(path: Path) -> str:
-    """What to do about a path that does not exist."""
+    """A hint for a path that does not exist."""
     from difflib import get_close_matches
 
     try:

@@ -1,7 +1,7 @@
 """What two policy sets let through differently on L7: requests between pairs that both let connect.
 
-Invariant: every class of requests that rules of either set tell apart by method, path or host is tried, so a change of
-any of them is seen; where they are too many, the destination is noted as `unfinished`.
+Invariant: every class of requests that the rules of either set distinguish by method, path or host is tried, so any
+change is found. A destination with too many classes is noted as `unfinished`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from leastway.verify.witnesses import ANY, Asked, Requests
 
 
 class RequestChange(NamedTuple):
-    """Requests called by values of rules, the narrowest that they match: sources newly allowed and newly denied, as
-    sets."""
+    """The sources newly allowed and newly denied some requests, which are named by the narrowest values of rules that
+    they match."""
 
     method: str
     path: str
@@ -56,6 +56,6 @@ def _policies(mesh: MeshSets, d: int) -> frozenset[AuthorizationPolicy]:
 
 
 def _said(mesh: MeshSets, d: int, port: int) -> tuple[object, ...]:
-    """All that requests depend on."""
+    """Everything that decides about requests."""
     mtls = mesh.mesh.mtls(mesh.universe.subjects[d], port)[0]
     return _policies(mesh, d), mtls, mesh.mesh.trust_domains, mesh.mesh.normalization

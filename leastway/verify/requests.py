@@ -1,8 +1,8 @@
 """Over-permission on L7: requests that the mesh admits beyond those that were sent.
 
-Invariant: every request that is admitted to a pair of which requests were seen, and that was not sent, is matched by
-something counted, and everything counted matches such a request. A value of a rule counts one for what it admits and
-nobody sent, and one for each request that only others sent; what a wider value admits already is not counted again.
+Invariant: for pairs whose requests were seen, every request that is admitted but was not sent is matched by something
+counted, and everything counted matches such a request. A value of a rule counts once for what it admits and nobody
+sent, and once for each request that only others sent. What a wider value admits already is not counted again.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from leastway.verify.bits import indices, union
 from leastway.verify.causes import CAUSES
 from leastway.verify.httppath import Normalization, is_pattern
 from leastway.verify.languages import Kind, contains
-from leastway.verify.mesh_sets import MeshSets, entry_opens
+from leastway.verify.mesh_rules import entry_opens
+from leastway.verify.mesh_sets import MeshSets
 from leastway.verify.ports import single
+from leastway.verify.witnesses import ANY
 
 if TYPE_CHECKING:
     from leastway.verify.overpermission import Measure
 
 Requests = dict[tuple[str, str], int]
-ANY = "*"
 EVERYTHING = (ANY, ANY)
 
 
 def beyond_requests(measure: Measure, mesh: MeshSets, workload: range) -> None:
-    """Count the excess requests at one destination in the mesh, as a workload."""
+    """Count the excess requests at one destination in the mesh."""
     known = {p for protocol, p in measure.seen.sources[workload.start] if protocol == "TCP"}
     for port in sorted(known):
         excess: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -46,13 +47,13 @@ def beyond_requests(measure: Measure, mesh: MeshSets, workload: range) -> None:
 
 
 def _declared(measure: Measure, owner: int, port: int) -> Requests:
-    """Declared requests; of a declared connection, any."""
+    """Declared requests; a declared connection declares any request."""
     found = measure.declared.requests.get((owner, port), {})
     return {**found, EVERYTHING: measure.declared.sources[owner].get(("TCP", port), 0) & ~union(found.values())}
 
 
 def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tuple[tuple[str, str], str, int]]:
-    """Requests that a destination admits to sources that were seen talking to it, but not so, by cause."""
+    """By cause, requests that a destination admits from sources that were seen talking to it, but not sending them."""
     if not mesh.sees_requests(d, port):
         return
     owner = measure.universe.owner[d]
@@ -90,8 +91,8 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
 
 
 def _contained(request: tuple[str, str], admitted: Requests, option: Normalization) -> int:
-    """Sources to which something wider is open as well, so that a request opens nothing more to them; of two that are
-    alike the first counts."""
+    """Sources to which something wider is open as well, so that this request opens nothing more to them. Of two equal
+    ones the first counts as wider."""
     bits = 0
     if len(admitted) == 1:
         return bits
@@ -123,7 +124,7 @@ def _contains(wider: str, value: str, kind: Kind, option: Normalization) -> bool
 
 
 def _accounts(mesh: MeshSets, sources: int) -> int:
-    """All that present the principals of some sources."""
+    """Everyone who presents the principal of one of the given sources."""
     found = 0
     for s in indices(sources):
         found |= mesh.by_principal.get(mesh.mesh.principal(mesh.universe.subjects[s]) or "", 0)
@@ -131,8 +132,8 @@ def _accounts(mesh: MeshSets, sources: int) -> int:
 
 
 def _admitted(mesh: MeshSets, d: int, port: int, talking: int) -> tuple[Requests, Requests, int]:
-    """(method value, path value) of every operation → the sources it is open to, and those to which rules open it that
-    name no source; and the sources that may call past whoever reads requests. `*` stands for any.
+    """(method value, path value) of every operation → the sources it is open to, and those for whom a rule without
+    sources opens it; and the sources that may call past the proxy that reads requests. `*` stands for any value.
     """
     found: Requests = defaultdict(int)
     by_anyone: Requests = defaultdict(int)
@@ -156,7 +157,7 @@ def _values(entry: Fields, name: str) -> tuple[str, ...]:
 
 
 def _swallowed(admitted: Requests, sent: Requests) -> Requests:
-    """Requests that someone was seen to send and that a pattern admits, by the sources that it is open to."""
+    """Requests that someone was seen sending and that a pattern admits, with the sources it is open to."""
     found: Requests = defaultdict(int)
     for (method, path), bits in admitted.items():
         if not is_pattern(method) and not is_pattern(path):

@@ -1,7 +1,7 @@
 """The rules of one policy and direction, found by the peer that they may name.
 
-Invariant: a peer entry that `near` leaves out certainly does not match, whatever is unknown; so whoever asks only what
-it returns decides as if every entry had been asked.
+Invariant: a peer entry that `near` leaves out certainly does not match, whatever is unknown. So checking only what it
+returns gives the same decision as checking every entry.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from leastway.verify.networkpolicy_schema import Block, Entities, NetworkPolicy,
 from leastway.verify.verdict import End
 from leastway.verify.world import Address, address
 
-# Entities whose pods exist but are not known by label yet: a selector may or may not match them.
+# Entities whose pods exist but have no known labels yet: a selector may or may not match them.
 UNRESOLVED = frozenset({"init", "unmanaged", "unknown", "health"})
 
 
 class Candidate(NamedTuple):
-    """A rule and those of its peer entries, as positions in it, that may name the peer; None if it names no peers and
-    so admits everyone."""
+    """A rule, and the positions of those of its peer entries that may name the peer; None if it has no peers and so
+    admits everyone."""
 
     number: int
     rule: Rule
@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
     title: str  # how messages call the rule
 
 
-Place = tuple[int, int]  # of a peer entry: the rule's number, the entry's position in it
+Position = tuple[int, int]  # of a peer entry: the rule's number, the entry's position in it
 
 
 class RuleIndex:
@@ -40,18 +40,18 @@ class RuleIndex:
         self._titles = [f"{self.title} {direction} rule {number}" for number in range(len(self.rules))]
         self._open: list[int] = []  # rules without a peer list
         # By one pair of the pod selector: its key, then its value.
-        self._labelled: dict[str, dict[str, list[Place]]] = defaultdict(lambda: defaultdict(list))
-        self._unlabelled: list[Place] = []
-        self._single: dict[Address, list[Place]] = defaultdict(list)  # blocks of one address
-        self._ranges: list[Place] = []
-        self._entities: list[Place] = []
+        self._labelled: dict[str, dict[str, list[Position]]] = defaultdict(lambda: defaultdict(list))
+        self._unlabelled: list[Position] = []
+        self._single: dict[Address, list[Position]] = defaultdict(list)  # blocks of one address
+        self._ranges: list[Position] = []
+        self._entities: list[Position] = []
         for number, rule in enumerate(self.rules):
             if rule.peers is None:
                 self._open.append(number)
             for position, peer in enumerate(rule.peers or ()):
                 self._list(peer, (number, position))
 
-    def _list(self, peer: Peer, place: Place) -> None:
+    def _list(self, peer: Peer, place: Position) -> None:
         if isinstance(peer, Block):
             network = peer.network
             if network.prefixlen == network.max_prefixlen:
@@ -86,7 +86,7 @@ class RuleIndex:
             found.sort(key=lambda candidate: candidate.number)
         return found
 
-    def _pods(self, peer: End) -> list[Place]:
+    def _pods(self, peer: End) -> list[Position]:
         if peer.subject is None:
             if peer.entity not in UNRESOLVED:
                 return []
@@ -99,7 +99,7 @@ class RuleIndex:
                 found += by_value.get(labels[key], ())
         return found
 
-    def _blocks(self, peer: End) -> list[Place]:
+    def _blocks(self, peer: End) -> list[Position]:
         addresses = [peer.address] if peer.address is not None else known_addresses(peer)
         if not addresses:
             return [place for places in self._single.values() for place in places] + self._ranges
@@ -111,7 +111,7 @@ class RuleIndex:
 
 
 def known_addresses(peer: End) -> list[Address]:
-    """Every address that a peer without a particular one may have; none if that is not known."""
+    """Every address that a peer without a particular one may have; empty if unknown."""
     subject = peer.subject
     if subject is None:
         return []

@@ -1,6 +1,7 @@
-"""Kubernetes label selectors. Invariant: `matches` is apimachinery's `Requirement.Matches`, row for row.
+"""Kubernetes label selectors.
 
-The row that others get wrong: NotIn is true when the key is absent.
+Invariant: `matches` agrees with apimachinery's `Requirement.Matches` in every case. The case that others get wrong:
+NotIn is true if the key is absent.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def _is_key(key: str) -> bool:
 def read_selector(value: object, where: str) -> Selector:
     """Parse a `LabelSelector`; null is the empty selector (callers handle an absent one themselves).
 
-    Raises `PolicyError` for what the API server refuses. Values of matchExpressions are not held against labels' form:
-    the API server keeps old objects that have others, and there they mean a value that no label has.
+    Raises `PolicyError` for what the API server refuses. Values of matchExpressions need not have the form of label
+    values: the API server keeps old objects with others, which no label matches.
     """
     found = optional(value, where, ("matchLabels", "matchExpressions"))
     for key, item in labels(found.get("matchLabels"), f"{where}.matchLabels").items():

@@ -1,8 +1,8 @@
-"""Questions to a Service: its cluster IP is translated to a pod behind it before policy is applied.
+"""Questions about a Service: its cluster IP is translated to a pod behind it before policy is applied.
 
-Invariant: the answer is that of all pods it may be translated to, or undefined. Towards the pod that asked it is
-certain only if policy allows it: whether a connection that comes back through a Service is a pod's own, which nothing
-stops, is up to the network (Kubernetes' own network policy tests leave it aside).
+Invariant: the answer is one that all pods behind it share, or undefined. For the pod that asked itself it is certain
+only if policy allows it: networks differ in whether a connection that comes back through a Service is loopback, which
+nothing stops (Kubernetes' own network policy tests leave it out).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def through(judge: Judge, question: Question, source: End, service: Service) -> 
 
 
 def check_called(world: World, question: Question, subject: Subject) -> None:
-    """Raises `PolicyError` unless the Service that is said to be called may lead to the port. Where one without a
-    selector leads is not known, and by a headless one clients may call any port."""
+    """Raises `PolicyError` unless the Service that was called may lead to the port. It is not known where one without a
+    selector leads, and through a headless one clients may call any port."""
     service = world.find_service(question.service)
     if service.headless or not service.selector:
         return
@@ -65,7 +65,7 @@ ITSELF = "it may lead back to itself"
 
 
 def _asked(judge: Judge, target: Question, source: End, backend: Subject) -> Iterator[Verdict]:
-    """One backend, and where the source belongs to it also the source itself."""
+    """The verdict for one backend; if the source belongs to it, also for the source itself."""
     own = source.subject
     if own is None or judge.world.workload(own) is not backend:
         yield judge.ask(target)

@@ -1,7 +1,7 @@
 """Observed connections laid out as sets, for comparison with what policies allow.
 
-Invariant: what was held back for review is not in here; what was declared is kept apart from what was seen. Traffic is
-observed of workloads: what one pod was seen doing stands for all pods of its workload.
+Invariant: what was held back for review is not in here, and what was declared is kept apart from what was seen. Traffic
+is observed per workload: what one pod was seen doing stands for all pods of its workload.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ PortKey = tuple[str, int]
 
 
 class Sightings:
-    """By index of the destination's workload: `sources` per port, those of them that went `direct`ly past its waypoint,
-    and `partners` on any, all classes of a workload; by workload index: external addresses per port, seen `inbound` and
-    `outbound`, as (version, number), and entities of Cilium's that it was `called_by` and `called`, as bits; `requests`
-    per (destination, port) and (method, path)."""
+    """What was seen, by the index of the destination's workload (for `outbound` and `called`, of the source's).
+
+    `sources` per port, those of them that went `direct`ly past its waypoint, and `partners` on any port, are sets with
+    all classes of a workload. `inbound` and `outbound` are external addresses per port, as (version, number).
+    `called_by` and `called` are Cilium's entities per port, as bits. `requests` are sets of sources per (destination,
+    port) and (method, path).
+    """
 
     def __init__(self, universe: Universe, observed: Iterable[Observed], normalization: Normalization = "BASE") -> None:
         self.sources: dict[int, dict[PortKey, int]] = defaultdict(lambda: defaultdict(int))
@@ -58,7 +61,7 @@ class Sightings:
 
 
 def _place(universe: Universe, text: str, known_address: str) -> tuple[int | None, tuple[int, int] | None]:
-    """(index, None) of a subject, (None, address) of the outside, (None, None) of what is neither."""
+    """(index, None) for a subject, (None, address) for the outside, (None, None) for neither."""
     if text in ENTITIES:
         text = known_address
     found = universe.locate(text)

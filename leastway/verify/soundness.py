@@ -1,7 +1,7 @@
 """Soundness: every legitimate observed connection, asked of the judge again.
 
-Invariant: only a certain allow counts as allowed; what is undefined under the profile is listed as denied, with the
-reason. Connections held back for review are counted, never required.
+Invariant: only a certain allow counts as allowed; what is undefined is listed as denied, with the reason. Connections
+held back for review are counted, but not required.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Observed(msgspec.Struct, frozen=True):
     `source_address`/`destination_address` are the addresses it had, "" if unknown. `principal` is the source's
     identity as the destination's proxy saw it; "" with `mtls` None means not seen, with `mtls` False plaintext.
     `direct`: an ambient pod's own ztunnel saw the source itself, so no waypoint was in between. `service` is the
-    Service (`namespace/name`) that was called, "" if not known.
-    `held` names the review item if it is deliberately not made policy. `declared` marks a connection that was
-    declared, not seen. `weight` is the number of records behind it.
+    Service (`namespace/name`) that was called, "" if not known. `held` names the review item if the connection is
+    deliberately not policy. `declared` marks a connection that was declared, not seen. `weight` is the number of
+    records behind it.
     """
 
     source: str
@@ -69,7 +69,7 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 def replay(judge: Judge, observed: Iterable[Observed]) -> Replay:
-    """Ask the judge about every observed connection. An end that the world does not know makes it denied, not an
+    """Ask the judge about every observed connection. One with an end that the world does not know is denied, not an
     error."""
     seen = list(observed)
     http = http_ports(judge, seen)
@@ -136,8 +136,8 @@ def http_ports(judge: Judge, observed: Iterable[Observed]) -> set[tuple[str, int
 def _judge(judge: Judge, item: Observed, http: set[tuple[str, int]]) -> tuple[Verdict, End | None, End | None]:
     """The verdict on one observation.
 
-    A connection to an HTTP port without a known request is never refused as such: requests are. It is allowed if some
-    request from this source is.
+    At an HTTP port, requests are refused, not connections: a connection without a known request is allowed if some
+    request from its source is.
     """
     try:
         if item.destination not in judge.world.subjects and judge.world.service_at(item.destination) is not None:
@@ -184,7 +184,7 @@ def nearest_rule(
     item: Observed,
     http: bool | None = None,
 ) -> str:
-    """Of the rules that did not match, the one that came closest, and what it lacked."""
+    """The rule that came closest to matching, and what it lacked; "" if there is none."""
     if source is None or destination is None:
         return ""
     if verdict.layer == "authorizationpolicy":

@@ -1,9 +1,8 @@
-"""The pods of one workload that policies tell apart: a StatefulSet's pods by their names, two versions in a rollout,
+"""The pods of one workload that policies distinguish: a StatefulSet's pods by their names, two versions in a rollout,
 the addresses of a workload whose pods are not known.
 
-Invariant: what holds for every pod given here holds for every pod of the workload, and pods of one class are alike to
-every policy, whatever it asks of them: labels, the account they run as, ports by name, addresses, whether they are in
-the mesh.
+Invariant: what holds for every pod given here holds for every pod of the workload, and pods of one class are equal to
+every policy in all that it can ask about: labels, service account, named ports, addresses, membership in the mesh.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from leastway.verify.selectors import Selector
 from leastway.verify.verdict import End
 from leastway.verify.world import NamedPort, Subject, World, address
 
-PAIRS = 256  # of two workloads' addresses that are told apart
+PAIRS = 256  # pairs of two workloads' addresses beyond which they are not judged one by one
 POD_NAME, POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
 ADDRESSES = frozenset({"ipBlocks", "source.ip", "destination.ip"})
-# The labels that selectors ask about (None: some other value), the account, named ports, where the addresses are among
-# the ends of ipBlocks, and the place in the mesh: member or not, its waypoint, the Services in front.
-Sort = tuple[
+# What policies can ask about a pod: the labels that selectors name (None: some other value), the account, named ports,
+# the position of its addresses among the ends of ipBlocks, and its place in the mesh (member, waypoints, Services).
+Traits = tuple[
     tuple[tuple[str, str | None], ...], str, tuple[NamedPort, ...], frozenset[tuple[int, int]], tuple[object, ...]
 ]
 
 
 class Variants:
-    """The pods of workloads, as the policies of all given sets tell them apart. The labels of a world are read once."""
+    """The pods of workloads, as far as the policies of any given set distinguish them."""
 
     def __init__(self, world: World, *sets: PolicySet, meshes: Iterable[Mesh] = ()) -> None:
         self._world = world
@@ -56,8 +55,8 @@ class Variants:
         self._replicas: dict[Subject, tuple[Subject, Subject]] = {}
 
     def of(self, end: End) -> list[End]:
-        """The end itself, or the pods that stand for its workload where policies tell them apart; of a known address,
-        the pod that has it."""
+        """The end itself, or the pods that stand for its workload if policies distinguish them; for an end with a known
+        address, the pod that has it."""
         subject = end.subject
         if subject is None or subject.single:
             return [end]
@@ -71,8 +70,7 @@ class Variants:
         return [end._replace(subject=pods[0]) for pods in found]
 
     def _addressed(self, end: End) -> list[End]:
-        """The pods of a workload by their addresses, for what tells addresses apart; the end itself if it has one
-        address or none is known."""
+        """The pods of a workload by address; the end itself if it has a particular address, or none is known."""
         subject = end.subject
         if subject is None or end.address is not None or subject.host_network:
             return [end]
@@ -80,7 +78,8 @@ class Variants:
         return [End(self._world.at(str(ip)) or subject, ip) for ip in found] or [end]
 
     def pairs(self, source: End, destination: End) -> list[tuple[str, End, End]]:
-        """The pods that stand for two ends, by what messages call them; none where the ends stand for themselves."""
+        """The pairs of pods that stand for two ends, each with its name in messages; none if the ends stand for
+        themselves."""
         sources, destinations = self.of(source), self.of(destination)
         if sources[0].subject is source.subject and destinations[0].subject is destination.subject:
             return []
@@ -89,14 +88,14 @@ class Variants:
             shown = f"{one.shown} → {other.shown}"
             if one.subject is not None and _replicas(one, other, source, destination):
                 if self.alone(one.subject):
-                    continue  # of replicas, none is the other
+                    continue  # a replica is another pod
                 copies = self.replicas(one.subject)
                 one, other = one._replace(subject=copies[0]), other._replace(subject=copies[1])
             found.append((shown, one, other))
         return found
 
     def by_address(self, source: End, destination: End) -> list[tuple[End, End]]:
-        """Two ends by the addresses of their pods, none where these are too many."""
+        """The pairs of addresses of two ends; none if there are too many."""
         sources, destinations = self._addressed(source), self._addressed(destination)
         if not 1 < len(sources) * len(destinations) <= PAIRS:
             return []
@@ -104,11 +103,11 @@ class Variants:
             (one, other)
             for one, other in product(sources, destinations)
             if one.address is None or other.address is None or one.address.version == other.address.version
-            if one.subject is not other.subject  # of replicas, none is the other
+            if one.subject is not other.subject  # a replica is another pod
         ]
 
     def replicas(self, subject: Subject) -> tuple[Subject, Subject]:
-        """A pod twice, neither being the other."""
+        """Two replicas like a pod, as different subjects."""
         known = self._replicas.get(subject)
         if known is None:
             one, other = (msgspec.structs.replace(subject, single=False) for _ in range(2))
@@ -116,14 +115,14 @@ class Variants:
         return known
 
     def classes(self, subject: Subject) -> tuple[tuple[Subject, ...], ...]:
-        """The pods of a workload by class, in the order of their names; () if the policies do not tell them apart."""
+        """The pods of a workload by class, in the order of their names; () if the policies do not distinguish them."""
         found = self._found.get(subject)
         if found is None:
             found = self._found[subject] = () if subject.single or subject.member_of else self._differing(subject)
         return found
 
     def alone(self, pod: Subject) -> bool:
-        """Is no other pod of its workload like it? (Of one that `of` gave for its workload.)"""
+        """Is a pod (one that `of` gave for its workload) the only one of its class?"""
         workload = self._world.subjects.get(pod.member_of)
         if workload is None:
             return False
@@ -132,7 +131,7 @@ class Variants:
         return (pod,) in found and (len(found) > 1 or numbered)
 
     def subjects(self, workload: Subject) -> list[Subject]:
-        """One subject for each class of pods; none if policies do not tell them apart."""
+        """One subject for each class of pods; none if policies do not distinguish them."""
         return [
             pods[0] if len(pods) == 1 and self.alone(pods[0]) else _together(workload, pods)
             for pods in self.classes(workload)
@@ -147,13 +146,13 @@ class Variants:
         members = self._members.get(subject.ref) or self._ordinals(subject) or _by_address(subject)
         if not members:
             return ()
-        sorts: dict[Sort, list[Subject]] = defaultdict(list)
+        alike: dict[Traits, list[Subject]] = defaultdict(list)
         for pod in members:
-            sorts[self._sort(pod)].append(pod)
-        return tuple(map(tuple, sorts.values())) if set(sorts) - {self._sort(subject)} else ()
+            alike[self._traits(pod)].append(pod)
+        return tuple(map(tuple, alike.values())) if set(alike) - {self._traits(subject)} else ()
 
     def _ordinals(self, subject: Subject) -> list[Subject]:
-        """The pods that a StatefulSet without live ones will have: those that policies name, and one that they do
+        """The pods that a StatefulSet without live pods will have: those that policies name, and one that they do
         not."""
         if subject.kind != "StatefulSet" or not (POD_NAME in self._values or POD_INDEX in self._values):
             return []
@@ -163,7 +162,7 @@ class Variants:
         named.add(next(number for number in range(len(named) + 1) if number not in named))
         return [_ordinal(subject, number) for number in sorted(named) if number < (subject.replicas or number + 1)]
 
-    def _sort(self, subject: Subject) -> Sort:
+    def _traits(self, subject: Subject) -> Traits:
         labels = subject.labels
         asked = tuple(
             (key, labels[key] if labels[key] in values else None)
@@ -209,8 +208,7 @@ class Variants:
 
 
 def _replicas(one: End, other: End, source: End, destination: End) -> bool:
-    """Does one pod stand for a workload at one end and is the other as well, without addresses that say that it is one
-    pod?"""
+    """Does the same pod stand for a workload at both ends, without addresses that show it to be one pod?"""
     if one.subject is not other.subject or (one.address is not None and other.address is not None):
         return False
     return one.subject is not source.subject or other.subject is not destination.subject
@@ -229,8 +227,8 @@ def _ordinal(subject: Subject, number: int) -> Subject:
 
 
 def _by_address(subject: Subject) -> list[Subject]:
-    """The pods of a workload that is known from traffic alone, as far as its addresses tell: one for each, with all of
-    the other family, as it is not known which of several are one pod's."""
+    """The pods of a workload that is known from traffic alone: one per address. If there are several of both families,
+    each pod has all addresses of the other, since it is not known which of them are its own."""
     found = [ip for text in subject.ips if (ip := address(text)) is not None]
     four, six = ([str(ip) for ip in found if ip.version == version] for version in (4, 6))
     own = [(ip, *six) for ip in four if len(four) > 1] + [(ip, *four) for ip in six if len(six) > 1]
@@ -249,7 +247,7 @@ def _by_address(subject: Subject) -> list[Subject]:
 
 
 def _together(workload: Subject, pods: tuple[Subject, ...]) -> Subject:
-    """One class of pods as a subject, which stands for replicas like them as well."""
+    """One class of pods as a subject, which also stands for further replicas like them."""
     nodes = {pod.node_ip for pod in pods}
     return msgspec.structs.replace(
         pods[0],

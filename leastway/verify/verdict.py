@@ -1,6 +1,7 @@
 """What the judge answers, and the ends of the connection it is asked about.
 
-Invariant: an answer is allow or deny only if it is so whatever is unknown; everything else is undefined and says why.
+Invariant: an answer is allow or deny only if that holds whatever is unknown; every other answer is undefined and says
+why.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal, NamedTuple
 from leastway.verify.world import Address, Subject
 
 Outcome = Literal["allow", "deny", "undefined"]
-Tri = bool | None  # None: it depends on something that is not known
+Tri = bool | None  # None: it depends on something unknown
 
 
 class Verdict(NamedTuple):

@@ -1,7 +1,7 @@
-"""Requests that stand for all others: one for each way in which the operations of rules can match together.
+"""Requests that stand for all others: one for each set of operations of rules that can match together.
 
-Invariant: two sets of policies that answer the requests given here alike answer every request alike, as far as
-methods, paths and hosts go; where it would be too many, `complete` is False.
+Invariant: two sets of policies that give the same answers to the requests given here give the same answers to all
+requests, as far as methods, paths and hosts decide. If there would be too many, `complete` is False.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from leastway.verify.languages import Class, Kind, classes
 
 ANY = "*"
 KINDS: tuple[Kind, ...] = ("methods", "paths", "hosts")
-PRODUCT = 1 << 20  # classes of methods, paths and hosts, each with each, beyond which only some are tried
+PRODUCT = 1 << 20  # combinations of classes of methods, paths and hosts beyond which only some are tried
 Asked = tuple[str, str, str]  # method, path and host
-Called = tuple[str, str]  # method and path, as they were sent or as values of rules
+Called = tuple[str, str]  # method and path, as sent or as values of rules
 
 
 def named(policies: Iterable[AuthorizationPolicy], kind: Kind) -> frozenset[str]:
@@ -36,15 +36,14 @@ def named(policies: Iterable[AuthorizationPolicy], kind: Kind) -> frozenset[str]
 
 
 class _Kind(NamedTuple):
-    """The classes of one field by the operations whose part of it they match, as bits."""
+    """The classes of one field, in `groups` by the operations that they match, as bits."""
 
     groups: dict[int, list[Class]]
-    names: dict[frozenset[str], str]  # by the values that a class matches
+    names: dict[frozenset[str], str]  # what a class is called, by the values that it matches
 
 
 class Requests:
-    """All requests as some policies tell them apart, and each of some `others` by itself (if it does not read as a
-    pattern)."""
+    """All requests that some policies distinguish, and each of `others` by itself (unless it reads as a pattern)."""
 
     def __init__(
         self, policies: Iterable[AuthorizationPolicy], option: Normalization, others: Iterable[Called] = ()
@@ -78,7 +77,7 @@ class Requests:
         return self._telling
 
     def matching(self, method: str, path: str) -> list[Asked]:
-        """`telling`, of the requests that a method value and a path value match: values of the policies or others."""
+        """`telling`, among the requests that a method value and a path value match, of the policies or others."""
         found: dict[int, Asked] = {}
         hosts = _first(self._hosts, ANY)
         methods, paths = _first(self._methods, method), _first(self._paths, path)
@@ -87,9 +86,9 @@ class Requests:
         return list(found.values())
 
     def changed(self, change: Callable[[Asked], tuple[int, int]]) -> dict[tuple[str, str], tuple[int, int]]:
-        """(method, path) → what `change` says of requests that are called so, for those of which it says something.
+        """(method, path) → what `change` says of the requests with these names, where it says anything.
 
-        A class is called by the narrowest values that it matches, `*` if it matches none.
+        A class is named by the narrowest values that it matches, `*` if it matches none.
         """
         known: dict[int, tuple[int, int]] = {}
         found: dict[tuple[str, str], tuple[int, int]] = {}
@@ -115,7 +114,7 @@ class Requests:
 
 
 def _first(groups: dict[int, list[Class]], value: str) -> list[tuple[int, str]]:
-    """For each group one text that a value matches; a value that is no pattern is the only one."""
+    """For each group a text that a value matches; if the value is no pattern, only itself."""
     if not is_pattern(value):
         return [(-1, value)]
     found = (
@@ -142,7 +141,7 @@ def _grouped(found: Sequence[Class], operations: Sequence[Fields], kind: Kind) -
 
 
 def _names(found: Sequence[Class]) -> dict[frozenset[str], str]:
-    """What classes are called: the narrowest values that they match."""
+    """The names of classes: the narrowest values that they match."""
     members: dict[str, int] = {}
     for i, one in enumerate(found):
         for value in one.values:

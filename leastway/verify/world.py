@@ -1,7 +1,7 @@
 """The closed world that policies are judged in: namespaces, workloads and pods, services, node addresses.
 
-Invariant: a `Subject` is looked up by `namespace/name`, and everything that policy semantics can ask about it (labels,
-addresses, named ports, service account, node) is in it; what is not known says so instead of being guessed.
+Invariant: a `Subject` is looked up by `namespace/name` and holds everything that a policy can ask about it (labels,
+addresses, named ports, service account, node). What is not known is marked as such, not guessed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ServicePort(NamedTuple):
 
 
 class Service(msgspec.Struct, frozen=True, eq=False):
-    """A Service; `selector` is empty for one whose endpoints are managed elsewhere. `headless`: its name stands for the
+    """A Service. `selector` is empty if its endpoints are managed elsewhere. `headless`: its name resolves to the
     addresses of its pods."""
 
     namespace: str
@@ -111,9 +111,9 @@ class Service(msgspec.Struct, frozen=True, eq=False):
 
 
 class World:
-    """All that exists. `policies` are the policy documents found among the manifests: what is in force already.
-    `gateways` tell what each serves as a waypoint: `service`, `workload`, `all` or `none`; `mesh_configs` are a mesh's
-    settings by their ConfigMap's name."""
+    """Everything that exists. `policies` are the policy documents among the manifests, which are already in force.
+    `gateways` say what each serves as a waypoint: `service`, `workload`, `all` or `none`. `mesh_configs` are a mesh's
+    settings by the name of their ConfigMap."""
 
     def __init__(self) -> None:
         self.namespaces: dict[str, dict[str, str]] = {}
@@ -148,18 +148,18 @@ class World:
 
     @property
     def mesh_config(self) -> MeshConfig:
-        """The settings of the mesh: of several revisions' those without one, or the first's; Istio's defaults if none
-        are known."""
+        """The settings of the mesh, or Istio's defaults. Of several revisions the default one (`istio`) counts, or else
+        the first by name."""
         return self.mesh_configs[min(self.mesh_configs)] if self.mesh_configs else DEFAULT
 
     def add_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
-        """Know a namespace; its name label is implied and cannot be changed, as in a cluster."""
+        """Add a namespace, or labels to it; its name label is always set, as in a cluster."""
         known = self.namespaces.setdefault(name, {})
         known.update(labels or {})
         known[NAMESPACE_NAME] = name
 
     def add_subject(self, subject: Subject) -> None:
-        """Know a subject; one with the same reference is replaced."""
+        """Add a subject; one with the same reference is replaced."""
         if subject.namespace not in self.namespaces:
             self.add_namespace(subject.namespace)
         self.subjects[subject.ref] = subject
@@ -172,7 +172,7 @@ class World:
             self.add_node([subject.node_ip])
 
     def add_node(self, addresses: Iterable[str]) -> str:
-        """Know that these are the addresses of one node; gives the first that is an address, "" if none is."""
+        """Note that these are the addresses of one node; returns the first valid one, "" if there is none."""
         found = [ip for ip in map(address, addresses) if ip is not None]
         if not found:
             return ""
@@ -185,13 +185,13 @@ class World:
         return str(found[0])
 
     def same_node(self, one: Address | None, other: Address | None) -> bool:
-        """Whether two addresses are certainly those of one node."""
+        """Whether two addresses certainly belong to one node."""
         if one is None or other is None:
             return False
         return self._nodes.get(one, one) == self._nodes.get(other, other)
 
     def add_service(self, service: Service) -> None:
-        """Know a Service."""
+        """Add a Service."""
         self.services[service.ref] = service
         for ip in service.addresses:
             found = address(ip)
@@ -213,7 +213,7 @@ class World:
         return found
 
     def at(self, ip: str) -> Subject | None:
-        """The pod-network subject with this address, the single pod if it is known."""
+        """The subject with this address on the pod network: the pod if it is known, else its workload."""
         found = address(ip)
         ref = None if found is None else self._by_address.get(found)
         return None if ref is None else self.subjects[ref]
@@ -228,11 +228,11 @@ class World:
         return self.subjects.get(subject.member_of, subject) if subject.member_of else subject
 
     def universe(self) -> list[Subject]:
-        """Subjects that count once each: workloads, and pods that belong to none, sorted by reference."""
+        """The subjects that are counted: workloads, and pods that belong to none, sorted by reference."""
         return [s for _, s in sorted(self.subjects.items()) if not s.member_of or s.member_of not in self.subjects]
 
     def services_of(self, subject: Subject) -> list[Service]:
-        """The Services that a subject stands behind, by name."""
+        """The Services that select a subject, sorted by name."""
         if self._spread != len(self.services):
             self._spread = len(self.services)
             self._by_pair = {}
@@ -243,7 +243,7 @@ class World:
         return sorted((s for s in near if s.selector.items() <= subject.labels.items()), key=lambda s: s.name)
 
     def leading(self, subject: Subject, port: int) -> list[tuple[Service, ServicePort]]:
-        """The Services' ports that lead to a port of a subject, whatever their protocol."""
+        """The ports of Services that lead to a port of a subject, whatever their protocol."""
         return [
             (service, entry)
             for service in self.services_of(subject)

@@ -1,7 +1,7 @@
-"""What observed traffic becomes: policy, or a question to a person. One idea a module, asked in the order of `RULES`.
+"""What observed traffic becomes: policy, or a question to a person. One idea per module, in the order of `RULES`.
 
-Invariant: frequency alone never approves and rarity alone never condemns. A rule looks at one line in view of all
-others and either holds it back, with the reason, or passes; a line that no rule holds back becomes policy.
+Invariant: frequency alone never approves, and rarity alone never condemns. A rule looks at one line in view of all
+others, and holds it back with a reason or lets it pass; a line that no rule holds back becomes policy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RULES: tuple[_Rule, ...] = (
     rare.one_off,
 )
 
-# What is intent and yet has no word in NetworkPolicy, on this CNI or any; the identity layer may still name it.
+# What is intended, but NetworkPolicy cannot express, on this CNI or on any; the identity layer may still name it.
 NETWORK_RULES: tuple[_Rule, ...] = (
     places.other_cluster,
     places.through_waypoint,

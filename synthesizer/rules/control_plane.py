@@ -1,5 +1,8 @@
-"""What the API server must reach, whether or not it called in the window: admission and conversion webhooks, and
-aggregated APIs. A webhook that cannot be reached stops every change to the objects that it guards.
+"""What the API server must reach, observed or not: admission and conversion webhooks, and aggregated APIs.
+
+A webhook that cannot be reached blocks every change to the objects that it guards.
+
+Invariant: only workloads that were observed get such a line; the others get no policy that could be in the way.
 """
 
 from __future__ import annotations
@@ -16,10 +19,9 @@ BECAUSE = "the API server calls this webhook or aggregated API"
 
 
 def webhook_calls(lines: Iterable[Line], workloads: Workloads) -> list[Line]:
-    """The calls that were not seen, to workloads that were: one line for each API server's address.
+    """Calls that were not seen, to workloads that were: one line per address of the API server.
 
-    A workload that was never seen gets no policy, so nothing stands in the webhook's way. Without a known address the
-    line's source has none, which no NetworkPolicy can name: a question for the review.
+    If no address is known, the line's source has none; no NetworkPolicy can name that, so it becomes a review item.
     """
     inventory = workloads.inventory
     known = {line.key for line in lines}

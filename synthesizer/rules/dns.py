@@ -1,7 +1,7 @@
 """Names must resolve: who the cluster's resolver is, and the rule that every isolated namespace needs.
 
-Both protocols always, since truncated answers come back over TCP. The port is the resolver pod's (53; 5353 on
-OpenShift). Source: Kubernetes, "DNS for Services and Pods"; NodeLocal DNSCache.
+Invariant: a resolver is always opened over both protocols, since truncated answers are asked for again over TCP, and at
+the resolver pod's port (53; 5353 on OpenShift). Source: Kubernetes, "DNS for Services and Pods"; NodeLocal DNSCache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RESOLVER_LABELS = frozenset(
         ("dns.operator.openshift.io/daemonset-dns", "default"),
     }
 )
-_HOSTS = (Place.NODE, Place.OWN_NODE)  # a resolver in the host's network
+_HOSTS = (Place.NODE, Place.OWN_NODE)  # where a resolver on the host network is
 KUBE_DNS: Peer = PodPeer("kube-system", (("k8s-app", "kube-dns"),))
 
 Resolver = tuple[Peer, int]

@@ -1,4 +1,4 @@
-"""Addresses outside the cluster: exact as long as they are few, then covering prefixes within a stated budget.
+"""Addresses outside the cluster: exact while they are few, then covering prefixes within a stated budget.
 
 Invariant: a prefix never reaches into private, shared, link-local or metadata ranges, and allows at most `BUDGET`
 addresses per address seen.
@@ -70,8 +70,7 @@ def _merged(addresses: list[Address], full: int, widest: int) -> list[str]:
 def internet(versions: Iterable[int], node_addresses: Iterable[str] = ()) -> tuple[BlockPeer, ...]:
     """The internet at large, per address family, without the ranges that are not the internet.
 
-    `node_addresses` are those through which outsiders come in by SNAT; the private range that holds them is not
-    excepted.
+    `node_addresses` are those that outsiders seem to have (SNAT); the private range that holds them is not excepted.
     """
     inside = [ipaddress.ip_address(address) for address in node_addresses]
     found = []

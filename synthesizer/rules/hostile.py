@@ -1,4 +1,7 @@
-"""Traffic that an attacker would make: searching the network, asking the cloud for credentials."""
+"""Traffic that an attacker would make: searching the network, asking the cloud for credentials.
+
+Invariant: frequency alone never makes policy of a scan, or of calls to the metadata service.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ from synthesizer.rules.view import SCAN_SILENT, Held, View, swept
 
 
 def cloud_metadata(line: Line, _view: View) -> Held | None:
-    """The instance metadata service hands out the node's credentials; never allowed by observation alone."""
+    """Hold traffic of the instance metadata service, which hands out the node's credentials."""
     if any(isinstance(end, Outside) and end.place is Place.METADATA for end in (line.source, line.destination)):
         return Held("cloud-metadata", "this address hands out the node's cloud credentials; allow it only knowingly")
     return None
 
 
 def scanning(line: Line, view: View) -> Held | None:
-    """A source that searches: what else it reached is suspect, unless it came back and others vouch for the port.
+    """Hold the lines of a source that scans, unless it came back and the port is declared or used by others.
 
-    That a search hit a port in use is no intent: for a scanner, a single connection is never vouched for. Nor is it for
-    who knocked in vain at several other ports of the same destination, and may be no scanner anywhere else.
+    A search that hits a port in use shows no intent, so a scanner's single connection is always held. The same goes for
+    a source that tried several other ports of the same destination in vain, even if it scans nowhere else.
     """
     if line.key[0] in view.scanners:
         why = "its source tried many destinations or ports and got few answers"

@@ -1,4 +1,7 @@
-"""Ends that a NetworkPolicy cannot name, or cannot name on every CNI."""
+"""Ends that a NetworkPolicy cannot name, or cannot name on every CNI.
+
+Invariant: each objection says why the end cannot be named; where something else can name it, it says what.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from synthesizer.workload import Workload
 
 
 def unresolved(line: Line, _view: View) -> Held | None:
-    """Whose address it is cannot be told; an ipBlock for a pod, node or Service address would be wrong tomorrow."""
+    """Hold an address of unknown owner; an ipBlock for a pod, node or Service address would be wrong tomorrow."""
     for party in (line.source, line.destination):
         if isinstance(party, Outside) and party.place is Place.UNRESOLVED:
             return Held("unresolved", f"it cannot be told who is at the other end: {party.because}", acceptable=False)
@@ -19,9 +22,7 @@ def unresolved(line: Line, _view: View) -> Held | None:
 
 
 def other_cluster(line: Line, view: View) -> Held | None:
-    """Ends in two clusters: Cilium matches labels across clusters, a portable NetworkPolicy cannot name the other's
-    pods.
-    """
+    """Hold ends in two clusters: only Cilium matches labels across clusters, a portable NetworkPolicy does not."""
     ends = [party for party in (line.source, line.destination) if isinstance(party, Workload)]
     if view.cni == "cilium" or len({party.cluster for party in ends if party.cluster}) < 2:
         return None
@@ -30,7 +31,7 @@ def other_cluster(line: Line, view: View) -> Held | None:
 
 
 def through_waypoint(line: Line, _view: View) -> Held | None:
-    """Client and workload never meet: the network sees the client's leg to the waypoint, and the waypoint's own."""
+    """Hold what went through a waypoint: the network sees two legs, the client's to the waypoint and the waypoint's."""
     if not via_waypoint(line):
         return None
     why = "it goes through a waypoint; the network layer is learned from Hubble flows of the two legs"
@@ -38,10 +39,11 @@ def through_waypoint(line: Line, _view: View) -> Held | None:
 
 
 def nodes(line: Line, view: View) -> Held | None:
-    """Other nodes: behind a published port they stand for the internet (SNAT); otherwise NetworkPolicy has no word.
+    """Hold nodes, which NetworkPolicy cannot name, unless they stand for the internet behind a published port (SNAT).
 
-    On Cilium no ipBlock matches a node, not even 0.0.0.0/0, but nodes are entities. Elsewhere a resolver in the host's
-    network is named by its address, as the API server is: a namespace that cannot resolve names is down.
+    (Kubernetes, "Using Source IP".) On Cilium no ipBlock matches a node, not even 0.0.0.0/0, but nodes are entities.
+    Elsewhere a resolver on the host network is named by its address, like the API server: a namespace that cannot
+    resolve names is down.
     """
     if entities(line, view.cni):
         return None
@@ -53,29 +55,31 @@ def nodes(line: Line, view: View) -> Held | None:
         why = "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes"
         if line.protocol == "TCP" and not view.workloads.inventory.webhooks:
             why += "; if it is the API server that calls a webhook, its configuration in --inventory settles it"
-        return Held("node", why, False)
+        return Held("node", why, acceptable=False)
     if isinstance(destination, Outside) and destination.place in (Place.NODE, Place.OWN_NODE):
         if dns.resolver_of(line) is not None:
             return None
         why = "it goes to a node; NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (--cni cilium)"
-        return Held("node", why, False)
+        return Held("node", why, acceptable=False)
     return None
 
 
 def cilium_entities(line: Line, view: View) -> Held | None:
-    """Cilium's own identities where it is not said to enforce, and addresses that belong to nobody."""
+    """Hold Cilium's own identities unless Cilium is said to enforce, and addresses that stand for nobody."""
     if entities(line, view.cni):
         return None
     for party in (line.source, line.destination):
         if not isinstance(party, Outside):
             continue
         if party.place is Place.INGRESS:
-            return Held("cilium-ingress", "only Cilium knows its ingress by name: give --cni cilium", False)
+            return Held("cilium-ingress", "only Cilium knows its ingress by name: give --cni cilium", acceptable=False)
         if party.place is Place.HEALTH:
-            return Held("cilium-health", "Cilium's health endpoint is no address that an ipBlock reaches", False)
+            return Held(
+                "cilium-health", "Cilium's health endpoint is no address that an ipBlock reaches", acceptable=False
+            )
         if party.place is Place.API_SERVER and not party.address:
             why = "the API server's address is not known; an --inventory with the Endpoints of default/kubernetes "
-            return Held("kube-apiserver", why + "tells it", False)
+            return Held("kube-apiserver", why + "tells it", acceptable=False)
         asked = party.place is Place.LINK_LOCAL and (line.port != 53 or party is line.source)
         if asked or (party.place is Place.PROBE and party is line.destination):
             return Held("link-local", "link-local addresses belong to the node")
@@ -83,7 +87,7 @@ def cilium_entities(line: Line, view: View) -> Held | None:
 
 
 def unselectable(line: Line, _view: View) -> Held | None:
-    """A workload without any label: no selector can pick it."""
+    """Hold a workload that no selector can pick."""
     for party in (line.source, line.destination):
         if isinstance(party, Workload) and not party.selectable:
             why = "no label that lasts is known of it; give --inventory"

@@ -1,4 +1,7 @@
-"""A single connection is intent only if something else vouches for it."""
+"""A single connection is intended only if something else vouches for it.
+
+Invariant: rarity alone never holds a line back.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from synthesizer.rules.view import Held, View, answers
 
 
 def one_off(line: Line, view: View) -> Held | None:
-    """One connection, ever: policy if the port is declared, used by others, or all that the destination serves."""
+    """Hold a single connection, unless its port is declared, used by others, or all that the destination serves."""
     if view.used_by_others(line) or view.declared(line):
         return None
     if len(line.evidence.hours) > 1 or line.evidence.connections > 1:

@@ -1,4 +1,7 @@
-"""Denied, open and unanswered lines: what was seen of them does not amount to a connection."""
+"""Denied, open and unanswered lines: what was seen does not amount to a connection.
+
+Invariant: only the standing of a line counts here, not how often it was seen; UDP sinks are the one exception.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collector.settlement import REFUSED, Standing
 from synthesizer.lines import Line
 from synthesizer.rules.view import Held, View
 
-SINK_RECORDS = 3  # datagrams to one place that make a one-way sink (syslog, statsd, traces), not a probe
+SINK_RECORDS = 3  # datagrams after which a destination is a one-way sink (syslog, statsd, traces), not a probe
 
 
 def denied(line: Line, _view: View) -> Held | None:
-    """A policy stopped every attempt; frequency does not make it right."""
+    """Hold what a policy stopped every time; frequency does not make it right."""
     if line.standing is not Standing.DENIED:
         return None
     reasons = sorted({name.partition(":")[2] for name in line.evidence.signals if name.startswith("denied")} - {""})
@@ -18,7 +21,7 @@ def denied(line: Line, _view: View) -> Held | None:
 
 
 def direction_open(line: Line, _view: View) -> Held | None:
-    """Which end opened the connection cannot be told, so which pod would need the rule cannot either."""
+    """Hold a line if it is not known which end opened it, and so which pod would need the rule."""
     if line.standing is not Standing.OPEN:
         return None
     why = f"{line.because}; an --inventory in which the port is declared settles it, or --declared if you know"
@@ -26,7 +29,7 @@ def direction_open(line: Line, _view: View) -> Held | None:
 
 
 def unanswered(line: Line, view: View) -> Held | None:
-    """Nothing answered although this capture shows these parties' answers; UDP sinks are used without one."""
+    """Hold what nothing answered in a capture that shows these parties' answers; UDP sinks never answer."""
     if line.standing is not Standing.UNANSWERED:
         return None
     one_way = line.protocol == "UDP" and (

@@ -1,4 +1,4 @@
-"""All lines at once, so that a rule can judge one of them by the others.
+"""All lines at once, so that a rule can judge one line by the others.
 
 Invariant: nothing here depends on the order of the lines.
 """
@@ -11,19 +11,19 @@ import msgspec
 
 from collector.flow import Signal
 from collector.settlement import Standing
-from synthesizer.callers import HBONE
+from synthesizer.callers import HBONE, SIDECAR_PORTS
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
-SCAN_TARGETS = 15  # distinct destinations, or
-SCAN_PORTS = 20  # distinct ports, that make a search of
-SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
-SCAN_SILENT = 5  # distinct ports of one destination of which none ever answered, where others' answers are shown
-_SIDECAR_PORTS = frozenset(
-    {15020, 15021, 15090}
-)  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
+# A source scans if it got answers on less than this share of its lines that nothing vouches for,
+SCAN_ANSWERED = 0.3
+# and tried this many distinct destinations or ports,
+SCAN_TARGETS = 15
+SCAN_PORTS = 20
+# It searches one destination if this many ports there never answered, while the capture shows other answers.
+SCAN_SILENT = 5
 _ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
 _NOBODY: frozenset[str] = frozenset()
 
@@ -43,10 +43,10 @@ class View:
         self.lines = lines
         self.workloads = workloads
         self.cni = cni
-        self._callers: dict[tuple[str, str, int], set[str]] = {}  # sources by who listens
+        self._callers: dict[tuple[str, str, int], set[str]] = {}  # sources by listening (destination, protocol, port)
         self._served: dict[str, set[tuple[str, int]]] = {}
         self._vain: dict[tuple[str, str], int] = {}  # ports that were tried in vain, by source and destination
-        self._spoken: dict[tuple[str, str], list[Line]] = {}  # what seems to have been answered, likewise
+        self._spoken: dict[tuple[str, str], list[Line]] = {}  # lines that seem to have been answered, likewise
         self._strewn: dict[tuple[str, str], bool] = {}
         for line in lines:
             if line.standing in _ALIVE:
@@ -67,12 +67,12 @@ class View:
     def declared(self, line: Line) -> bool:
         """Whether the port is declared in the inventory, by name in the flows, or by an injected sidecar."""
         destination = line.destination
-        if line.protocol == "TCP" and line.port in _SIDECAR_PORTS:
+        if line.protocol == "TCP" and line.port in SIDECAR_PORTS:
             return True
         return isinstance(destination, Workload) and self.workloads.declares(destination, line.protocol, line.port)
 
     def knocked_in_vain(self, line: Line) -> int:
-        """At how many ports of the same destination the same source was refused, stopped or not answered."""
+        """At how many ports of the same destination the same source was refused, stopped or left without an answer."""
         return self._vain.get(line.key[:2], 0)
 
     def searched(self, line: Line) -> bool:
@@ -80,7 +80,7 @@ class View:
         return (line.key[0], _destination(line)) in self._searched
 
     def strewn(self, line: Line) -> bool:
-        """Whether the same source was seen once a pod at so many ports of the same destination that it searched them.
+        """Whether the same source was seen just once per pod at so many ports of the destination that it searched them.
 
         Where TCP flags are masked, a closed port's reset looks like an answer.
         """
@@ -98,7 +98,7 @@ class View:
         if isinstance(line.destination, Workload) and line.destination.ports:
             return False
         served = {port for _, port in self._served.get(_destination(line), ())}
-        return served - _SIDECAR_PORTS - {HBONE} <= {line.port}
+        return served - SIDECAR_PORTS - {HBONE} <= {line.port}
 
     def published(self, workload: Workload, protocol: str, port: int) -> bool:
         """Whether a port is reachable from outside: by a Service, or because outsiders were seen there."""
@@ -108,7 +108,7 @@ class View:
         return any(caller.startswith(f"o/{Place.EXTERNAL.value}/") for caller in callers)
 
     def _search(self) -> Iterator[str]:
-        """The sources that scan; on the way, where others look as if they did."""
+        """The sources that scan. Fills `_searched`, where a source searched a single destination."""
         tried: dict[str, list[Line]] = {}
         for line in self.lines:
             tried.setdefault(line.key[0], []).append(line)
@@ -127,10 +127,10 @@ class View:
                 yield source
 
     def _silent(self, odd: list[Line]) -> Iterator[tuple[str, str]]:
-        """Ends between which many ports were silent: a search, or sinks; what the source does elsewhere is its own."""
+        """(source, destination) with many silent ports between them: a search, or sinks. Other lines are not judged."""
         silent: dict[tuple[str, str, str], set[int]] = {}
         for line in odd:
-            # What nothing else holds back: TCP that is unanswered is held anyway, and makes nobody a scanner so soon.
+            # Only what nothing else holds back: unanswered TCP is held anyway, and does not make a scanner so soon.
             free = line.standing in _ALIVE or line.protocol == "UDP"
             free = free and not (self.declared(line) or self.used_by_others(line))
             if free and line.protocol in self._shown and not answers(line) and _traced(line):
@@ -145,18 +145,18 @@ def answers(line: Line) -> bool:
 
 
 def swept(line: Line) -> bool:
-    """Whether there was no more than one connection to each pod, within an hour."""
+    """Whether there was at most one connection to each pod, all within one hour."""
     evidence = line.evidence
     return len(evidence.hours) <= 1 and evidence.connections <= max(1, len(evidence.destinations))
 
 
 def _traced(line: Line) -> bool:
-    """Whether packets were seen; a policy's verdict is of the first one only, so that no answer would be."""
+    """Whether packets were seen. A policy verdict is for the first packet only, so answers would not show."""
     return any(name.startswith("opened") and "verdict" not in name for name in line.evidence.signals)
 
 
 def _destination(line: Line) -> str:
-    """Like the key of a line's destination, with everything outside the cluster as one place."""
+    """The key of a line's destination, with all addresses of one place outside as one."""
     party = line.destination
     return f"o/{party.place.value}" if isinstance(party, Outside) else line.key[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -141,6 +142,16 @@ def test_evidence_without_any_record_counts_no_connection() -> None:
 )
 def test_times_are_unix_seconds_and_nonsense_is_no_time(text: str, moment: int) -> None:
     assert seconds(text) == moment
+
+
+def test_a_time_without_a_zone_is_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        monkeypatch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        assert seconds("2024-03-01T10:00:00") == 1709287200
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.text())

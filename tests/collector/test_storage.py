@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 import uuid
@@ -179,6 +180,22 @@ def test_what_killed_writers_left_is_swept_when_it_is_old(tmp_path: Path, monkey
     assert not left.exists()
     assert [len(list((tmp_path / table).iterdir())) for table in store.TABLES] == [1, 1, 1]
     assert store.load(tmp_path) == patterns_of(FIRST)
+
+
+def test_what_killed_uploads_left_in_the_temporary_folder_is_swept_when_it_is_old(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store.save(patterns_of(FIRST), url)
+    left, other = tmp_path / "leastway-edges-0123.tmp", tmp_path / "somebodys-edges-0123.tmp"
+    left.write_bytes(b"half")
+    other.write_bytes(b"")
+    store.compact(url)
+    assert left.exists()  # perhaps someone is writing it
+    monkeypatch.setattr(storage_module, "STALE", -1)
+    store.compact(url)
+    assert not left.exists()
+    assert other.exists()
 
 
 def test_a_part_written_during_a_compaction_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

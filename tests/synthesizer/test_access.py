@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from collector.endpoints import Endpoint
 from synthesizer import Options, Synthesis
-from synthesizer.access import _grouped
-from synthesizer.intent import Access, Cause
+from synthesizer.intent import Access, Cause, fewest_accesses
 from synthesizer.options import Mesh
 from tests.synthesizer.objects import deployment, namespace, service
 from tests.synthesizer.traffic import End, Traffic, at, document, items, made, paths, place
@@ -264,15 +263,15 @@ def expanded(accesses: Any) -> set[tuple[Any, ...]]:
 
 @given(ACCESSES)
 def test_grouped_accesses_mean_what_the_single_ones_meant(accesses: list[Access]) -> None:
-    found = _grouped(accesses)
+    found = fewest_accesses(accesses)
     assert expanded(found) == expanded(accesses)
     assert len(found) <= len(set(accesses))
-    assert _grouped(reversed(accesses)) == found
+    assert fewest_accesses(reversed(accesses)) == found
 
 
 def test_the_callers_of_one_path_share_a_rule() -> None:
     single = [Access(Cause.OBSERVED, (name,), (80,), ("GET",), (path,)) for name in "ab" for path in ("/x", "/y")]
-    assert _grouped(single) == (Access(Cause.OBSERVED, ("a", "b"), (80,), ("GET",), ("/x", "/y")),)
+    assert fewest_accesses(single) == (Access(Cause.OBSERVED, ("a", "b"), (80,), ("GET",), ("/x", "/y")),)
 
 
 # -- at a waypoint --------------------------------------------------------------------------------------------------

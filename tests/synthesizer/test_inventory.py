@@ -86,9 +86,9 @@ def test_jobs_and_cron_jobs_have_no_selector_but_a_schedule() -> None:
     cron = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta("report"), "spec": spec}
     run = {**job, "metadata": meta("report-28312345", ownerReferences=[{"kind": "CronJob", "name": "report"}])}
     inventory = parse([job, cron, run])
-    assert [(w.kind, w.name, w.selector, w.schedule) for w in inventory.workloads] == [
-        ("CronJob", "report", (), "0 3 1 * *"),
-        ("Job", "load", (), ""),
+    assert [(w.kind, w.name, w.selector) for w in inventory.workloads] == [
+        ("CronJob", "report", ()),
+        ("Job", "load", ()),
     ]
     assert inventory.workloads[0].labels == (("app", "r"),)
 
@@ -143,21 +143,20 @@ def test_dual_stack_addresses_are_kept_and_those_of_finished_pods_and_nodes_are_
         ("b", (), False),
         ("c", (), True),
     ]
-    assert inventory.is_cluster_address("192.168.1.5") == "node"
+    assert inventory.owner_of_address("192.168.1.5") == "node"
     assert inventory.workload_of_pod("shop", "b") is not None
 
 
 def test_an_address_that_two_workloads_have_had_belongs_to_nobody() -> None:
     inventory = parse([pod("a", {}, None, "10.0.0.1"), pod("b", {}, None, "10.0.0.1")])
     assert inventory.workload_of_address("10.0.0.1") is None
-    assert inventory.is_cluster_address("10.0.0.1") == "pod"
+    assert inventory.owner_of_address("10.0.0.1") == "pod"
 
 
-def test_ports_come_from_containers_and_native_sidecars_only_and_probes_are_resolved() -> None:
-    probe = {"httpGet": {"port": "http"}}
+def test_ports_come_from_containers_and_native_sidecars_only() -> None:
     containers = [
-        {"name": "a", "ports": [{"name": "http", "containerPort": 8080}], "livenessProbe": probe},
-        {"name": "b", "ports": [{"containerPort": 53, "protocol": "UDP"}], "readinessProbe": {"grpc": {"port": 9000}}},
+        {"name": "a", "ports": [{"name": "http", "containerPort": 8080}]},
+        {"name": "b", "ports": [{"containerPort": 53, "protocol": "UDP"}]},
     ]
     inits = [
         {"name": "proxy", "restartPolicy": "Always", "ports": [{"containerPort": 1500}]},
@@ -165,7 +164,6 @@ def test_ports_come_from_containers_and_native_sidecars_only_and_probes_are_reso
     ]
     found = only(parse([deployment("web", {"app": "web"}, containers=containers, initContainers=inits)]))
     assert found.ports == (Port("", "TCP", 1500), Port("", "UDP", 53), Port("http", "TCP", 8080))
-    assert found.uses_probes == (8080, 9000)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +268,7 @@ def test_what_is_published_is_reached_from_outside_and_an_ingress_backend_is_not
         "inner": set(),
         "node": {("TCP", 8080)},
     }
-    assert inventory.is_cluster_address("203.0.113.9") == "service"
+    assert inventory.owner_of_address("203.0.113.9") == "service"
 
 
 def test_the_waypoint_of_a_service_is_its_own_or_its_namespaces() -> None:

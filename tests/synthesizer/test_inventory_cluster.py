@@ -34,7 +34,7 @@ def test_addresses_are_told_apart() -> None:
         "None": "",
         "no address": "",
     }.items():
-        assert inventory.is_cluster_address(ip) == expected, ip
+        assert inventory.owner_of_address(ip) == expected, ip
 
 
 def test_no_service_range_is_inferred_from_too_few_or_too_scattered_addresses() -> None:
@@ -82,7 +82,7 @@ def test_the_mesh_mode_follows_the_proxy_then_the_pods_labels_then_the_namespace
     web = deployment("web", {"app": "web", **pod_labels}, containers=[{"name": name} for name in containers])
     around = [] if namespace_labels is None else [namespace("shop", namespace_labels)]
     inventory = parse([web, *around])
-    assert inventory.mesh_of("shop", inventory.workloads[0]) == expected
+    assert inventory.workloads[0].mesh == expected
 
 
 def test_host_network_pods_are_never_in_the_mesh() -> None:

@@ -62,7 +62,6 @@ def test_lists_multi_document_files_json_gzip_and_folders_read_alike(tmp_path: P
     web = expected.workloads[1]
     assert web.all_labels == {"app": "web", "version": "1.0"}
     assert web.selector == (("app", "web"),)
-    assert web.replicas == 2
     assert not web.host_network
     for path in (tmp_path, tmp_path / "all.json", tmp_path / "all.yaml.gz", tmp_path / "array.json"):
         assert load([str(path)]).workloads == expected.workloads, path

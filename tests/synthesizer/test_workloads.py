@@ -231,7 +231,7 @@ def test_kinds_that_share_a_name_keep_their_own_selectors_and_published_ports() 
     )
     balanced = service("api", {"role": "store"}, {"port": 80, "targetPort": 8080}, type="LoadBalancer")
     found = Workloads(Traffic().patterns, parse([web, store, balanced]))
-    assert {(w.kind, w.selector, found.published(w)) for w in found} == {
+    assert {(w.kind, w.selector, found.published(w)) for w in found.all} == {
         ("Deployment", (("role", "web"),), frozenset()),
         ("StatefulSet", (("app", "api"), ("role", "store")), frozenset({("TCP", 8080)})),
     }

@@ -120,7 +120,7 @@ def place(name: str, address: str = "") -> End:
 
 def workloads(traffic: Traffic, *objects: dict[str, Any]) -> dict[str, Workload]:
     """The workloads by "namespace/name"."""
-    return {str(found): found for found in Workloads(traffic.patterns, parse(objects))}
+    return {str(found): found for found in Workloads(traffic.patterns, parse(objects)).all}
 
 
 def drawn(traffic: Traffic, *objects: dict[str, Any]) -> list[Line]:

@@ -479,7 +479,7 @@ MUTATIONS = [
     Mutation(
         "pods that policies tell apart are one",
         "variants",
-        "if set(sorts) - {self._sort(subject)} else ()",
+        "if set(alike) - {self._traits(subject)} else ()",
         "if False else ()",
         (f"{PODS}::test_over_permission_is_what_asking_about_everything_finds",),
     ),

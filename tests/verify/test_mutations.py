@@ -27,7 +27,7 @@ def run(mutation: Mutation) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider"]
     command += ["-p", "tests.verify.mutant", *(str(HERE.relative_to(ROOT) / test) for test in mutation.tests)]
     environment = os.environ | {"LEASTWAY_MUTANT": json.dumps(change)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")
