@@ -5,14 +5,12 @@ from __future__ import annotations
 from collector.direction import EPHEMERAL
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place
-from synthesizer.rules.view import Held, View, answers
+from synthesizer.rules.view import Held, View, answers, single
 
 
 def one_off(line: Line, view: View) -> Held | None:
-    """One connection, ever: policy if the port is declared, used by others, or all that the destination serves."""
-    if view.used_by_others(line) or view.declared(line):
-        return None
-    if len(line.evidence.hours) > 1 or line.evidence.connections > 1:
+    """One connection, ever: policy if the port is declared, in use by others, or all that the destination serves."""
+    if not single(line) or view.vouched(line):
         return None
     if isinstance(line.destination, Outside):
         if line.destination.place is not Place.EXTERNAL or line.evidence.names:

@@ -5,11 +5,13 @@ Invariant: nothing here depends on the order of the lines.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import msgspec
 
 from collector.flow import Signal
+from collector.openings import PROXY_POINTS
 from collector.settlement import Standing
 from synthesizer.callers import HBONE
 from synthesizer.lines import Line
@@ -20,11 +22,13 @@ from synthesizer.workloads import Workloads
 SCAN_TARGETS = 15  # distinct destinations, or
 SCAN_PORTS = 20  # distinct ports, that make a search of
 SCAN_ANSWERED = 0.3  # a source that got fewer answers than this
+WITNESSES = 4  # sources that must have come to a port for it to be in use, if each came a single time
 SCAN_SILENT = 5  # distinct ports of one destination of which none ever answered, where others' answers are shown
 _SIDECAR_PORTS = frozenset(
     {15020, 15021, 15090}
 )  # merged metrics, health, Envoy metrics (Istio, "Ports used by Istio")
 _ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
+_UNPACKED = PROXY_POINTS | {"l7"}  # the observation points of messages
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -57,12 +61,59 @@ class View:
                 self._vain[line.key[:2]] = self._vain.get(line.key[:2], 0) + 1
         self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
         self._searched: set[tuple[str, str]] = set()  # source and destination
+        self._silence = dict(self._find_silence())
         self.scanners = frozenset(self._search())
+        self._witnesses: dict[tuple[str, str, int], tuple[set[str], set[str]]] = {}  # who came once, who came again
+        for line in lines:
+            if self._credible(line):
+                self._witnesses.setdefault(_listener(line), (set(), set()))[not single(line)].add(line.key[0])
 
     def used_by_others(self, line: Line) -> bool:
         """Whether another source talks to the same port of the same destination."""
         callers = self._callers.get(_listener(line), _NOBODY)
         return len(callers) > 1 or (bool(callers) and line.key[0] not in callers)
+
+    def vouched(self, line: Line) -> bool:
+        """Whether the port is declared, or in use by others: by one who came again, or by several who came once.
+
+        Those who search do not vouch for each other, nor do a few who were all seen a single time.
+        """
+        once, again = self._witnesses.get(_listener(line), (_NOBODY, _NOBODY))
+        return self.declared(line) or bool(again - {line.key[0]}) or len(once | {line.key[0]}) >= WITNESSES
+
+    def _credible(self, line: Line) -> bool:
+        """Whether a line tells that a port is in use: its source is no scanner, and did not try other doors there."""
+        if (
+            line.standing not in _ALIVE
+            or line.key[0] in self.scanners
+            or self.searched(line)
+            or self.swept_outside(line)
+        ):
+            return False
+        return not (single(line) and self.knocked_in_vain(line))
+
+    def swept_outside(self, line: Line) -> bool:
+        """Whether the same source sent to many addresses outside of which this one, or nearly all, never answered.
+
+        The evidence of addresses outside is shared, but not their records: one that gave no more than openings do at
+        each observation point gave no answer, and no more addresses answered than answers were seen.
+        """
+        return line.records <= (self._silence.get(way, -1) if (way := _way_out(line)) else -1)
+
+    def _find_silence(self) -> Iterator[tuple[tuple[str, str, int], float]]:
+        """Up to how many records an address outside gives no answer with, by source and port, for those who sweep."""
+        groups: dict[tuple[str, str, int], list[Line]] = {}
+        for line in self.lines:
+            if line.protocol in self._shown and line.standing in _ALIVE and (way := _way_out(line)) is not None:
+                groups.setdefault(way, []).append(line)
+        for way, group in groups.items():
+            totals, points = group[0].evidence.totals(), _opening_points(group[0])
+            if len(group) < SCAN_TARGETS or not points:
+                continue
+            if max(totals.get(Signal.ANSWERED, 0), totals.get(Signal.CARRIED, 0)) < SCAN_ANSWERED * len(group):
+                yield way, math.inf
+            elif sum(line.records <= points for line in group) >= SCAN_TARGETS:
+                yield way, points
 
     def declared(self, line: Line) -> bool:
         """Whether the port is declared in the inventory, by name in the flows, or by an injected sidecar."""
@@ -148,6 +199,22 @@ def swept(line: Line) -> bool:
     """Whether there was no more than one connection to each pod, within an hour."""
     evidence = line.evidence
     return len(evidence.hours) <= 1 and evidence.connections <= max(1, len(evidence.destinations))
+
+
+def single(line: Line) -> bool:
+    """Whether there was one connection, ever."""
+    return len(line.evidence.hours) <= 1 and line.evidence.connections <= 1
+
+
+def _way_out(line: Line) -> tuple[str, str, int] | None:
+    """Source and port of what goes to the outside; None for all else."""
+    outside = isinstance(line.destination, Outside) and line.destination.place is Place.EXTERNAL
+    return (line.key[0], line.protocol, line.port) if outside else None
+
+
+def _opening_points(line: Line) -> int:
+    """At how many observation points, policy verdicts among them, openings were seen in packets."""
+    return sum(name.startswith("opened:") and name.partition(":")[2] not in _UNPACKED for name in line.evidence.signals)
 
 
 def _traced(line: Line) -> bool:
