@@ -60,12 +60,13 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
     intents: list[NetworkIntent | EntityIntent] = []
     review: list[ReviewItem] = []
     everyone = {line for questions in granted.resolvers.values() for line in questions}
+    resolver = dns.known(workloads)
     for namespace in sorted({w.namespace for w in seen}):
         here = [w for w in seen if w.namespace == namespace]
         unseen = [w for w in ours if w.namespace == namespace and w not in seen and not (w.host_network or w.covered)]
         name = item_id("default-deny", namespace)
         held = bool(unseen) and name not in options.accepted
-        lookup = dict.fromkeys(dns.permissions(granted.resolvers.get(namespace) or everyone), Cause.DNS)
+        lookup = dict.fromkeys(dns.permissions(granted.resolvers.get(namespace) or everyone, resolver), Cause.DNS)
         for workload in here:
             out = dict(granted.egress.get(workload.key, {}))
             if held:
