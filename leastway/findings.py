@@ -71,7 +71,12 @@ def _blind_spots(quality: Quality) -> Iterator[str]:
     for field, count in (*quality.masked.items(), *quality.skipped.items()):
         if field in _CONSEQUENCES:
             records = _counted(count, "record or endpoint", "records or endpoints")
-            yield f"{field} missing in {records}: {_CONSEQUENCES[field]}."
+            yield f"{field.removeprefix('no ')} missing in {records}: {_CONSEQUENCES[field]}."
+    if icmp := quality.skipped.kept.get("ICMP", 0):
+        yield (
+            f"{_counted(icmp, 'record was', 'records were')} of ICMP, for which NetworkPolicy has no word; some "
+            "networks (Cilium) stop it at isolated pods. Who pings pods needs a policy of the network's own kind."
+        )
 
 
 def _inputs(run: Run) -> Iterator[str]:
@@ -98,6 +103,12 @@ def _membership(run: Run) -> Iterator[str]:
             "Nothing tells who is in the mesh (no proxy's log, no label in an inventory), so all that did not opt out "
             "are taken to be. Access logs, or Namespace objects in --inventory, settle this."
         )
+    proxies = {w.mesh for w in run.synthesis.workloads if run.options.wants(w.namespace)} & {"sidecar", "ambient"}
+    if run.options.mesh == "none" and proxies:
+        yield (
+            f"By the inventory, workloads are in a mesh ({', '.join(sorted(proxies))}). Their proxies keep what they "
+            "need, but no AuthorizationPolicy was written: access logs in the input, or --mesh, ask for them."
+        )
 
 
 def _named_by_address(run: Run) -> bool:
@@ -122,7 +133,8 @@ def _unreadable(quality: Quality) -> Iterator[str]:
     bad = sum(count for _, count in quality.bad.items())
     if bad:
         why = ", ".join(f"{reason} ({n})" for reason, n in quality.bad.items()[:5])
-        yield f"{_counted(bad, 'record', 'records')} could not be read: {why}."
+        least = "At least " if quality.bad.saturated else ""
+        yield f"{least}{_counted(bad, 'record', 'records')} could not be read: {why}."
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -114,8 +114,7 @@ class _Permissions:
         for (key, port), lines in self._internet.items():
             for block in _published(lines, inventory):
                 self.ingress.setdefault(key, {}).setdefault((block, port), Cause.INTERNET)
-        if options.mesh != "none":
-            _mesh_infrastructure(decided, self.ingress, self.egress, options)
+        _mesh_infrastructure(decided, self.ingress, self.egress, options)
 
     def _take(self, decision: Decision) -> None:
         line, cause = decision.line, decision.cause
@@ -191,23 +190,25 @@ def _mesh_infrastructure(
     egress: dict[Key, Pairs],
     options: Options,
 ) -> None:
-    """What the mesh itself needs although it may predate the window: xDS for sidecars, HBONE and probes for ambient."""
-    members = {
+    """What the mesh itself needs although it may predate the window: xDS for sidecars, HBONE and probes for ambient.
+
+    A proxy needs it whether or not its policies are written here, so the inventory's word for one is enough.
+    """
+    parties = {
         party.key: party
         for d in decided.decisions
         for party in (d.line.source, d.line.destination)
-        if isinstance(party, Workload) and in_mesh(party, options)
+        if isinstance(party, Workload)
     }
-    for key, workload in members.items():
-        if options.mesh == "sidecar":
+    for key, workload in parties.items():
+        mesh = options.mesh if in_mesh(workload, options) else workload.mesh
+        if mesh == "sidecar":
             egress.setdefault(key, {}).setdefault((_ISTIOD, Port("TCP", 15012)), Cause.MESH)
-        else:
-            for (peer, port), _ in list(ingress.get(key, {}).items()):
-                if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
-                    ingress[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
-            for (peer, port), _ in list(egress.get(key, {}).items()):
-                if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
-                    egress[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
+        elif mesh == "ambient":
+            for table in (ingress, egress):
+                for (peer, port), _ in list(table.get(key, {}).items()):
+                    if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
+                        table[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
             for _, number in sorted(workload.ports):
                 ingress.setdefault(key, {}).setdefault((_AMBIENT_PROBES, Port("TCP", number)), Cause.MESH)
 
