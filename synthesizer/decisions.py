@@ -237,5 +237,5 @@ def blocks_of(address: str, cause: Cause) -> tuple[BlockPeer, ...]:
     A whole family accepted after an observation is the internet, without what is not; declared, it is all of it.
     """
     if cause is Cause.ACCEPTED and address in ("0.0.0.0/0", "::/0"):
-        return external.internet((6 if ":" in address else 4,))
+        return (external.everywhere(6 if ":" in address else 4),)
     return (BlockPeer(str(ipaddress.ip_network(address, strict=False))),)
