@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from collector.quality import Quality
 from leastway import continuity, scope
 from synthesizer.decisions import Fate
+from synthesizer.intent import Cause
 from synthesizer.review import listed
 from synthesizer.rules.entities import entities
+from synthesizer.rules.view import from_internet
+from synthesizer.workload import Workload
 
 if TYPE_CHECKING:
     from leastway.pipeline import Run
@@ -39,6 +42,7 @@ def findings(run: Run) -> list[str]:
         *_blind_spots(quality),
         *_inputs(run),
         *_membership(run),
+        *_published(run),
         *_other_policies(run),
         *_unreadable(quality),
     ]
@@ -108,6 +112,26 @@ def _membership(run: Run) -> Iterator[str]:
         yield (
             f"By the inventory, workloads are in a mesh ({', '.join(sorted(proxies))}). Their proxies keep what they "
             "need, but no AuthorizationPolicy was written: access logs in the input, or --mesh, ask for them."
+        )
+
+
+def _published(run: Run) -> Iterator[str]:
+    """What the whole internet may reach because some of it did, unless the inventory shows that this is meant."""
+    opened = {
+        f"{d.line.destination} {d.line.protocol} {d.line.port}"
+        for d in run.synthesis.decisions.decisions
+        if (d.fate, d.cause, d.review) == (Fate.POLICY, Cause.INTERNET, "")
+        and isinstance(d.line.destination, Workload)
+        and from_internet(d.line)
+        and (d.line.protocol, d.line.port) not in run.synthesis.workloads.published(d.line.destination)
+    }
+    if opened:
+        known = (
+            "no Service or host port publishes it" if run.inventory.workloads else "--inventory tells if it is meant"
+        )
+        yield (
+            f"Open to the internet, as outsiders were seen there: {listed(sorted(opened), 5)} ({known}). If nobody "
+            "should come in from there, strike the rule."
         )
 
 

@@ -163,7 +163,9 @@ class Resolver:
         if not self.inventory.service_cidrs and any(
             one in net for net in _USUAL_SERVICE_RANGES if net.version == one.version
         ):
-            return Outside(Place.UNRESOLVED, address, "inside a usual Service range; an inventory would tell")
+            return Outside(
+                Place.UNRESOLVED, address, "inside a usual Service range; Services in --inventory would tell"
+            )
         return Outside(Place.EXTERNAL, address)
 
     def behind(self, party: Party, pattern: Pattern) -> list[Arrival]:

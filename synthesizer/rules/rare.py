@@ -5,7 +5,7 @@ from __future__ import annotations
 from collector.direction import EPHEMERAL
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place
-from synthesizer.rules.view import Held, View, answers, single
+from synthesizer.rules.view import Held, View, answers, from_internet, single
 
 
 def one_off(line: Line, view: View) -> Held | None:
@@ -16,6 +16,8 @@ def one_off(line: Line, view: View) -> Held | None:
         if line.destination.place is not Place.EXTERNAL or line.evidence.names:
             return None
         return Held("one-off", "a single connection to an address outside; a longer window would settle it")
+    if from_internet(line):
+        return Held("one-off", "a single connection from outside, where a rule would let in the whole internet")
     if isinstance(line.source, Outside) and line.source.place in (Place.OWN_NODE, Place.PROBE):
         return None
     if line.port < EPHEMERAL and view.only_port(line) and (answers(line) or line.standing.value != "inferred"):

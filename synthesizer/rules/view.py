@@ -16,6 +16,7 @@ from collector.settlement import Standing
 from synthesizer.callers import HBONE
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
+from synthesizer.rules.external import is_internet
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
@@ -76,9 +77,14 @@ class View:
     def vouched(self, line: Line) -> bool:
         """Whether the port is declared, or in use by others: by one who came again, or by several who came once.
 
-        Those who search do not vouch for each other, nor do a few who were all seen a single time.
+        Those who search do not vouch for each other, nor do a few who were all seen a single time. For the internet
+        only a Service or host port that publishes the port vouches, and other outsiders: what is meant for pods is
+        not meant for everybody.
         """
         once, again = self._witnesses.get(_listener(line), (_NOBODY, _NOBODY))
+        if from_internet(line) and isinstance(line.destination, Workload):
+            meant = (line.protocol, line.port) in self.workloads.published(line.destination)
+            return meant or any(map(_is_outsider, again - {line.key[0]}))
         return self.declared(line) or bool(again - {line.key[0]}) or len(once | {line.key[0]}) >= WITNESSES
 
     def _credible(self, line: Line) -> bool:
@@ -156,7 +162,7 @@ class View:
         if (protocol, port) in self.workloads.published(workload):
             return True
         callers = self._callers.get((party_key(workload), protocol, port), ())
-        return any(caller.startswith(f"o/{Place.EXTERNAL.value}/") for caller in callers)
+        return any(map(_is_outsider, callers))
 
     def _search(self) -> Iterator[str]:
         """The sources that scan; on the way, where others look as if they did."""
@@ -204,6 +210,16 @@ def swept(line: Line) -> bool:
 def single(line: Line) -> bool:
     """Whether there was one connection, ever."""
     return len(line.evidence.hours) <= 1 and line.evidence.connections <= 1
+
+
+def from_internet(line: Line) -> bool:
+    """Whether a line's source is an address of the internet."""
+    source = line.source
+    return isinstance(source, Outside) and source.place is Place.EXTERNAL and is_internet(source.address)
+
+
+def _is_outsider(key: str) -> bool:
+    return key.startswith(f"o/{Place.EXTERNAL.value}/")
 
 
 def _way_out(line: Line) -> tuple[str, str, int] | None:

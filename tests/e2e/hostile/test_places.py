@@ -283,6 +283,40 @@ def test_internet_ingress(tmp_path: Path, inventory: bool) -> None:
 
 
 @BOTH
+def test_one_connection_from_outside_does_not_publish_a_port(tmp_path: Path, inventory: bool) -> None:
+    """That pods use a port, or that it is declared or all that is served, says nothing of the internet."""
+    s = Scene()
+    web, api, lone = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/lone")
+    s.talk(web, api, 8080)
+    s.talk(s.world("203.0.113.7"), api, 8080, times=1)
+    s.talk(s.world("203.0.113.8"), lone, 9090, times=1)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [("203.0.113.7", "shop/api", 8080), ("198.51.100.1", "shop/api", 8080), ("203.0.113.8", "shop/lone", 9090)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied) == []
+    assert len(out.review("one-off")) == 2
+
+
+def test_one_connection_from_outside_to_a_published_port_is_meant(tmp_path: Path) -> None:
+    s = Scene()
+    api = s.pod("shop/api", ports=((8080, "TCP"),))
+    s.service(api, "10.96.0.9", 80, 8080, type="LoadBalancer")
+    s.talk(s.world("203.0.113.7"), api, 8080, times=1)
+    out = s.run(tmp_path, inventory=True)
+    assert out.wrong([("203.0.113.7", "shop/api", 8080), ("198.51.100.1", "shop/api", 8080)]) == []
+    assert "Open to the internet" not in out.result.files["REVIEW.md"]
+
+
+@BOTH
+def test_what_is_opened_to_the_internet_is_told(tmp_path: Path, inventory: bool) -> None:
+    """Client addresses stand for all: somebody has to know that (semantics 3, no. 26)."""
+    s = Scene()
+    s.talk(s.world("203.0.113.7"), s.pod("shop/api"), 8080)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("203.0.113.7", "shop/api", 8080), ("198.51.100.1", "shop/api", 8080)]) == []
+    assert "Open to the internet, as outsiders were seen there: shop/api TCP 8080" in out.result.files["REVIEW.md"]
+
+
+@BOTH
 @pytest.mark.parametrize("reserved", ["world-ipv6", "world"])
 def test_ipv6_outside(tmp_path: Path, inventory: bool, reserved: str) -> None:
     """An IPv6 peer is a /128."""
