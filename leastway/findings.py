@@ -41,6 +41,7 @@ def findings(run: Run) -> list[str]:
         *told,
         *_blind_spots(quality),
         *_inputs(run),
+        *_rejected_only(run),
         *_membership(run),
         *_published(run),
         *_other_policies(run),
@@ -98,6 +99,16 @@ def _inputs(run: Run) -> Iterator[str]:
         yield (
             "No inventory was given: selectors come from the labels in the traffic, workloads that never spoke are "
             "unknown, and a default deny would cut them off. Give --inventory to settle this."
+        )
+
+
+def _rejected_only(run: Run) -> Iterator[str]:
+    """Access logs in which nothing ever succeeded: a filter (Istio, Telemetry `accessLogging.filter`) is likely."""
+    told = [e for edge in run.reading.patterns.edges.values() for _, e in edge.ports() if e.rejected or e.requests]
+    if told and not any(evidence.requests for evidence in told):
+        yield (
+            "No request succeeded: a filter may leave successes out of the log. What it leaves out would be denied; do "
+            "not enforce this before a log of all requests."
         )
 
 
