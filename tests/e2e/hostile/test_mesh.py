@@ -252,34 +252,6 @@ def test_plaintext_caller(tmp_path: Path, inventory: bool) -> None:
     assert out.result.sound
 
 
-@pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
-def test_a_caller_partly_in_plaintext_is_told(tmp_path: Path, inventory: bool) -> None:
-    """While proxies are rolled out, old pods have none: the rule with an identity cuts them off."""
-    s, web, _, api = _shop()
-    plain: dict[str, Any] = {"downstream_peer_uri_san": None, "requested_server_name": None}
-    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(web, api, 8080, "GET", "/items", **plain)] * 4
-    out = _log_run(s, tmp_path, [(web, api, 8080)], lines, inventory=inventory)
-    assert [item.what for item in out.result.synthesis.review if item.kind == "plaintext-caller"] == [
-        "shop/web → shop/api at TCP 8080, partly in plaintext"
-    ]
-    (tmp_path / "all").mkdir()
-    out = _log_run(_shop()[0], tmp_path / "all", [(web, api, 8080)], lines[:4], inventory=inventory)
-    assert out.review("plaintext-caller") == []
-
-
-def test_a_log_without_any_success_is_told(tmp_path: Path) -> None:
-    """Istio can log errors only; what such a log leaves out would be denied."""
-    told = []
-    for code in (500, 200):
-        s, web, _, api = _shop()
-        folder = tmp_path / str(code)
-        folder.mkdir()
-        lines = [envoy(web, api, 8080, "GET", "/items", 503)] * 4 + [envoy(web, api, 8080, "GET", "/", code)]
-        out = _log_run(s, folder, [(web, api, 8080)], lines, inventory=True)
-        told.append("No request succeeded" in out.result.files["REVIEW.md"])
-    assert told == [True, False]
-
-
 def test_two_trust_domains(tmp_path: Path) -> None:
     """Identities are taken as they were seen, not with the domain that is usual."""
     s, web, admin, api = _shop()
