@@ -33,7 +33,7 @@ def beside(work: Callable[[], T], *, worth: bool = True) -> Callable[[], T]:
 
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(there, work), daemon=True)
+    process = context.Process(target=_send, args=(here, there, work), daemon=True)
     process.start()
     there.close()
 
@@ -49,6 +49,13 @@ def beside(work: Callable[[], T], *, worth: bool = True) -> Callable[[], T]:
     return result
 
 
+def abandon() -> None:
+    """End what still works beside this process: its results are not wanted any more."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    for process in multiprocessing.active_children() if multiprocessing else ():
+        process.kill()
+
+
 def shared(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
     """`work` done on every item, in order: the second half of many `beside` the first."""
     middle = len(items) // 2
@@ -56,7 +63,8 @@ def shared(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
     return [work(item) for item in items[:middle]] + rest()
 
 
-def _send(there: Connection, work: Callable[[], object]) -> None:
+def _send(here: Connection, there: Connection, work: Callable[[], object]) -> None:
+    here.close()  # only the parent reads: once it is gone, sending fails instead of waiting for ever
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent tells the user, once
     with contextlib.suppress(Exception):  # the parent does the work again, and raises the error where it is handled
         there.send(work())

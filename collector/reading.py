@@ -27,6 +27,7 @@ from collector.records import records, several
 from collector.sources.wrappings import Wrapping, of_runtime, wrapping_of
 from collector.unpacking import BUFFER, unpacked
 
+_NOTES = ("LICENSE", "README")
 UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 
@@ -116,11 +117,15 @@ def _files(name: str) -> list[str]:
     found = sorted(
         str(file)
         for file in path.rglob("*")
-        if file.is_file() and not file.name.startswith(".") and not file.name.upper().startswith(("LICENSE", "README"))
+        if file.is_file() and not _hidden(file.relative_to(path)) and not file.name.upper().startswith(_NOTES)
     )
     if not found:
         raise SourceError("the folder holds no files", where=name, hint="give the folder that holds the captures")
     return found
+
+
+def _hidden(below: Path) -> bool:
+    return any(part.startswith(".") for part in below.parts)
 
 
 def _remote_files(name: str) -> list[str]:

@@ -29,7 +29,7 @@ def _unpacked(stream: io.BufferedReader) -> io.BufferedReader:
     magic = stream.peek(4)[:4]
     if magic[:2] == b"\x1f\x8b":
         return io.BufferedReader(_Frames(stream, lambda: zlib.decompressobj(wbits=31), zlib.error), BUFFER)
-    if magic == b"\x28\xb5\x2f\xfd":
+    if magic == b"\x28\xb5\x2f\xfd" or (magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5):  # or one to be skipped
         import zstandard
 
         opener = zstandard.ZstdDecompressor().decompressobj
@@ -86,8 +86,11 @@ class _Frames(_Stream):
         self.frame = frame
         self.error = error
         self.current: Any = None
+        self.broken: Exception | None = None
 
     def _more(self) -> bytes | None:
+        if self.broken is not None:
+            raise OSError(str(self.broken)) from self.broken
         chunk = self.packed.read(STEP)
         if chunk:
             return self._unpack(chunk)
@@ -106,7 +109,8 @@ class _Frames(_Stream):
             try:
                 parts.append(self.current.decompress(chunk))
             except self.error as error:
-                raise OSError(str(error)) from error
+                self.broken = error  # told next time: the frames before are whole
+                break
             chunk = b""
             if self.current.eof:
                 chunk, self.current = self.current.unused_data, None

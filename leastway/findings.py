@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from collector.quality import Quality
 from leastway import continuity, scope
 from synthesizer.decisions import Fate
+from synthesizer.intent import Cause
 from synthesizer.review import listed
 from synthesizer.rules.entities import entities
+from synthesizer.rules.view import from_internet
+from synthesizer.workload import Workload
 
 if TYPE_CHECKING:
     from leastway.pipeline import Run
@@ -38,7 +41,9 @@ def findings(run: Run) -> list[str]:
         *told,
         *_blind_spots(quality),
         *_inputs(run),
+        *_rejected_only(run),
         *_membership(run),
+        *_published(run),
         *_other_policies(run),
         *_unreadable(quality),
     ]
@@ -71,7 +76,12 @@ def _blind_spots(quality: Quality) -> Iterator[str]:
     for field, count in (*quality.masked.items(), *quality.skipped.items()):
         if field in _CONSEQUENCES:
             records = _counted(count, "record or endpoint", "records or endpoints")
-            yield f"{field} missing in {records}: {_CONSEQUENCES[field]}."
+            yield f"{field.removeprefix('no ')} missing in {records}: {_CONSEQUENCES[field]}."
+    if icmp := quality.skipped.kept.get("ICMP", 0):
+        yield (
+            f"{_counted(icmp, 'record was', 'records were')} of ICMP, for which NetworkPolicy has no word; some "
+            "networks (Cilium) stop it at isolated pods. Who pings pods needs a policy of the network's own kind."
+        )
 
 
 def _inputs(run: Run) -> Iterator[str]:
@@ -92,11 +102,47 @@ def _inputs(run: Run) -> Iterator[str]:
         )
 
 
+def _rejected_only(run: Run) -> Iterator[str]:
+    """Access logs in which nothing ever succeeded: a filter (Istio, Telemetry `accessLogging.filter`) is likely."""
+    told = [e for edge in run.reading.patterns.edges.values() for _, e in edge.ports() if e.rejected or e.requests]
+    if told and not any(evidence.requests for evidence in told):
+        yield (
+            "No request succeeded: a filter may leave successes out of the log. What it leaves out would be denied; do "
+            "not enforce this before a log of all requests."
+        )
+
+
 def _membership(run: Run) -> Iterator[str]:
     if run.synthesis.workloads.mesh_assumed:
         yield (
             "Nothing tells who is in the mesh (no proxy's log, no label in an inventory), so all that did not opt out "
             "are taken to be. Access logs, or Namespace objects in --inventory, settle this."
+        )
+    proxies = {w.mesh for w in run.synthesis.workloads.all if run.options.wants(w.namespace)} & {"sidecar", "ambient"}
+    if run.options.mesh == "none" and proxies:
+        yield (
+            f"By the inventory, workloads are in a mesh ({', '.join(sorted(proxies))}). Their proxies keep what they "
+            "need, but no AuthorizationPolicy was written: access logs in the input, or --mesh, ask for them."
+        )
+
+
+def _published(run: Run) -> Iterator[str]:
+    """What the whole internet may reach because some of it did, unless the inventory shows that this is meant."""
+    opened = {
+        f"{d.line.destination} {d.line.protocol} {d.line.port}"
+        for d in run.synthesis.decisions.decisions
+        if (d.fate, d.cause, d.review) == (Fate.POLICY, Cause.INTERNET, "")
+        and isinstance(d.line.destination, Workload)
+        and from_internet(d.line)
+        and (d.line.protocol, d.line.port) not in run.synthesis.workloads.published(d.line.destination)
+    }
+    if opened:
+        known = (
+            "no Service or host port publishes it" if run.inventory.workloads else "--inventory tells if it is meant"
+        )
+        yield (
+            f"Open to the internet, as outsiders were seen there: {listed(sorted(opened), 5)} ({known}). If nobody "
+            "should come in from there, strike the rule."
         )
 
 
@@ -122,7 +168,8 @@ def _unreadable(quality: Quality) -> Iterator[str]:
     bad = sum(count for _, count in quality.bad.items())
     if bad:
         why = ", ".join(f"{reason} ({n})" for reason, n in quality.bad.items()[:5])
-        yield f"{_counted(bad, 'record', 'records')} could not be read: {why}."
+        least = "At least " if quality.bad.saturated else ""
+        yield f"{least}{_counted(bad, 'record', 'records')} could not be read: {why}."
 
 
 def _counted(number: int, one: str, many: str) -> str:

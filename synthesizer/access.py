@@ -14,6 +14,7 @@ from synthesizer.access_review import (
     held_default_deny,
     inexpressible_requests,
     mutual_tls_optional,
+    partly_plaintext,
     plaintext_caller,
     rejected_requests,
     requests_together,
@@ -59,6 +60,9 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
                 nameless.setdefault(workload.namespace, []).extend(called)
             continue
         named = [d for d in called if not _held_plaintext(workload, d, options, decided.view, layer.review)]
+        layer.review += [
+            partly_plaintext(workload, d.line) for d in named if d.line.principals and d.line.evidence.plaintext
+        ]
         if called:
             layer.intents += _dealt(_target(workload), _accesses(workload, named, options, layer.review))
     for (service, key), called in sorted(behind.items()):

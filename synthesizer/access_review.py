@@ -38,6 +38,20 @@ def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
     )
 
 
+def partly_plaintext(workload: Workload, line: Line) -> ReviewItem:
+    """A caller that has a principal in some calls and none in others: its older pods may lack the proxy."""
+    return ReviewItem(
+        item_id("plaintext-caller", party_key(line.source), party_key(workload), str(line.port), "partly"),
+        "plaintext-caller",
+        str(workload),
+        f"{line.source} → {workload} at TCP {line.port}, partly in plaintext",
+        "the rule names its identity, so what it sends in plaintext will be denied; see that all of its pods have "
+        "their proxy before this is enforced",
+        False,
+        summary(line.evidence),
+    )
+
+
 def rejected_requests(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
     """Requests that were only ever refused."""
     return ReviewItem(

@@ -17,12 +17,19 @@ from synthesizer.kubernetes_objects import ServiceObject
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Where clouds hand credentials to whoever asks: AWS, GCP, Azure, OpenStack (one address), AWS and GCP on IPv6, ECS and
-# EKS pod identity, Alibaba, Oracle's older regions; and Azure's WireServer, which configures the node.
+# Where clouds hand credentials to whoever asks, by their own documentation and cloud-init's data sources.
 METADATA = frozenset(
-    {"169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "100.100.100.200"}
-    | {"168.63.129.16", "fd20:ce::254", "192.0.0.192"}
+    {"169.254.169.254", "fe80::a9fe:a9fe"}  # AWS, GCP, Azure, OpenStack and most others
+    | {"fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"}  # AWS on IPv6; ECS, EKS pod identity
+    | {"fd20:ce::254"}  # GCP on IPv6
+    | {"168.63.129.16"}  # Azure's WireServer, which configures the node
+    | {"192.0.0.192", "fd00:c1::a9fe:a9fe"}  # Oracle's older regions, Oracle on IPv6
+    | {"100.100.100.200", "fd00:100::100:200"}  # Alibaba
+    | {"169.254.42.42", "fd00:42::42"}  # Scaleway
+    | {"169.254.0.23", "169.254.10.10"}  # Tencent
+    | {"fd00:a9fe:a9fe::1"}  # Akamai
 )
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last 32 bits
 # The source that kubelet's probes of ambient pods seem to have (istio, cni/README.md).
 AMBIENT_PROBE = "169.254.7.127"
 AMBIENT_PROBES = frozenset({AMBIENT_PROBE, "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
@@ -34,6 +41,13 @@ WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wid
 def parsed(text: str) -> Address:
     """An IP address; raises ValueError when the text is none."""
     return ipaddress.ip_address(text)
+
+
+@lru_cache(maxsize=1 << 16)
+def is_metadata(ip: str) -> bool:
+    """Whether a cloud's metadata service is at an address (in its canonical form), or behind NAT64's form of it."""
+    one = parsed(ip)
+    return ip in METADATA or (one in _NAT64 and str(ipaddress.IPv4Address(int(one) & 0xFFFFFFFF)) in METADATA)
 
 
 class Ranges:

@@ -253,5 +253,5 @@ def blocks_of(address: str, cause: Cause) -> tuple[BlockPeer, ...]:
     declared it, it means every address.
     """
     if cause is Cause.ACCEPTED and address in ("0.0.0.0/0", "::/0"):
-        return external.internet((6 if ":" in address else 4,))
+        return (external.everywhere(6 if ":" in address else 4),)
     return (BlockPeer(str(ipaddress.ip_network(address, strict=False))),)

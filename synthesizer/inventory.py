@@ -12,9 +12,9 @@ from functools import cached_property
 
 from collector.errors import InventoryError
 from synthesizer.address_ranges import (
-    METADATA,
     Network,
     Ranges,
+    is_metadata,
     node_addresses,
     parsed,
     pod_networks,
@@ -90,7 +90,7 @@ class Inventory(ServiceIndex):
         known = address(ip)
         if not known:
             return ""
-        if known in METADATA:
+        if is_metadata(known):
             return "metadata"
         for name, exact in (
             ("pod", self._by_address),

@@ -60,12 +60,13 @@ def network_intents(decided: Decisions, workloads: Workloads, inventory: Invento
     intents: list[NetworkIntent | EntityIntent] = []
     review: list[ReviewItem] = []
     everyone = {line for questions in granted.resolvers.values() for line in questions}
+    resolver = dns.known(workloads)
     for namespace in sorted({w.namespace for w in seen}):
         here = [w for w in seen if w.namespace == namespace]
         unseen = [w for w in ours if w.namespace == namespace and w not in seen and not (w.host_network or w.covered)]
         name = item_id("default-deny", namespace)
         held = bool(unseen) and name not in options.accepted
-        lookup = dict.fromkeys(dns.permissions(granted.resolvers.get(namespace) or everyone), Cause.DNS)
+        lookup = dict.fromkeys(dns.permissions(granted.resolvers.get(namespace) or everyone, resolver), Cause.DNS)
         for workload in here:
             out = dict(granted.egress.get(workload.key, {}))
             if held:
@@ -113,8 +114,7 @@ class _Permissions:
         for (key, port), lines in self._internet.items():
             for block in _published(lines, inventory):
                 self.ingress.setdefault(key, {}).setdefault((block, port), Cause.INTERNET)
-        if options.mesh != "none":
-            _mesh_infrastructure(decided, self.ingress, self.egress, options)
+        _mesh_infrastructure(decided, self.ingress, self.egress, options)
 
     def _take(self, decision: Decision) -> None:
         line, cause = decision.line, decision.cause
@@ -190,17 +190,21 @@ def _mesh_infrastructure(
     egress: dict[WorkloadKey, Pairs],
     options: Options,
 ) -> None:
-    """Grant what the mesh itself needs, even if it was not observed: xDS for sidecars, HBONE and probes for ambient."""
-    members = {
+    """Grant what the mesh itself needs, even if it was not observed: xDS for sidecars, HBONE and probes for ambient.
+
+    A proxy needs it whether or not its policies are written here, so the inventory's word for one is enough.
+    """
+    parties = {
         party.key: party
         for d in decided.decisions
         for party in (d.line.source, d.line.destination)
-        if isinstance(party, Workload) and in_mesh(party, options)
+        if isinstance(party, Workload)
     }
-    for key, workload in members.items():
-        if options.mesh == "sidecar":
+    for key, workload in parties.items():
+        mesh = options.mesh if in_mesh(workload, options) else workload.mesh
+        if mesh == "sidecar":
             egress.setdefault(key, {}).setdefault((_ISTIOD, Port("TCP", 15012)), Cause.MESH)
-        else:
+        elif mesh == "ambient":
             for table in (ingress, egress):
                 for peer, port in list(table.get(key, {})):
                     if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:

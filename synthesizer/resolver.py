@@ -15,7 +15,7 @@ from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.evidence import Evidence
 from collector.patterns import Sighting
 from collector.settlement import Pattern
-from synthesizer.address_ranges import AMBIENT_PROBES, METADATA, Address, parsed
+from synthesizer.address_ranges import AMBIENT_PROBES, Address, is_metadata, parsed
 from synthesizer.inventory import Inventory, ServiceObject
 from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.workload import Workload
@@ -99,6 +99,11 @@ class Resolver:
     def _entity(
         self, endpoint: Endpoint, seen: list[tuple[str, int]], opener: bool, pattern: Pattern, records: int
     ) -> list[End]:
+        secret = [(a, count) for a, count in seen if not opener and _is_address(a) and is_metadata(a)]
+        if secret:  # served on the node, as GKE does, it is no less the metadata service
+            rest = [item for item in seen if item not in secret]
+            asked_for = [End(Outside(Place.METADATA, address), count) for address, count in secret]
+            return asked_for + (self._entity(endpoint, rest, opener, pattern, records) if rest else [])
         name = endpoint.entity
         if name == "kube-apiserver" and not opener and pattern.port not in _API_PORTS:
             name = "remote-node"  # another port of a control-plane node
@@ -130,7 +135,7 @@ class Resolver:
         if address in self.workloads.by_address:
             workload = self.workloads.by_address[address]
             return workload or Outside(Place.UNRESOLVED, address, "several workloads used this address")
-        if address in METADATA:
+        if is_metadata(address):
             return Outside(Place.METADATA, address)
         if address in AMBIENT_PROBES:
             return Outside(Place.PROBE, address)
@@ -158,7 +163,9 @@ class Resolver:
         if not self.inventory.service_cidrs and any(
             one in net for net in _USUAL_SERVICE_RANGES if net.version == one.version
         ):
-            return Outside(Place.UNRESOLVED, address, "inside a usual Service range; an inventory would tell")
+            return Outside(
+                Place.UNRESOLVED, address, "inside a usual Service range; Services in --inventory would tell"
+            )
         return Outside(Place.EXTERNAL, address)
 
     def behind(self, party: Party, pattern: Pattern) -> list[Arrival]:

@@ -13,7 +13,7 @@ from leastway.pipeline import Run
 from synthesizer import Options, synthesize
 from synthesizer.inventory import parse
 from synthesizer.options import CNI, Mesh
-from tests.synthesizer.objects import deployment, meta
+from tests.synthesizer.objects import deployment, meta, namespace
 from tests.synthesizer.traffic import Traffic, place
 
 
@@ -39,6 +39,23 @@ def test_a_short_window_lost_events_and_masked_fields_are_findings() -> None:
     ):
         assert words in told
     assert "No inventory was given" in told
+
+
+def test_what_no_network_policy_can_say_is_told() -> None:
+    traffic = talking()
+    traffic.patterns.quality.skipped.add("ICMP", 9)
+    traffic.patterns.quality.skipped.add("no verdict", 4)
+    told = found(traffic)
+    assert "9 records were of ICMP, for which NetworkPolicy has no word" in told
+    assert "\nverdict missing in 4 records" in told
+    assert "ICMP" not in found(talking())
+
+
+def test_the_number_of_bad_records_is_a_bound_where_not_every_reason_is_kept() -> None:
+    traffic = talking()
+    for number in range(500):
+        traffic.patterns.quality.bad.add(f"reason {number}", 1)
+    assert "At least " in found(traffic)
 
 
 def test_a_long_window_without_losses_has_no_such_finding() -> None:
@@ -113,3 +130,11 @@ def test_one_of_a_thing_is_told_in_the_singular() -> None:
     told = found(traffic)
     for words in ("At least 1 event was lost", "1 record could not be read", "reported 1 time:"):
         assert words in told
+
+
+def test_a_mesh_that_only_the_inventory_knows_of_is_told() -> None:
+    injected = namespace("shop", {"istio-injection": "enabled"})
+    told = "workloads are in a mesh (sidecar)"
+    assert told in found(talking(), deployment("web", {"app": "web"}), injected)
+    assert told not in found(talking(), deployment("web", {"app": "web"}), injected, mesh="sidecar")
+    assert told not in found(talking(), deployment("web", {"app": "web"}), namespace("shop", {}))

@@ -140,5 +140,5 @@ def _gather(lines: Iterable[tuple[int, bytes]], counter: FlowCounter, bad: Calla
                 _gather(((number, piece) for piece in pieces), counter, bad)
                 continue
             reason = f"not a Hubble flow: {str(error).partition(' - at ')[0]}"[:120]
-            counter.patterns.quality.bad.add(reason, 1)
+            counter.patterns.quality.bad.add(reason.partition(" (byte ")[0], 1)  # where, is for the person who waits
             bad(number, reason)

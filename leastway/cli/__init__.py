@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
+from collector.beside import abandon
 from leastway.cli.exit_codes import INTERRUPTED
 from leastway.cli.group import cli
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 ok, 1 cannot do it, 2 usage, 3 the policies would deny observed traffic."""
+    _open_streams()
     try:
         cli(prog_name="leastway")
     except SystemExit as ended:
@@ -26,8 +29,16 @@ def main() -> NoReturn:
     _leave(0)
 
 
+def _open_streams() -> None:
+    """A stream that the caller closed is nobody's: what is said goes nowhere, and nothing can be read."""
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # for as long as the process
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # as above
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # as above
+
+
 def _leave(code: int) -> NoReturn:
     """End the process at once: freeing millions of objects one by one would keep the user waiting for nothing."""
+    abandon()  # after an interrupt, other processes may still read for this one
     try:
         sys.stdout.flush()
         sys.stderr.flush()

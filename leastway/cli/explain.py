@@ -59,7 +59,7 @@ def _record(path: str) -> Record:
     record = beside(Path(path))
     if record is None:
         raise LeastwayError(
-            "no leastway.json beside it", where=path, hint="only policies that generate wrote can be explained"
+            "no leastway.json of ours beside it", where=path, hint="only policies that generate wrote can be explained"
         )
     return record
 

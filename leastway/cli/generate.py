@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from collector.errors import SourceError
-from collector.reading import Engine
+from collector.reading import Engine, Reading
 from leastway import pipeline
 from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.options import (
@@ -94,7 +94,7 @@ def command(
     seen = bool(run.reading.patterns.edges)
     too_bad = tell_bad_lines(run.reading, max_bad_lines if seen else 1.0)
     if not seen:
-        raise nothing_seen(inputs)
+        raise nothing_seen(inputs, run.reading)
     _check_namespaces(run, options.namespaces)
     if mesh is None:
         say(f"mesh {run.options.mesh}, by the kinds of records in the input (--mesh to choose)")
@@ -142,10 +142,12 @@ def _finish(ctx: click.Context, run: pipeline.Run, folder: str, form: str) -> No
         ctx.exit(DENIED)
 
 
-def nothing_seen(inputs: Sequence[str]) -> SourceError:
-    """The error for inputs without a single connection."""
+def nothing_seen(inputs: Sequence[str], reading: Reading) -> SourceError:
+    """The error for inputs without a single connection; it names what their records were, if there were any."""
     shown = ", ".join(inputs[:5]) + (" ..." if len(inputs) > 5 else "")
-    return SourceError("no connection was observed", where=shown, hint="is this the right capture? nothing was written")
+    skipped = ", ".join(f"{counted(n, 'record')}: {why}" for why, n in reading.patterns.quality.skipped.items()[:3])
+    what = f"no connection was observed ({skipped})" if skipped else "no connection was observed"
+    return SourceError(what, where=shown, hint="is this the right capture, with all of its fields? nothing was written")
 
 
 def _check_namespaces(run: pipeline.Run, wanted: Sequence[str]) -> None:

@@ -71,6 +71,10 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             _forget_stdout()
             ctx.exit(BROKEN_PIPE)
+        except OSError as error:
+            _forget_stdout()
+            say(f"cannot go on: {error.strerror or error} — {error.filename or 'standard output'} — is the disk full?")
+            ctx.exit(FAILED)
         except Exception as error:
             if os.environ.get("LEASTWAY_DEBUG"):
                 raise

@@ -40,7 +40,7 @@ def observe(
         if chosen is None and found.options.mesh == "none" and (needed := detected(policies, found.world)) != "none":
             found = pipeline.observation_of(found.reading, found.inventory, options, needed, record is None)
     if not found.reading.patterns.edges:
-        raise nothing_seen(inputs)
+        raise nothing_seen(inputs, found.reading)
     if mesh is None:
         why = "as when the policies were generated" if chosen else "by what the input and the policies hold"
         say(f"mesh {found.options.mesh}, {why} (--mesh to choose)")

@@ -50,7 +50,7 @@ def _read(folder: Path) -> Record | None:
     try:
         found = json.loads((folder / REPORT).read_bytes())
         return msgspec.convert({"folder": str(folder), **_relevant(found)}, Record, strict=True, dec_hook=_path)
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # an object without our keys is not ours
         return None
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 
+from synthesizer.address_ranges import parsed
 from synthesizer.intent import BlockPeer, Peer, PodPeer, Port
 from synthesizer.lines import Line
 from synthesizer.party import Place
 from synthesizer.resolver import DNS_PORTS
 from synthesizer.workload import Workload
+from synthesizer.workloads import Workloads
 
 _RESOLVER_LABELS = frozenset(
     {
@@ -24,6 +26,7 @@ _RESOLVER_LABELS = frozenset(
         ("dns.operator.openshift.io/daemonset-dns", "default"),
     }
 )
+_SYSTEM = ("kube-system", "openshift-dns")
 _HOSTS = (Place.NODE, Place.OWN_NODE)  # where a resolver on the host network is
 KUBE_DNS: Peer = PodPeer("kube-system", (("k8s-app", "kube-dns"),))
 
@@ -33,7 +36,7 @@ Resolver = tuple[Peer, int]
 def is_resolver(workload: Workload) -> bool:
     """Whether a workload is the cluster's own resolver."""
     named = workload.name.startswith(("coredns", "kube-dns", "node-local-dns", "dns-default"))
-    system = workload.namespace in ("kube-system", "openshift-dns")
+    system = workload.namespace in _SYSTEM
     return bool(_RESOLVER_LABELS & set(workload.labels)) or (system and named)
 
 
@@ -50,7 +53,36 @@ def resolver_of(line: Line) -> Resolver | None:
     return None
 
 
-def permissions(resolvers: set[Resolver]) -> set[tuple[Peer, Port]]:
-    """What a namespace needs so that names resolve; kube-dns when nobody was seen asking."""
-    chosen = resolvers or {(KUBE_DNS, 53)}
+def known(workloads: Workloads) -> set[Resolver]:
+    """The resolver that the inventory holds: what is behind the system's Services for lookups, whatever its labels are;
+    without one, what is called like a resolver there; kube-dns, if there is neither.
+    """
+    inventory = workloads.inventory
+    behind = {
+        (workloads.of_object(item), number)
+        for service in inventory.services
+        if service.namespace in _SYSTEM
+        for item, number in inventory.target_ports(service, "UDP", 53)
+    }
+    called = {
+        (workload, number)
+        for workload in workloads.all
+        if workload.known and workload.namespace in _SYSTEM and is_resolver(workload)
+        for protocol, number in workload.ports
+        if protocol == "UDP" and number in DNS_PORTS
+    }
+    for found in (behind, called):
+        if peers := {(PodPeer(w.namespace, w.selector), n) for w, n in found if w.selectable and not w.host_network}:
+            return {*peers}
+    return {(KUBE_DNS, 53)}
+
+
+def permissions(resolvers: set[Resolver], otherwise: set[Resolver]) -> set[tuple[Peer, Port]]:
+    """What a namespace needs so that names resolve: those it asked, and `otherwise` if it was seen asking nobody, or
+    the node's cache alone: without the cache, lookups go to the cluster's resolver (NodeLocal DNSCache).
+    """
+    cached = all(
+        isinstance(peer, BlockPeer) and parsed(peer.cidr.partition("/")[0]).is_link_local for peer, _ in resolvers
+    )
+    chosen = resolvers | otherwise if cached else resolvers
     return {(peer, Port(protocol, port)) for peer, port in chosen for protocol in ("TCP", "UDP")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from synthesizer.address_ranges import Address, parsed
+from synthesizer.address_ranges import METADATA, Address, parsed
 from synthesizer.intent import BlockPeer
 
 EXACT = 32  # distinct addresses for one workload and port that are listed one by one
@@ -60,11 +60,26 @@ def _merged(addresses: list[Address], full: int, widest: int) -> list[str]:
         for address in left:
             groups.setdefault(str(ipaddress.ip_network((address, length), strict=False)), []).append(address)
         taken = {
-            cidr for cidr, group in groups.items() if len(group) > 1 and 2 ** (full - length) <= BUDGET * len(group)
+            cidr
+            for cidr, group in groups.items()
+            if len(group) > 1 and 2 ** (full - length) <= BUDGET * len(group) and not _apart_from_internet(cidr)
         }
         found += sorted(taken)
         left = [a for cidr, group in groups.items() if cidr not in taken for a in group]
     return found + [_single(address) for address in left]
+
+
+def _apart_from_internet(cidr: str) -> list[str]:
+    """The metadata services at public addresses that a block covers."""
+    network = ipaddress.ip_network(cidr)
+    covered = sorted(parsed(ip) for ip in METADATA if is_internet(ip) and parsed(ip) in network)
+    return [_single(address) for address in covered]
+
+
+def everywhere(version: int) -> BlockPeer:
+    """Where a workload may go that talks to the internet at large: all of it, and no cloud's metadata service."""
+    (block,) = internet((version,))
+    return BlockPeer(block.cidr, (*block.excepted, *_apart_from_internet(block.cidr)))
 
 
 def internet(versions: Iterable[int], node_addresses: Iterable[str] = ()) -> tuple[BlockPeer, ...]:

@@ -29,7 +29,8 @@ def scanning(line: Line, view: View) -> Held | None:
         why = "its source sent to many ports there that never answer, in a capture that shows answers"
     elif (view.knocked_in_vain(line) >= SCAN_SILENT or view.strewn(line)) and swept(line):
         return Held("scan", "a single connection a pod, beside attempts at many other ports of the same workload")
+    elif view.swept_outside(line):
+        return Held("scan", "its source sent to many addresses outside at this port, and few answered")
     else:
         return None
-    vouched = view.declared(line) or view.used_by_others(line)
-    return None if vouched and line.evidence.connections > 1 else Held("scan", why)
+    return None if view.vouched(line) and line.evidence.connections > 1 else Held("scan", why)

@@ -52,7 +52,8 @@ def nodes(line: Line, view: View) -> Held | None:
         known = source.address or view.workloads.inventory.node_addresses
         if known and view.published(destination, line.protocol, line.port):
             return None
-        why = "it comes from another node (host network or SNAT); NetworkPolicy cannot name nodes"
+        why = "it comes from another node (host network or SNAT); "
+        why += "NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (--cni cilium)"
         if line.protocol == "TCP" and not view.workloads.inventory.webhooks:
             why += "; if it is the API server that calls a webhook, its configuration in --inventory settles it"
         return Held("node", why, acceptable=False)

@@ -14,6 +14,7 @@ from collector.settlement import Standing
 from synthesizer.callers import HBONE, SIDECAR_PORTS
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
+from synthesizer.rules.external import is_internet
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
@@ -57,12 +58,52 @@ class View:
                 self._vain[line.key[:2]] = self._vain.get(line.key[:2], 0) + 1
         self._shown = {line.protocol for line in lines if answers(line)}  # of which the capture shows answers
         self._searched: set[tuple[str, str]] = set()  # source and destination
+        self._swept = frozenset(self._sweeps())
         self.scanners = frozenset(self._search())
+        self._witnesses: dict[tuple[str, str, int], set[str]] = {}  # like `_callers`, without those who search
+        for line in lines:
+            if self._credible(line):
+                self._witnesses.setdefault(_listener(line), set()).add(line.key[0])
 
     def used_by_others(self, line: Line) -> bool:
         """Whether another source talks to the same port of the same destination."""
         callers = self._callers.get(_listener(line), _NOBODY)
         return len(callers) > 1 or (bool(callers) and line.key[0] not in callers)
+
+    def vouched(self, line: Line) -> bool:
+        """Whether the port is declared or used by others, except by those who search.
+
+        For the internet, where the inventory knows the destination, only a Service or host port that publishes the port
+        vouches: what is meant for pods is not meant for everybody.
+        """
+        destination = line.destination
+        if from_internet(line) and isinstance(destination, Workload) and destination.known:
+            return (line.protocol, line.port) in self.workloads.published(destination)
+        return self.declared(line) or not self._witnesses.get(_listener(line), _NOBODY) <= {line.key[0]}
+
+    def _credible(self, line: Line) -> bool:
+        """Whether a line shows that a port is in use: its source does not search, and did not try other doors there."""
+        if line.standing not in _ALIVE or line.key[0] in self.scanners:
+            return False
+        if self.searched(line) or self.swept_outside(line):
+            return False
+        return not (self.knocked_in_vain(line) and single(line))
+
+    def swept_outside(self, line: Line) -> bool:
+        """Whether the same source sent to many addresses outside at this port, of which few answered."""
+        return _way_out(line) in self._swept
+
+    def _sweeps(self) -> Iterator[tuple[str, str, int]]:
+        groups: dict[tuple[str, str, int], list[Line]] = {}
+        for line in self.lines:
+            if line.protocol in self._shown and (way := _way_out(line)) is not None:
+                groups.setdefault(way, []).append(line)
+        for way, group in groups.items():
+            if len(group) >= SCAN_TARGETS:
+                # Addresses outside that answered share one evidence: no more of them answered than answers were seen.
+                totals = max((line.evidence.totals() for line in group), key=_conversations)
+                if _conversations(totals) < SCAN_ANSWERED * len(group):
+                    yield way
 
     def declared(self, line: Line) -> bool:
         """Whether the port is declared in the inventory, by name in the flows, or by an injected sidecar."""
@@ -105,7 +146,7 @@ class View:
         if (protocol, port) in self.workloads.published(workload):
             return True
         callers = self._callers.get((party_key(workload), protocol, port), ())
-        return any(caller.startswith(f"o/{Place.EXTERNAL.value}/") for caller in callers)
+        return any(map(_is_outsider, callers))
 
     def _search(self) -> Iterator[str]:
         """The sources that scan. Fills `_searched`, where a source searched a single destination."""
@@ -148,6 +189,31 @@ def swept(line: Line) -> bool:
     """Whether there was at most one connection to each pod, all within one hour."""
     evidence = line.evidence
     return len(evidence.hours) <= 1 and evidence.connections <= max(1, len(evidence.destinations))
+
+
+def single(line: Line) -> bool:
+    """Whether there was one connection, ever."""
+    return len(line.evidence.hours) <= 1 and line.evidence.connections <= 1
+
+
+def from_internet(line: Line) -> bool:
+    """Whether a line's source is an address of the internet."""
+    source = line.source
+    return isinstance(source, Outside) and source.place is Place.EXTERNAL and is_internet(source.address)
+
+
+def _is_outsider(key: str) -> bool:
+    return key.startswith(f"o/{Place.EXTERNAL.value}/")
+
+
+def _way_out(line: Line) -> tuple[str, str, int] | None:
+    """Source and port of what goes to the outside; None for all else."""
+    outside = isinstance(line.destination, Outside) and line.destination.place is Place.EXTERNAL
+    return (line.key[0], line.protocol, line.port) if outside else None
+
+
+def _conversations(totals: dict[str, int]) -> int:
+    return max(totals.get(Signal.ANSWERED, 0), totals.get(Signal.CARRIED, 0))
 
 
 def _traced(line: Line) -> bool:

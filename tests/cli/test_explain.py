@@ -127,6 +127,18 @@ def test_a_folder_that_leastway_did_not_write_is_one_line(run: Run, tmp_path: Pa
     assert "no leastway.json" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"files": null}', '{"options": {}, "files": 1, "evidence": [], "review": 2}']
+)
+def test_a_leastway_json_of_another_make_is_one_line(run: Run, capture: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "leastway.json").write_text(text)
+    (tmp_path / "policy.yaml").write_text("kind: ConfigMap\n")
+    result = run("explain", tmp_path)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "no leastway.json of ours" in result.stderr
+    assert run("verify", tmp_path, capture).exit_code == 0
+
+
 def test_a_file_that_leastway_did_not_write_is_one_line(run: Run, policies: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(policies, folder)

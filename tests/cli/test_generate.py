@@ -224,3 +224,13 @@ def test_nothing_readable_does_not_claim_that_work_was_done(run: Run, tmp_path: 
     assert result.exit_code == 1
     assert "no known format" in result.stderr
     assert "work is done" not in result.stderr
+
+
+def test_a_capture_without_verdicts_is_told_what_it_lacks(run: Run, capture: Path, tmp_path: Path) -> None:
+    """An export whose field mask leaves the verdict out holds connections, and yet none may be used."""
+    masked = tmp_path / "masked.jsonl"
+    masked.write_text(capture.read_text().replace('"verdict"', '"no_verdict"'))
+    result = run("generate", masked, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "records: no verdict" in result.stderr
+    assert not (tmp_path / "out").exists()

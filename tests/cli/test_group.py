@@ -77,6 +77,22 @@ def test_an_interrupt_is_one_line_and_130(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_interrupt_ends_what_works_beside() -> None:
+    """Whoever reads the output would wait for those processes too."""
+    script = """
+import time
+from collector.beside import beside
+from leastway import cli
+def interrupted(**_):
+    beside(lambda: time.sleep(60))
+    raise KeyboardInterrupt
+cli.cli = interrupted
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, capture_output=True, timeout=30)
+    assert done.returncode == 130
+
+
 def test_a_defect_is_one_line_and_1(run: Run, tmp_path: Path, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a\nb\x1b")
@@ -88,6 +104,34 @@ def test_a_defect_is_one_line_and_1(run: Run, tmp_path: Path, capture: Path, mon
     (line,) = result.stderr.splitlines()
     assert "ZeroDivisionError: a b" in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_closed(tmp_path: Path, capture: Path, closed: str) -> None:
+    """What is asked of files is done all the same; standard input that is not there holds nothing."""
+    run = f"exec {sys.executable} -m leastway generate"
+    done = subprocess.run(
+        f"{run} {capture} -o {tmp_path}/out {closed}", shell=True, cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert (tmp_path / "out" / "REVIEW.md").exists()
+
+
+def test_standard_input_that_is_closed_is_empty(tmp_path: Path) -> None:
+    run = f"exec {sys.executable} -m leastway generate - -o {tmp_path}/out <&-"
+    done = subprocess.run(run, shell=True, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no connection was observed" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_is_one_line_and_1(policies: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "leastway", "explain", str(policies), "--format", "json"]
+        done = subprocess.run(command, cwd=ROOT, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device — standard output" in line
 
 
 def test_a_reader_that_goes_away_is_not_an_error_message(policies: Path, inventory: Path, tmp_path: Path) -> None:

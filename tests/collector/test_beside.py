@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +50,17 @@ def test_the_second_half_is_done_elsewhere() -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one processor only")
     assert len(set(shared(lambda _: os.getpid(), range(MANY)))) == 2
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
+def test_nobody_works_on_for_a_process_that_is_gone(end: str) -> None:
+    """A copy that waits to hand over more than a pipe holds would keep the output open and its reader waiting."""
+    script = f"""
+import os, signal
+from collector.beside import beside
+beside(lambda: b"x" * (1 << 22))
+beside(lambda: b"y" * (1 << 22))
+os.kill(os.getpid(), signal.{end})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=False)
+    assert done.returncode == -signal.Signals[end]

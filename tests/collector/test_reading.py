@@ -83,6 +83,8 @@ FORMS = {
     "gzip with padding": gzip.compress(PLAIN) + bytes(700),
     "records across gzip members": gzip.compress(PLAIN[:300]) + gzip.compress(b"") + gzip.compress(PLAIN[300:]),
     "records across zstd frames": squeezed(PLAIN[:300]) + squeezed(PLAIN[300:]),
+    "zstd after a frame to be skipped": b"\x50\x2a\x4d\x18\x04\0\0\0size" + squeezed(PLAIN),  # as pzstd writes it
+    "zstd before a frame to be skipped": squeezed(PLAIN) + b"\x5e\x2a\x4d\x18\x02\0\0\0ok",  # a table to seek by
     "CRLF": PLAIN.replace(b"\n", b"\r\n"),
     "byte order mark": BOM + PLAIN,
     "byte order mark in gzip": gzip.compress(BOM + PLAIN),
@@ -210,6 +212,12 @@ def test_a_packed_file_that_cannot_be_unpacked_is_one_bad_line(data: bytes, tmp_
     assert found.bad[0].reason.startswith("file broken off or corrupt")
 
 
+@pytest.mark.parametrize("form", ["gzip", "zstd"])
+def test_garbage_behind_packed_data_costs_none_of_it(form: str, tmp_path: Path) -> None:
+    found = read([capture(tmp_path, FORMS[form] + b"garbage")])
+    assert (flows(found), [bad.line for bad in found.bad]) == (len(RECORDS), [0])
+
+
 @pytest.mark.parametrize("ends", [b"", b"}"], ids=["open", "closed"])
 def test_sixteen_mebibytes_of_garbage_cost_one_record(ends: bytes, tmp_path: Path) -> None:
     garbage = b'{"' + b"x" * records.RECORD + ends
@@ -245,7 +253,7 @@ def test_any_sequence_of_pieces_is_read_to_its_end(pieces: list[bytes]) -> None:
 def test_folders_are_read_to_their_depth_without_hidden_files_and_notes(tmp_path: Path) -> None:
     capture(tmp_path, LINES[0], "captures/b.jsonl")
     capture(tmp_path, FORMS["gzip"], "captures/deep/er/a.whatever")
-    for name in ("README.md", "readme", "LICENSE", ".hidden", "deep/.ds"):
+    for name in ("README.md", "readme", "LICENSE", ".hidden", "deep/.ds", ".git/HEAD", "deep/.git/logs/HEAD"):
         capture(tmp_path, b"not a capture", f"captures/{name}")
     found = read([str(tmp_path / "captures")])
     assert flows(found) == 5

@@ -159,10 +159,10 @@ def test_the_pods_own_node_needs_no_rule() -> None:
 # -- the mesh's own needs -------------------------------------------------------------------------------------------
 
 
-def meshed(mesh: Mesh) -> Synthesis:
+def meshed(mesh: Mesh, written: Mesh | None = None) -> Synthesis:
     injected = {"istio-injection": "enabled"} if mesh == "sidecar" else {"istio.io/dataplane-mode": "ambient"}
     members = [deployment(name, {"app": name}, {"containerPort": 5432}) for name in ("web", "db")]
-    return made(pair(), *members, namespace("shop", injected), options=Options(mesh=mesh))
+    return made(pair(), *members, namespace("shop", injected), options=Options(mesh=written or mesh))
 
 
 def test_sidecars_may_reach_istiod_although_that_predates_the_window() -> None:
@@ -179,6 +179,16 @@ def test_ambient_pods_are_reached_through_the_tunnel_by_the_same_peers_and_probe
         ("shop/app=web", 5432),
         ("shop/app=web", 15008),
     ]
+
+
+@pytest.mark.parametrize("mesh", ["sidecar", "ambient"])
+def test_what_a_proxy_needs_is_open_although_no_policy_of_a_mesh_is_written(mesh: Mesh) -> None:
+    """Flows alone (no access log) do not make a mesh, but the inventory says who is in one."""
+    alone = meshed(mesh, "none")
+    for name in ("web", "db"):
+        for direction in ("ingress", "egress"):
+            path = f"shop/networkpolicy-{name}.yaml"
+            assert allowed(alone, path, direction) == allowed(meshed(mesh), path, direction)
 
 
 @pytest.mark.parametrize(("mesh", "port"), [("sidecar", 15012), ("ambient", 15008)])

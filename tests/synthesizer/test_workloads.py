@@ -216,7 +216,7 @@ def test_pods_of_a_name_with_nothing_in_common_are_not_one_workload() -> None:
 
 
 def test_a_cron_jobs_pods_are_not_the_deployments_of_its_name() -> None:
-    """A ReplicaSet's hash has no 1 and no 2 (apimachinery, rand.SafeEncodeString), with which a schedule begins."""
+    """A schedule is all digits; a ReplicaSet's hash practically never is (apimachinery, rand.SafeEncodeString)."""
     traffic = Traffic()
     scheduled = traffic.pod("shop/report", {"app": "report", "run": "nightly"}, pod="report-29700000-9rcxx")
     served = traffic.pod("shop/report", {"app": "report", "run": "always"}, pod="report-6b746f74dc-9rcxx")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from collector.patterns import Patterns
 from collector.sketch import Tally
 from collector.sources import hubble_json
 from tests.collector.sources.entries import folded, told
@@ -338,7 +339,7 @@ def test_an_unreadable_record_costs_itself_only(line: bytes) -> None:
     good = json.dumps(flow(flags=SYN)).encode()
     patterns, bad = folded(hubble_json, good, line, good)
     assert [number for number, _ in bad] == [2]
-    assert list(patterns.quality.bad) == [bad[0][1]]
+    assert list(patterns.quality.bad) == [bad[0][1].partition(" (byte ")[0]]
     assert bad[0][1].startswith("not a Hubble flow")
     patterns.quality.bad = Tally(64)
     assert patterns == fold(flow(flags=SYN), flow(flags=SYN))
@@ -375,3 +376,13 @@ def test_reasons_hold_no_positions_and_no_input() -> None:
     patterns, bad = folded(hubble_json, *lines)
     assert len(bad) == 5
     assert [records for _, records in patterns.quality.bad.items()] == [5]
+
+
+def test_broken_json_is_one_reason_wherever_it_breaks() -> None:
+    """The byte is told to the person who waits; in the aggregate each would be a reason of its own."""
+    lines = [(number, b'{"flow":{"uuid":"' + b"x" * number + b'"\0}}') for number in range(1, 300)]
+    bad: list[str] = []
+    patterns = Patterns()
+    hubble_json.fold(lines, patterns, lambda _, reason: bad.append(reason))
+    assert patterns.quality.bad.kept == {"not a Hubble flow: JSON is malformed: expected ',' or '}'": 299}
+    assert len(set(bad)) == 299

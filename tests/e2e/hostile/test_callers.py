@@ -9,7 +9,7 @@ import pytest
 
 from collector.evidence import REQUESTS
 from tests.e2e.hostile.logs import envoy
-from tests.e2e.hostile.scene import End, Record, Scene, as_lines
+from tests.e2e.hostile.scene import End, Outcome, Record, Scene, as_lines
 
 
 def _shop() -> tuple[Scene, End, End, End]:
@@ -117,3 +117,37 @@ def test_callers_that_a_log_cannot_tell_apart_are_named(tmp_path: Path) -> None:
     out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
     (told,) = out.review("requests-together")
     assert "shop/admin, shop/web → shop/api at 8080" in told
+
+
+def _run(s: Scene, folder: Path, web: End, api: End, lines: list[Record], inventory: bool) -> Outcome:
+    s.talk(web, api, 8080)
+    folder.mkdir()
+    (folder / "flows.jsonl").write_text(as_lines(s.records))
+    (folder / "access.log").write_text(as_lines(lines))
+    return s.run_files([folder / "flows.jsonl", folder / "access.log"], folder, inventory=inventory)
+
+
+@pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+def test_a_caller_partly_in_plaintext_is_told(tmp_path: Path, inventory: bool) -> None:
+    """While proxies are rolled out, old pods have none: the rule with an identity cuts them off."""
+    told = []
+    for number in (0, 4):
+        s, web, _, api = _shop()
+        lines = [envoy(web, api, 8080, "GET", "/items")] * 4
+        lines += [
+            envoy(web, api, 8080, "GET", "/items", downstream_peer_uri_san=None, requested_server_name=None)
+        ] * number
+        out = _run(s, tmp_path / str(number), web, api, lines, inventory)
+        told.append([item.what for item in out.result.synthesis.review if item.kind == "plaintext-caller"])
+    assert told == [[], ["shop/web → shop/api at TCP 8080, partly in plaintext"]]
+
+
+def test_a_log_without_any_success_is_told(tmp_path: Path) -> None:
+    """Istio can log errors only; what such a log leaves out would be denied."""
+    told = []
+    for code in (500, 200):
+        s, web, _, api = _shop()
+        lines = [envoy(web, api, 8080, "GET", "/items", 503)] * 4 + [envoy(web, api, 8080, "GET", "/", code)]
+        out = _run(s, tmp_path / str(code), web, api, lines, inventory=True)
+        told.append("No request succeeded" in out.result.files["REVIEW.md"])
+    assert told == [True, False]

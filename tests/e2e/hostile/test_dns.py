@@ -100,6 +100,36 @@ def test_none_seen_at_all(tmp_path: Path, inventory: bool) -> None:
     assert out.wrong([("shop/web", "shop/api", 8080), *wanted]) == []
 
 
+@pytest.mark.parametrize("service", [True, False])
+def test_none_seen_and_the_resolver_is_no_kube_dns(tmp_path: Path, service: bool) -> None:
+    """Distributions label it in their own way, and it listens where it likes: the inventory knows."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    labels = {"dns.operator.openshift.io/daemonset-dns": "default"} if not service else {"app": "names"}
+    name = "kube-system/names" if service else "openshift-dns/dns-default"
+    dns = s.pod(name, labels, kind="DaemonSet", ports=((5353, "UDP"), (9154, "TCP")))
+    if service:
+        s.service(dns, "10.96.0.10", 53, 5353, protocol="UDP")
+    s.talk(web, api, 8080)
+    out = s.run(tmp_path, inventory=True)
+    wanted = [(w, name, 5353, p) for w in ("shop/web", "shop/api") for p in ("TCP", "UDP")]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted], [("shop/web", name, 9154)]) == []
+
+
+@BOTH
+def test_where_the_nodes_cache_was_asked_the_clusters_resolver_may_be_too(tmp_path: Path, inventory: bool) -> None:
+    """Without its cache, a node sends lookups to the resolver's pods."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.pod("kube-system/coredns", DNS, ports=((53, "UDP"),))
+    s.talk(web, api, 8080)
+    s.dns(web, s.world("169.254.20.10"))
+    out = s.run(tmp_path, inventory=inventory)
+    resolvers = ("169.254.20.10", "kube-system/coredns")
+    wanted = [("shop/api", resolver, 53, p) for resolver in resolvers for p in ("TCP", "UDP")]
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted]) == []
+
+
 @BOTH
 def test_a_dns_server_of_the_application(tmp_path: Path, inventory: bool) -> None:
     """A workload that listens at 53 and is not the cluster's resolver is an ordinary edge, not the namespace's DNS."""

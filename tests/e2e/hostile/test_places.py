@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from itertools import permutations
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -174,7 +175,11 @@ def test_health_identity(tmp_path: Path, inventory: bool) -> None:
 @BOTH
 @pytest.mark.parametrize(
     "address",
-    ["169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200"],
+    [
+        *("169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200"),
+        *("fd00:c1::a9fe:a9fe", "fd00:42::42", "169.254.42.42", "169.254.0.23", "fd00:a9fe:a9fe::1", "fe80::a9fe:a9fe"),
+        *("fd00:100::100:200", "64:ff9b::a9fe:a9fe", "::ffff:169.254.169.254"),
+    ],
 )
 def test_cloud_metadata(tmp_path: Path, inventory: bool, address: str) -> None:
     """Frequency never approves the address that hands out credentials (semantics 3, no. 30)."""
@@ -185,6 +190,24 @@ def test_cloud_metadata(tmp_path: Path, inventory: bool, address: str) -> None:
     out = s.run(tmp_path, inventory=inventory)
     assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/web", address, 80)]) == []
     assert out.review("cloud-metadata")
+
+
+@BOTH
+@pytest.mark.parametrize("cni", ["generic", "cilium"])
+@pytest.mark.parametrize("reserved", ["host", "remote-node"])
+def test_metadata_that_the_node_itself_serves(
+    tmp_path: Path, inventory: bool, cni: Literal["generic", "cilium"], reserved: str
+) -> None:
+    """GKE's metadata server runs on each node: Cilium's entity for the node is no reason to allow it."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api")
+    s.talk(web, api, 8080)
+    s.talk(web, s.place("169.254.169.254", reserved, identity=1), 80, times=40)
+    s.talk(web, s.place("192.168.7.2", reserved, identity=1), 9100)
+    out = s.run(tmp_path, inventory=inventory, cni=cni)
+    asks = [("shop/web", "169.254.169.254", 80), ("shop/web", "host", 80), ("shop/web", "remote-node", 80)]
+    assert out.wrong([("shop/web", "shop/api", 8080)], asks) == []
+    assert len(out.review("cloud-metadata")) == 1
 
 
 @BOTH
@@ -257,6 +280,44 @@ def test_internet_ingress(tmp_path: Path, inventory: bool) -> None:
     denied = [("shop/api", "shop/web", 8443), ("203.0.113.2", "shop/web", 8080), ("203.0.113.2", "shop/api", 8080)]
     assert out.wrong(wanted, denied) == []
     assert not [b for b in out.blocks("ingress") if b.endswith("/32")]
+
+
+@BOTH
+def test_one_connection_from_outside_does_not_publish_a_port(tmp_path: Path, inventory: bool) -> None:
+    """That it is all that is served says nothing of the internet. That pods use it does, but not against an inventory
+    in which no Service publishes it."""
+    s = Scene()
+    web, api, lone = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/lone")
+    s.talk(web, api, 8080)
+    s.talk(s.world("203.0.113.7"), api, 8080, times=1)
+    s.talk(s.world("203.0.113.8"), lone, 9090, times=1)
+    out = s.run(tmp_path, inventory=inventory)
+    outsiders = [("203.0.113.7", "shop/api", 8080), ("198.51.100.1", "shop/api", 8080)]
+    wanted, denied = ([], outsiders) if inventory else (outsiders, [])
+    wanted, denied = [("shop/web", "shop/api", 8080), *wanted], [("203.0.113.8", "shop/lone", 9090), *denied]
+    assert out.wrong(wanted, denied) == []
+    assert len(out.review("one-off")) == (2 if inventory else 1)
+    assert ("Open to the internet" in out.result.files["REVIEW.md"]) is not inventory
+
+
+def test_one_connection_from_outside_to_a_published_port_is_meant(tmp_path: Path) -> None:
+    s = Scene()
+    api = s.pod("shop/api", ports=((8080, "TCP"),))
+    s.service(api, "10.96.0.9", 80, 8080, type="LoadBalancer")
+    s.talk(s.world("203.0.113.7"), api, 8080, times=1)
+    out = s.run(tmp_path, inventory=True)
+    assert out.wrong([("203.0.113.7", "shop/api", 8080), ("198.51.100.1", "shop/api", 8080)]) == []
+    assert "Open to the internet" not in out.result.files["REVIEW.md"]
+
+
+@BOTH
+def test_what_is_opened_to_the_internet_is_told(tmp_path: Path, inventory: bool) -> None:
+    """Client addresses stand for all: somebody has to know that (semantics 3, no. 26)."""
+    s = Scene()
+    s.talk(s.world("203.0.113.7"), s.pod("shop/api"), 8080)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("203.0.113.7", "shop/api", 8080), ("198.51.100.1", "shop/api", 8080)]) == []
+    assert "Open to the internet, as outsiders were seen there: shop/api TCP 8080" in out.result.files["REVIEW.md"]
 
 
 @BOTH

@@ -243,3 +243,68 @@ def test_a_silent_search_is_held_where_it_was_answered_once(tmp_path: Path, inve
     out = s.run(tmp_path, inventory=inventory)
     denied = [("shop/evil", "shop/api", port, "UDP") for port in (67, 53)]
     assert out.wrong([("shop/web", "shop/api", 8080)], denied, closed=False) == []
+
+
+@BOTH
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_sweep_of_the_internet_opens_nothing(tmp_path: Path, inventory: bool, tries: int) -> None:
+    """One port of 40 addresses outside, of which four answer; addresses outside share their evidence."""
+    s = Scene()
+    web, api, evil = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/evil")
+    s.talk(web, api, 8080)
+    swept = [f"198.51.{n}.{n + 7}" for n in range(40)]
+    for number, address in enumerate(swept):
+        s.talk(evil, s.world(address), 23, times=1 if number < 4 else tries, replies=number < 4)
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/api", 8080)], [("shop/evil", address, 23) for address in swept]) == []
+    assert len(out.review("scan")) == 1
+
+
+@BOTH
+def test_who_sweeps_the_internet_keeps_the_addresses_that_answer(tmp_path: Path, inventory: bool) -> None:
+    """A compromised pod's own work at the same port goes on, and so does a crawler's whose addresses all answer."""
+    s = Scene()
+    web, crawler, own = s.pod("shop/web"), s.pod("shop/crawler"), s.world("203.0.113.9")
+    s.talk(web, own, 443, times=40)
+    swept = [f"198.51.{n}.{n + 7}" for n in range(20)]
+    for address in swept:
+        s.talk(web, s.world(address), 443, times=1, replies=False)
+        s.talk(crawler, s.world(address), 443, times=1)
+    out = s.run(tmp_path, inventory=inventory)
+    wanted = [("shop/web", own.ip, 443), *(("shop/crawler", address, 443) for address in swept)]
+    assert out.wrong(wanted, [("shop/web", address, 443) for address in swept]) == []
+
+
+@BOTH
+def test_those_who_search_do_not_vouch_for_each_other(tmp_path: Path, inventory: bool) -> None:
+    """Two scanners that both came back to the door that they found."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    s.talk(web, api, 8080)
+    for evil in (s.pod("dev/evil"), s.pod("ci/evil")):
+        for port in range(1000, 1040):
+            s.talk(evil, api, port, times=1, replies=False)
+        s.talk(evil, api, 5432, times=2)
+    out = s.run(tmp_path, inventory=inventory)
+    denied = [(f"{namespace}/evil", "shop/api", 5432) for namespace in ("dev", "ci")]
+    assert out.wrong([("shop/web", "shop/api", 8080)], denied) == []
+
+
+@BOTH
+@pytest.mark.parametrize(("sources", "astray", "legitimate"), [(2, 0, True), (5, 0, True), (5, 1, False)])
+def test_single_connections_vouch_for_each_other_unless_they_come_of_a_search(
+    tmp_path: Path, inventory: bool, sources: int, astray: int, legitimate: bool
+) -> None:
+    """Those that knocked at another door in vain are no witnesses."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    s.talk(web, api, 8080)
+    for number in range(sources):
+        source = s.pod(f"dev/w{number}")
+        s.talk(source, api, 6379, times=1)
+        for port in range(astray):
+            s.talk(source, api, 1000 + number + port, times=1, replies=False)
+    out = s.run(tmp_path, inventory=inventory)
+    asks = [(f"dev/w{number}", "shop/api", 6379) for number in range(sources)]
+    wanted, denied = (asks, []) if legitimate else ([], asks)
+    assert out.wrong([("shop/web", "shop/api", 8080), *wanted], denied) == []

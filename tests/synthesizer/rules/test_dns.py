@@ -67,9 +67,11 @@ def test_a_cache_on_a_link_local_address_is_one_address(end: End, cidr: str) -> 
 
 
 def test_both_protocols_are_permitted_always_and_kube_dns_if_nobody_was_seen_asking() -> None:
-    asked = {(BlockPeer("169.254.20.10/32"), 53)}
-    assert dns.permissions(set()) == {(dns.KUBE_DNS, Port("TCP", 53)), (dns.KUBE_DNS, Port("UDP", 53))}
-    assert {(str(port.protocol), port.number) for _, port in dns.permissions(set(asked))} == {("TCP", 53), ("UDP", 53)}
+    elsewhere: dns.Resolver = (PodPeer("dns", (("app", "names"),)), 5353)
+    kube_dns: dns.Resolver = (dns.KUBE_DNS, 53)
+    assert dns.permissions(set(), {kube_dns}) == {(dns.KUBE_DNS, Port("TCP", 53)), (dns.KUBE_DNS, Port("UDP", 53))}
+    found = dns.permissions({elsewhere}, {kube_dns})
+    assert found == {(elsewhere[0], Port("TCP", 5353)), (elsewhere[0], Port("UDP", 5353))}
 
 
 def test_a_namespace_asks_whom_it_was_seen_to_ask_else_whom_others_ask() -> None:

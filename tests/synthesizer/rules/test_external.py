@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthesizer.intent import BlockPeer
-from synthesizer.rules.external import BUDGET, EXACT, NOT_INTERNET, blocks, internet, is_internet
+from synthesizer.rules.external import BUDGET, EXACT, NOT_INTERNET, blocks, everywhere, internet, is_internet
 
 
 def crowd(seed: int, count: int, span: int) -> list[str]:
@@ -70,6 +70,14 @@ def test_the_internet_leaves_out_every_range_that_is_not_it() -> None:
     assert v4.excepted == ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
     assert v6.excepted == ("fc00::/7", "fe80::/10")
     assert [is_internet(a) for a in ("8.8.8.8", "172.32.0.1", "172.31.0.1", "fd00::1")] == [True, True, False, False]
+
+
+def test_the_metadata_service_at_a_public_address_is_never_in_a_block() -> None:
+    """Azure's WireServer; its load balancers probe from there, so only what goes out leaves it out."""
+    around = [f"168.63.129.{number}" for number in range(64) if number != 16]
+    assert not any(ipaddress.ip_address("168.63.129.16") in network for network in networks(blocks(around)))
+    assert {"168.63.129.16/32", "192.0.0.192/32", "10.0.0.0/8"} <= set(everywhere(4).excepted)
+    assert everywhere(6) == internet([6])[0]
 
 
 def test_the_range_that_holds_the_nodes_is_let_in_when_they_stand_for_outsiders() -> None:

@@ -66,7 +66,7 @@ def test_only_cilium_policies_reach_into_another_cluster(cni: str, expected: str
     ("cni", "objects", "says"),
     [
         ("generic", [], "the API server that calls a webhook, its configuration in --inventory settles it"),
-        ("calico", [WEBHOOK], "NetworkPolicy cannot name nodes"),
+        ("calico", [WEBHOOK], "NetworkPolicy cannot name nodes, CiliumNetworkPolicy can (--cni cilium)"),
     ],
 )
 def test_a_node_that_comes_in_may_be_the_api_server(cni: str, objects: list[Any], says: str) -> None:
