@@ -30,9 +30,9 @@ METADATA = frozenset(
     | {"fd00:a9fe:a9fe::1"}  # Akamai
 )
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last 32 bits
-# The source that kubelet's probes of ambient pods seem to have (istio, cni/README.md).
-AMBIENT_PROBE = "169.254.7.127"
-AMBIENT_PROBES = frozenset({AMBIENT_PROBE, "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"})
+# The source that kubelet's probes of ambient pods seem to have, by IP version (istio, cni/README.md).
+AMBIENT_PROBE = {4: "169.254.7.127", 6: "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"}
+AMBIENT_PROBES = frozenset(AMBIENT_PROBE.values())
 ENOUGH_SERVICES = 3  # ClusterIPs needed to infer a range
 WIDEST_SERVICES = {4: 12, 6: 108}  # the API server accepts no Service range wider than 20 bits
 

@@ -40,7 +40,7 @@ from synthesizer.workloads import Workloads
 _BOTH: tuple[Direction, ...] = ("ingress", "egress")
 # Where sidecars fetch their configuration and certificates, at port 15012 (Istio, "Ports used by Istio").
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
-_AMBIENT_PROBES = BlockPeer(f"{AMBIENT_PROBE}/32")
+_AMBIENT_PROBES = {4: BlockPeer(f"{AMBIENT_PROBE[4]}/32"), 6: BlockPeer(f"{AMBIENT_PROBE[6]}/128")}
 
 Pairs = dict[tuple[Peer, Port], Cause]
 
@@ -194,6 +194,7 @@ def _mesh_infrastructure(
 
     A proxy needs it whether or not its policies are written here, so the inventory's word for one is enough.
     """
+    versions = sorted({6 if ":" in address else 4 for address in decided.view.workloads.by_address}) or [4]
     parties = {
         party.key: party
         for d in decided.decisions
@@ -210,7 +211,8 @@ def _mesh_infrastructure(
                     if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
                         table[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
             for _, number in sorted(workload.ports):
-                ingress.setdefault(key, {}).setdefault((_AMBIENT_PROBES, Port("TCP", number)), Cause.MESH)
+                for version in versions:
+                    ingress.setdefault(key, {}).setdefault((_AMBIENT_PROBES[version], Port("TCP", number)), Cause.MESH)
 
 
 def _bleeding(workload: Workload) -> ReviewItem:

@@ -181,6 +181,25 @@ def test_ambient_pods_are_reached_through_the_tunnel_by_the_same_peers_and_probe
     ]
 
 
+@pytest.mark.parametrize(
+    ("addresses", "probes"),
+    [
+        (("2001:db8::1", "2001:db8::2"), ["fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128"]),
+        (("10.1.0.1", "2001:db8::2"), ["169.254.7.127/32", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128"]),
+        (("", ""), ["169.254.7.127/32"]),
+    ],
+)
+def test_ambient_pods_are_probed_in_the_families_that_pods_have(addresses: tuple[str, str], probes: list[str]) -> None:
+    traffic = Traffic()
+    web, db = (traffic.pod(f"shop/{name}", address=ip) for name, ip in zip(("web", "db"), addresses, strict=True))
+    traffic.talk(web, db, 5432)
+    members = [deployment(name, {"app": name}, {"containerPort": 5432}) for name in ("web", "db")]
+    labels = {"istio.io/dataplane-mode": "ambient"}
+    result = made(traffic, *members, namespace("shop", labels), options=Options(mesh="ambient"))
+    opened = allowed(result, "shop/networkpolicy-db.yaml", "ingress")
+    assert [peer for peer, _ in opened if "/app=" not in peer] == probes
+
+
 @pytest.mark.parametrize("mesh", ["sidecar", "ambient"])
 def test_what_a_proxy_needs_is_open_although_no_policy_of_a_mesh_is_written(mesh: Mesh) -> None:
     """Flows alone (no access log) do not make a mesh, but the inventory says who is in one."""
