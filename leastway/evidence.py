@@ -6,11 +6,14 @@ from any files, read in any order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from collector.quality import Quality
 from leastway.continuity import moment
 from leastway.findings import findings
+from leastway.rule_evidence import rule_evidence
 from synthesizer.review import ReviewItem
 
 if TYPE_CHECKING:
@@ -19,8 +22,32 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of leastway.json; increased when a field changes its meaning
 
 
-def report(run: Run) -> dict[str, Any]:
-    """The content of `leastway.json`."""
+class Told(NamedTuple):
+    """What is written beside the policies and does not depend on the proof.
+
+    `behind` is the `rule_evidence` as JSON text, which is less for another process to send.
+    """
+
+    behind: msgspec.Raw
+    findings: list[str]
+    review: str
+
+
+def told(run: Run) -> Told:
+    """What a run without its proof has to tell."""
+    behind = msgspec.Raw(msgspec.json.encode(rule_evidence(run.synthesis), order="sorted"))
+    found = findings(run)
+    return Told(behind, found, review_page(found, run.synthesis.review))
+
+
+def report(run: Run, behind: msgspec.Raw) -> str:
+    """The text of `leastway.json`."""
+    text = msgspec.json.format(msgspec.json.encode(_content(run, behind), order="sorted"), indent=1).decode()
+    text += "\n"  # appended in place: the text is large
+    return text
+
+
+def _content(run: Run, behind: msgspec.Raw) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "options": {
@@ -32,9 +59,9 @@ def report(run: Run) -> dict[str, Any]:
         },
         "proof": run.proof,
         "files": sorted(run.files),
-        "evidence": run.evidence,
+        "evidence": behind,
         "quality": _quality(run.reading.patterns.quality, run.synthesis.mistaken),
-        "findings": findings(run),
+        "findings": run.findings,
         "review": [
             {
                 "id": item.id,
@@ -82,14 +109,13 @@ _TITLES = {
 }
 
 
-def review_page(run: Run) -> str:
-    """The text of `REVIEW.md`."""
+def review_page(sentences: list[str], items: list[ReviewItem]) -> str:
+    """The text of `REVIEW.md`: the findings, and what was held back."""
     lines = ["# Review", "", "What was observed and not turned into policy, why, and how to accept it.", ""]
-    told = findings(run)
-    if told:
-        lines += ["## The observation", "", *(f"- {_text(sentence)}" for sentence in told), ""]
+    if sentences:
+        lines += ["## The observation", "", *(f"- {_text(sentence)}" for sentence in sentences), ""]
     kinds: dict[str, list[ReviewItem]] = {}
-    for item in run.synthesis.review:
+    for item in items:
         kinds.setdefault(item.kind, []).append(item)
     for kind in sorted(kinds):
         lines += [f"## {_TITLES.get(kind, kind.replace('-', ' ').capitalize())}", ""]

@@ -104,7 +104,9 @@ def _inputs(run: Run) -> Iterator[str]:
 
 def _rejected_only(run: Run) -> Iterator[str]:
     """Access logs in which nothing ever succeeded: a filter (Istio, Telemetry `accessLogging.filter`) is likely."""
-    told = [e for edge in run.reading.patterns.edges.values() for _, e in edge.ports() if e.rejected or e.requests]
+    edges = run.reading.patterns.edges.values()
+    all_evidence = (evidence for edge in edges for _, evidence in (*edge.spoken.items(), *edge.knocked.items()))
+    told = [evidence for evidence in all_evidence if evidence.rejected or evidence.requests]
     if told and not any(evidence.requests for evidence in told):
         yield (
             "No request succeeded: a filter may leave successes out of the log. What it leaves out would be denied; do "

@@ -19,7 +19,6 @@ from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Engine, Progress, Reading, read
 from leastway import evidence, observation, scope
-from leastway.rule_evidence import rule_evidence
 from leastway.verify import proof
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
@@ -39,15 +38,15 @@ REVIEW = "REVIEW.md"
 
 
 class Run(msgspec.Struct):
-    """The result of one run: `evidence` by file (`rule_evidence`) as JSON, `files` by their path in the output."""
+    """The result of one run; `files` by their path in the output."""
 
     reading: Reading
     inventory: Inventory
     options: Options
     synthesis: Synthesis
-    evidence: msgspec.Raw
-    proof: dict[str, Any]
-    files: dict[str, str]
+    findings: list[str] = []
+    proof: dict[str, Any] = {}
+    files: dict[str, str] = {}
 
     @property
     def sound(self) -> bool:
@@ -95,7 +94,8 @@ def _generate(
     inventory = kubernetes.load(inventories) if inventories else Inventory.empty()
     options = _completed(options, inventory, reading, mesh or detected_mesh(reading.patterns))
     synthesis = synthesize(reading.patterns, inventory, options, Renderer(templates), each=shared)
-    traced = beside(partial(_traced, synthesis), worth=len(synthesis.manifests) >= MANY)
+    run = Run(reading, inventory, options, synthesis)
+    told = beside(partial(evidence.told, run), worth=len(synthesis.manifests) >= MANY)
     judge = Judge(
         observation.world(inventory, synthesis.workloads, synthesis.decisions, options),
         [manifest.document for manifest in synthesis.manifests],
@@ -103,19 +103,12 @@ def _generate(
         mesh=options.mesh,
         trust_domain=options.trust_domain,
     )
-    proven = proof.prove(judge, observation.observed(synthesis.decisions, inventory, options), beside=beside)
-    run = Run(reading, inventory, options, synthesis, traced(), proven, {})
+    run.proof = proof.prove(judge, observation.observed(synthesis.decisions, inventory, options), beside=beside)
+    behind, run.findings, review = told()
     run.files = {manifest.path: manifest.text for manifest in synthesis.manifests}
-    report = msgspec.json.format(msgspec.json.encode(evidence.report(run), order="sorted"), indent=1).decode()
-    report += "\n"  # appended in place: the text is large
-    run.files[REPORT] = report
-    run.files[REVIEW] = evidence.review_page(run)
+    run.files[REPORT] = evidence.report(run, behind)
+    run.files[REVIEW] = review
     return run
-
-
-def _traced(synthesis: Synthesis) -> msgspec.Raw:
-    """The evidence behind the rules as JSON text, which is less for another process to send."""
-    return msgspec.Raw(msgspec.json.encode(rule_evidence(synthesis), order="sorted"))
 
 
 def _completed(options: Options, inventory: Inventory, reading: Reading, mesh: Mesh) -> Options:

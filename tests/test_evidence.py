@@ -7,7 +7,6 @@ import re
 from functools import cache
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +14,10 @@ from hypothesis import strategies as st
 from collector.flow import Signal
 from collector.reading import Reading
 from leastway import evidence
-from leastway.findings import findings
 from leastway.pipeline import REPORT, REVIEW, Run
 from synthesizer import Options, synthesize
 from synthesizer.inventory import Inventory
+from synthesizer.options import Mesh
 from tests.goldens import STORIES, run
 from tests.synthesizer.traffic import Traffic, at
 
@@ -44,12 +43,11 @@ TEXT = st.text(max_size=40) | st.sampled_from(
 )
 
 
-def page_of(traffic: Traffic) -> str:
+def page_of(traffic: Traffic, mesh: Mesh = "sidecar") -> str:
     """REVIEW.md of some traffic."""
-    options = Options(mesh="sidecar")
+    options = Options(mesh=mesh)
     result = synthesize(traffic.patterns, Inventory.empty(), options)
-    none = msgspec.Raw(b"{}")
-    return evidence.review_page(Run(Reading(traffic.patterns), Inventory.empty(), options, result, none, {}, {}))
+    return evidence.told(Run(Reading(traffic.patterns), Inventory.empty(), options, result)).review
 
 
 def test_a_time_that_no_calendar_holds_breaks_no_page() -> None:
@@ -167,7 +165,7 @@ def test_everything_that_was_held_is_on_the_page_with_the_way_to_accept_it(name:
     for item in run_made.synthesis.review:
         assert f"**{item.id}**" in page
         assert (f"Accept with `--accept {item.id}`." in page) == item.acceptable
-    for sentence in findings(run_made):
+    for sentence in run_made.findings:
         assert sentence[:20] in page.replace("\\", "")
 
 
@@ -224,14 +222,4 @@ def test_nothing_observed_and_nothing_held_are_said() -> None:
     assert "No connection was observed" in page_of(Traffic())
     quiet = Traffic()
     quiet.talk(quiet.pod("shop/web"), quiet.pod("shop/db"), 5432)
-    assert "Nothing was held back" in evidence.review_page(
-        Run(
-            Reading(quiet.patterns),
-            Inventory.empty(),
-            Options(),
-            synthesize(quiet.patterns, Inventory.empty(), Options()),
-            msgspec.Raw(b"{}"),
-            {},
-            {},
-        )
-    )
+    assert "Nothing was held back" in page_of(quiet, "none")

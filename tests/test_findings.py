@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
 from collector.reading import Reading
@@ -21,7 +20,7 @@ def found(traffic: Traffic, *objects: dict[str, Any], mesh: Mesh = "none", cni: 
     """The findings as one text."""
     inventory, options = parse(objects), Options(mesh=mesh, cni=cni)
     result = synthesize(traffic.patterns, inventory, options)
-    return "\n".join(findings(Run(Reading(traffic.patterns), inventory, options, result, msgspec.Raw(b"{}"), {}, {})))
+    return "\n".join(findings(Run(Reading(traffic.patterns), inventory, options, result)))
 
 
 def test_a_short_window_lost_events_and_masked_fields_are_findings() -> None:

@@ -30,7 +30,6 @@ from leastway.cli.output import counted, say, tell, tell_json, tell_some
 from leastway.cli.progress import Meter
 from leastway.cli.proof import bad_lines, tell_bad_lines, tell_proof
 from leastway.export.folder import Changes, write
-from leastway.findings import findings
 from synthesizer import synthesize
 from synthesizer.options import CNI, Mesh, Options
 
@@ -183,7 +182,7 @@ def _result(run: pipeline.Run, changes: Changes, folder: str) -> dict[str, Any]:
         "mesh": run.options.mesh,
         "proof": run.proof,
         "review": dict(sorted(_review(run).items())),
-        "findings": findings(run),
+        "findings": run.findings,
         "bad_lines": bad_lines(run.reading),
         "formats": run.reading.formats,
         **changes._asdict(),
@@ -201,7 +200,7 @@ def _tell(run: pipeline.Run, changes: Changes, folder: str) -> None:
     if review:
         tell(f"{counted(review.total(), 'item')} held back for you to decide, in {Path(folder) / pipeline.REVIEW}:")
         tell_some(f"{count:>8}  {kind}" for kind, count in sorted(review.items()))
-    for sentence in findings(run):
+    for sentence in run.findings:
         tell(f"note: {sentence}")
     told = [
         f"{counted(policies, 'policy')} in {folder}",
