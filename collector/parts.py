@@ -8,48 +8,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from collector.beside import beside
 from collector.patterns import Patterns
 from collector.records import records
+from collector.sources import Bad, Source
 
 PART = 24 << 20  # bytes; less is read faster by one process
 MOST = 16  # processes
 TRIES = 100  # lines after a wanted cut that are tried
 SHOWN = 1000  # bad lines whose position is kept
-
-Bad = Callable[[int, str], None]
-
-
-class Counter(Protocol):
-    """Counts that have not been handed over to the patterns yet, and can travel between processes."""
-
-    def export(self) -> bytes:
-        """Everything counted so far."""
-
-    def absorb(self, exported: bytes) -> None:
-        """Count what another counter exported."""
-
-    def flush(self) -> None:
-        """Hand over to the patterns."""
-
-
-@runtime_checkable
-class Divisible(Protocol):
-    """A source whose files may be read in parts."""
-
-    def recognises(self, head: bytes) -> bool:
-        """True if a record is in this format."""
-
-    def gather(self, lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Bad) -> Counter:
-        """Count every record; what the counter holds is not in `patterns` yet."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -60,17 +34,16 @@ class Part(msgspec.Struct, frozen=True):
     last: int
 
 
-class _Gathered(msgspec.Struct):
-    """What a process returns: counts, the rest of its patterns, how many lines it read, and the bad ones by number."""
+class _Folded(msgspec.Struct):
+    """What a process returns: its patterns, how many lines it read, and the bad ones by number."""
 
-    counts: bytes
     patterns: Patterns
     lines: int
     bad: list[tuple[int, str]]
     bad_lines: int
 
 
-def parts(name: str, source: Divisible) -> list[Part]:
+def parts(name: str, source: Source) -> list[Part]:
     """How to cut a file for the available processors; [] if reading it in one piece is faster or safer."""
     path = Path(name)
     # Elsewhere a copy of a running process is not safe to work in.
@@ -89,7 +62,7 @@ def parts(name: str, source: Divisible) -> list[Part]:
     return [Part(path, first, last) for first, last in pairwise([*cuts, size])]
 
 
-def _cut(path: Path, target: int, source: Divisible) -> int | None:
+def _cut(path: Path, target: int, source: Source) -> int | None:
     """The start of a line soon after `target` such that the lines on both sides are whole records."""
     with path.open("rb") as file:
         file.seek(target)
@@ -104,34 +77,31 @@ def _cut(path: Path, target: int, source: Divisible) -> int | None:
     return None
 
 
-def _whole(line: bytes, source: Divisible) -> bool:
+def _whole(line: bytes, source: Source) -> bool:
     record = line.strip()
     return line[:2] == b'{"' and record[-1:] == b"}" and source.recognises(record)
 
 
 def fold(
-    pieces: list[Part], source: Divisible, patterns: Patterns, bad: Bad, progress: Callable[[int], None] | None
+    pieces: list[Part], source: Source, patterns: Patterns, bad: Bad, progress: Callable[[int], None] | None
 ) -> None:
     """Count every record of a file that was cut with `parts`; `progress` is told bytes."""
-    waiting = [beside(partial(_gather, piece, source)) for piece in pieces[1:]]
+    waiting = [beside(partial(_fold, piece, source)) for piece in pieces[1:]]
     lines = _Lines(pieces[0], None if progress is None else lambda size: progress(size * len(pieces)))
-    counter = source.gather(records(iter(lines)), patterns, bad)
-    counter.flush()  # while the others are still reading
+    source.fold(records(iter(lines)), patterns, bad)
     number = lines.number
     for result in waiting:
         found = result()
         patterns.merge(found.patterns)
-        counter.absorb(found.counts)
         for line, reason in found.bad:
             bad(number + line, reason)
         for _ in range(found.bad_lines - len(found.bad)):
             bad(0, "")  # beyond what is shown anyway
         number += found.lines
-    counter.flush()
 
 
-def _gather(piece: Part, source: Divisible) -> _Gathered:
-    found = _Gathered(b"", Patterns(), 0, [], 0)
+def _fold(piece: Part, source: Source) -> _Folded:
+    found = _Folded(Patterns(), 0, [], 0)
 
     def bad(line: int, reason: str) -> None:
         found.bad_lines += 1
@@ -139,7 +109,7 @@ def _gather(piece: Part, source: Divisible) -> _Gathered:
             found.bad.append((line, reason))
 
     lines = _Lines(piece, None)
-    found.counts = source.gather(records(iter(lines)), found.patterns, bad).export()
+    source.fold(records(iter(lines)), found.patterns, bad)
     found.lines = lines.number
     return found
 

@@ -167,7 +167,7 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
             source = sources.source(found)
             if wrapping is not None:
                 source.fold(wrapping.unwrapped(lines, reading.patterns), reading.patterns, bad)
-            elif isinstance(source, parts.Divisible) and (pieces := parts.parts(name, source)):
+            elif pieces := parts.parts(name, source):
                 parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name))
             else:
                 source.fold(lines, reading.patterns, bad)

@@ -139,17 +139,6 @@ class FlowCounter:
         else:
             quality.skipped.add("agent or debug event", 1)
 
-    def export(self) -> bytes:
-        """What is not in `patterns` yet, for `absorb` in another process."""
-        self.services.hand_over(self.patterns)
-        return self.counts.export()
-
-    def absorb(self, exported: bytes) -> None:
-        """Count what another counter has exported."""
-        self.counts.absorb(exported)
-        if len(self.counts) >= BATCH:
-            self.flush()
-
     def flush(self) -> None:
         """Hand the counts over to the patterns."""
         self.counts.hand_over(self.patterns)

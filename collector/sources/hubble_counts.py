@@ -1,12 +1,9 @@
 """Hubble flows that were counted but not handed over to the patterns yet.
 
-Invariant: the counts of two processes can be joined in any order, and handing over a batch gives the same patterns as
-handing over every flow.
+Invariant: handing over a batch gives the same patterns as handing over every flow.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -17,7 +14,7 @@ from collector.sources.hubble_endpoints import Parties, Party
 ORIGIN = "hubble"
 
 
-class Count(msgspec.Struct, eq=False, gc=False, array_like=True):
+class Count(msgspec.Struct, eq=False, gc=False):
     """Equal records, counted: how many, the first and last time, the smallest id, the opener's extreme ports."""
 
     first: str
@@ -27,29 +24,9 @@ class Count(msgspec.Struct, eq=False, gc=False, array_like=True):
     lowest: int
     records: int
 
-    def merge(self, other: Count) -> None:
-        """Take in more records of the kind."""
-        self.records += other.records
-        self.first = min(self.first, other.first)
-        self.last = max(self.last, other.last)
-        if other.flow_id and (other.flow_id < self.flow_id or not self.flow_id):
-            self.flow_id = other.flow_id
-        self.lowest = min(self.lowest, other.lowest)
-        self.highest = max(self.highest, other.highest)
-
 
 # (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
 Key = tuple[Party, Party, str, int, str, int, str, str, str]
-
-# The ends (bytes, address, role); counts (both ends by index, rest of the key, `Count`); host names likewise; replies.
-_exported = msgspec.msgpack.Decoder(
-    tuple[
-        list[tuple[tuple[bytes, str | None], int]],
-        list[tuple[int, int, list[Any], Count]],
-        list[tuple[int, int, list[Any], list[str]]],
-        int,
-    ]
-).decode
 
 
 class Counts:
@@ -82,35 +59,6 @@ class Counts:
         elif port > known.highest:
             known.highest = port
         return False
-
-    def export(self) -> bytes:
-        """Everything that is held, for `absorb` in another process."""
-        roles = {party: (met, role) for met, parties in self.parties.items() for role, party in enumerate(parties)}
-        places: dict[Party, int] = {}
-        counts: list[tuple[int, int, list[Any], Count]] = []
-        for (near, far, *rest), count in self.held.items():
-            ends = places.setdefault(near, len(places)), places.setdefault(far, len(places))
-            counts.append((*ends, rest, count))
-        names = [
-            (places.setdefault(near, len(places)), places.setdefault(far, len(places)), rest, list(hosts))
-            for (near, far, *rest), hosts in self.names.items()
-        ]
-        return msgspec.msgpack.encode(([roles[party] for party in places], counts, names, self.replies))
-
-    def absorb(self, exported: bytes) -> None:
-        """Take in what others have exported."""
-        roles, counts, names, replies = _exported(exported)
-        parties = [self.parties[met][role] for met, role in roles]
-        for near, far, rest, count in counts:
-            key: Key = (parties[near], parties[far], *rest)
-            known = self.held.get(key)
-            if known is None:
-                self.held[key] = count
-            else:
-                known.merge(count)
-        for near, far, rest, hosts in names:
-            self.names.setdefault((parties[near], parties[far], *rest), set()).update(hosts)
-        self.replies += replies
 
     def hand_over(self, patterns: Patterns) -> None:
         """Count everything into the patterns, and hold nothing any more."""

@@ -106,14 +106,9 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
     `bad(number, reason)` is called for a record that cannot be read; it is counted in `patterns.quality.bad` and never
     stops the run.
     """
-    gather(lines, patterns, bad).flush()
-
-
-def gather(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[int, str], None]) -> FlowCounter:
-    """`fold`, without the last flush of what was counted."""
     counter = FlowCounter(patterns)
     _gather(lines, counter, bad)
-    return counter
+    counter.flush()
 
 
 def _gather(lines: Iterable[tuple[int, bytes]], counter: FlowCounter, bad: Callable[[int, str], None]) -> None:

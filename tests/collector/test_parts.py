@@ -15,6 +15,7 @@ from collector.reading import Reading, read
 from tests.simulator import hubble_records
 
 SOURCE = sources.source("hubble_json")
+FLOWS = Path(__file__).parents[2] / "sample_flows"
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +40,8 @@ def in_one(name: str, monkeypatch: pytest.MonkeyPatch) -> Reading:
         return read([name])
 
 
-def pieces(name: str) -> list[Any]:
-    assert isinstance(SOURCE, parts.Divisible)
-    return parts.parts(name, SOURCE)
+def pieces(name: str, source: sources.Source = SOURCE) -> list[Any]:
+    return parts.parts(name, source)
 
 
 def test_the_parts_are_the_file(tmp_path: Path) -> None:
@@ -53,13 +53,24 @@ def test_the_parts_are_the_file(tmp_path: Path) -> None:
     assert all(data[piece.last - 1 : piece.last] == b"\n" for piece in cut)
 
 
-def test_patterns_and_bad_lines_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = lines()
+SAMPLES = {
+    "istio_json": "bookinfo/access-log.jsonl",
+    "envoy_als": "path-ids/als.jsonl",
+    "ztunnel": "ambient/ztunnel-node-2.jsonl",
+}
+
+
+@pytest.mark.parametrize("kind", ["hubble_json", *SAMPLES])
+def test_patterns_and_bad_lines_are_those_of_one_process(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = lines() if kind == "hubble_json" else (FLOWS / SAMPLES[kind]).read_bytes().splitlines() * 3
     for at in range(5, len(content), 7):
         content.insert(at, b"no record %d" % at)
     name = capture(tmp_path, content)
-    assert len(pieces(name)) == 3
+    assert len(pieces(name, sources.source(kind))) == 3
     several, one = read([name]), in_one(name, monkeypatch)
+    assert list(one.formats.values()) == [kind]
     assert one.bad_lines > 3
     assert several == one
 
@@ -75,14 +86,14 @@ def test_bad_lines_beyond_the_shown_are_counted(tmp_path: Path, monkeypatch: pyt
 def test_a_part_whose_process_dies_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = capture(tmp_path, lines())
     whole = in_one(name, monkeypatch)
-    parent, gather = os.getpid(), parts._gather
+    parent, fold = os.getpid(), parts._fold
 
     def killed(*arguments: Any) -> Any:
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-        return gather(*arguments)
+        return fold(*arguments)
 
-    monkeypatch.setattr(parts, "_gather", killed)
+    monkeypatch.setattr(parts, "_fold", killed)
     assert read([name]) == whole
 
 

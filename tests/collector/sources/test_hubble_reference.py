@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.patterns import Patterns
 from collector.sketch import Tally
 from collector.sources import hubble_counter, hubble_json
 from tests.collector import reference
@@ -186,13 +186,12 @@ def test_splitting_a_capture_and_flushing_early_change_nothing(lines: list[bytes
 @given(st.lists(records(), max_size=12), st.integers(0, 12))
 def test_counting_in_several_processes_changes_nothing(lines: list[bytes], cut: int) -> None:
     whole, _ = folded(hubble_json, *lines)
-    patterns, others = Patterns(), Patterns()
-    here = hubble_json.gather(enumerate(lines[:cut], 1), patterns, lambda *_: None)
-    there = hubble_json.gather(enumerate(lines[cut:], 1), others, lambda *_: None)
-    here.absorb(there.export())
-    here.flush()
-    patterns.merge(others)
-    assert patterns == whole
+    here, _ = folded(hubble_json, *lines[:cut])
+    there, _ = folded(hubble_json, *lines[cut:])
+    sent = pickle.loads(pickle.dumps(there))
+    assert sent == there
+    here.merge(sent)
+    assert here == whole
 
 
 @pytest.mark.parametrize(
