@@ -18,7 +18,7 @@ from collector.endpoints import ADDRESS, reporter_at
 from collector.flow import Flow, Protocol, Signal
 from collector.patterns import Patterns
 from collector.sources.accesslog_names import Cluster, cluster_of, service_of, service_of_sni
-from collector.sources.accesslog_record import NOBODY, AccessRecord, Party, party_of
+from collector.sources.accesslog_record import NOBODY, AccessRecord, Peer, peer_of_principal
 from collector.sources.flow_batch import FlowBatch
 from collector.urls import path_of
 
@@ -112,13 +112,13 @@ def _request(record: AccessRecord, **rest: object) -> Flow:
 
 def _received(record: AccessRecord, cluster: Cluster, point: str) -> Flow:
     """The connection that the reporting proxy accepted: for its own workload, or for a Service (waypoint)."""
-    caller = party_of(record.source_principal).filled(record.source)
+    caller = peer_of_principal(record.source_principal).filled(record.source)
     # At a gateway, `destination` is the workload behind it.
     own = record.reporter if point == "gateway" else record.reporter.filled(record.destination)
     remote, local, upstream = record.downstream_remote, record.downstream_local, record.upstream_host
     waypoint = cluster.kind == "waypoint"
     if waypoint:
-        destination, own = cluster.service, Party(address=upstream[0])
+        destination, own = cluster.service, Peer(address=upstream[0])
         port = upstream[1] or cluster.port
     else:
         destination = own.endpoint
@@ -152,7 +152,7 @@ def _sent(record: AccessRecord, cluster: Cluster) -> Flow:
     """The connection that the reporting proxy opened, for its own workload or as a gateway."""
     own = record.reporter
     if own.endpoint is ADDRESS:  # else `source` may be a gateway's client
-        own = own.filled(party_of(record.source_principal).filled(record.source))
+        own = own.filled(peer_of_principal(record.source_principal).filled(record.source))
     remote, local, upstream = record.downstream_remote, record.upstream_local, record.upstream_host
     peer = record.destination
     destination = peer.endpoint

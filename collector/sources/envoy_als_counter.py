@@ -19,7 +19,7 @@ from collector.listening import Tallied
 from collector.patterns import Patterns
 from collector.room import GROWTH, Overload, Room, weight
 from collector.sources.accesslog import Outcome, Unusable, count_unusable, flows_of
-from collector.sources.accesslog_record import NOBODY, Party
+from collector.sources.accesslog_record import NOBODY, Peer
 from collector.sources.envoy_als import PEER_KEYS, http_record, reporter_of, tcp_record, time_of
 from collector.sources.flow_batch import hand_over
 from collector.wire.access_log_pb2 import StreamAccessLogsMessage
@@ -48,7 +48,7 @@ class Stream:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.reporter: Party = NOBODY
+        self.reporter: Peer = NOBODY
         self.number = 0
         self.said = b""
 
@@ -87,7 +87,7 @@ class AccessLogCounter:
         self.kinds: dict[Key, Kind] = {}
         self.size = 0  # of the kinds, in bytes
         self.parts: dict[Any, Any] = {}  # of keys, each once
-        self.reporters: dict[Party, int] = {}
+        self.reporters: dict[Peer, int] = {}
         self.given = 0  # numbers of reporters, each once: what is known under one must never be another's
         self.read: tuple[bytes, Any] = (b"", None)  # the last message that was read in full
 
