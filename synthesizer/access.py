@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from collector.paths import Request, templates
-from collector.settlement import Standing
+from collector.standing import Standing
 from synthesizer.access_review import (
     held_default_deny,
     inexpressible_requests,

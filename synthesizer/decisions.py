@@ -14,7 +14,7 @@ import msgspec
 from collector.errors import SourceError
 from collector.evidence import Evidence
 from collector.paths import Request
-from collector.settlement import Standing
+from collector.standing import Standing
 from synthesizer import rules
 from synthesizer.intent import BlockPeer, Cause
 from synthesizer.lines import Line

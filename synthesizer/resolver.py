@@ -14,7 +14,7 @@ from typing import NamedTuple
 from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.evidence import Evidence
 from collector.patterns import Sighting
-from collector.settlement import Pattern
+from collector.standing import Pattern
 from synthesizer.address_ranges import AMBIENT_PROBES, Address, is_metadata, parsed
 from synthesizer.inventory import Inventory, ServiceObject
 from synthesizer.party import Outside, Party, Place, party_key
