@@ -41,14 +41,6 @@ class RenderError(LeastwayError):
     """A template does not give the manifest that was meant."""
 
 
-class ClusterError(LeastwayError):
-    """The cluster cannot be reached, or refuses."""
-
-
-class GitError(LeastwayError):
-    """A repository or its forge cannot be used as asked."""
-
-
 def _line(text: str) -> str:
     """One line without control or direction-changing characters: terminals obey them."""
     words = " ".join(text[: PART * 4].split())
