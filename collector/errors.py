@@ -41,6 +41,11 @@ class RenderError(LeastwayError):
     """A template does not give the manifest that was meant."""
 
 
+def reason(error: Exception) -> str:
+    """What somebody else's exception says, as one short line; what kind it is if it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _line(text: str) -> str:
     """One line without control or direction-changing characters: terminals obey them."""
     words = " ".join(text[: PART * 4].split())

@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from collector.errors import LeastwayError, PatternStoreError
+from collector.errors import LeastwayError, PatternStoreError, reason
 from collector.patterns import Patterns
 from collector.quality import Quality
 from collector.storage import LEASE, Storage, storage
@@ -250,5 +250,4 @@ def _as_store_error(where: str, message: str, hint: str, *, but: type[OSError] |
     except Exception as error:  # drivers of object stores have errors of their own
         if but is not None and isinstance(error, but):
             raise
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PatternStoreError(f"{message}: {why}", where=where, hint=hint) from error
+        raise PatternStoreError(f"{message}: {reason(error)}", where=where, hint=hint) from error

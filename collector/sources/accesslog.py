@@ -23,7 +23,8 @@ from collector.sources.flow_batch import FlowBatch
 from collector.urls import path_of
 
 PATH_LIMIT = 2048  # characters; longer paths are no routes (Envoy limits a whole header block to 60 KiB)
-METHOD_LIMIT = 64
+METHOD_LIMIT = 64  # characters; the longest registered method has 17 (IANA, HTTP Method Registry)
+ID_LIMIT = 128  # characters of a request's id that is kept; Envoy's own are UUIDs, but clients may send others
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, 5.6.2: token
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd]")
@@ -33,8 +34,6 @@ _FAILED = frozenset(
     {"DC", "DF", "DPE", "DR", "DT", "FI", "IH", "LH", "LR", "NC", "NFCF", "NR", "OM", "RL", "RLSE", "SI"}
     | {"UC", "UF", "UH", "UMSDR", "UO", "UPE", "UR", "URX", "UT"}
 )
-
-
 _PROXY_PORTS = frozenset({0, 15006, 15008})  # unknown, Istio's inbound listener, HBONE
 
 
@@ -95,7 +94,7 @@ def _signal(record: AccessRecord, reached: bool, inbound: bool) -> tuple[Signal,
 
 def _request(record: AccessRecord, **rest: object) -> Flow:
     flow_id = record.request_id
-    if len(flow_id) > 128 or not flow_id.isprintable():
+    if len(flow_id) > ID_LIMIT or not flow_id.isprintable():
         flow_id = ""
     return Flow(
         protocol=Protocol.TCP,

@@ -17,6 +17,7 @@ import msgspec
 
 from collector.endpoints import Labels, stable_labels
 from collector.patterns import Patterns
+from collector.protojson import READABLE
 from collector.sources.accesslog import Outcome, Unusable, fold_lines
 from collector.sources.accesslog import flows_of as flows_of_record
 from collector.sources.accesslog_record import (
@@ -71,10 +72,10 @@ PEER_KEYS = frozenset(
     {"config_namespace", "identity", "labels", "name", "namespace", "owner", "pod_name", "service_account"}
     | {"workload", "workload_name"}
 )
+# envoy.config.core.v3.RequestMethod, by number.
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _LOGS = frozenset({"httpLogs", "http_logs", "tcpLogs", "tcp_logs"})
 _STARTS = frozenset({4, 14})  # AccessLogType: DownstreamStart, TcpConnectionStart
-_ANY = ("google.protobuf.Struct", "google.protobuf.BytesValue", "google.protobuf.StringValue")
 _NO_FLAGS: frozenset[str] = frozenset()
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -143,7 +144,7 @@ def _known(value: Any) -> Any:
         return {
             key: _known(item)
             for key, item in value.items()
-            if not (isinstance(item, dict) and "@type" in item and not str(item["@type"]).endswith(_ANY))
+            if not (isinstance(item, dict) and "@type" in item and not str(item["@type"]).endswith(READABLE))
             and key != "extensions"
         }
     if isinstance(value, list):

@@ -16,7 +16,7 @@ from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.sources.hubble_counts import ORIGIN, Counts, socket_of
 from collector.sources.hubble_endpoints import HELD, Decode, SeenEnds, from_json
-from collector.sources.hubble_records import Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
+from collector.sources.hubble_records import POLICY_VERDICT, Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
 from collector.sources.hubble_services import DecodeService, Services
 from collector.sources.hubble_services import from_json as service_from_json
 from collector.urls import path_of
@@ -25,7 +25,6 @@ NAME = 320  # characters kept of a node's name: cluster/node
 BATCH = 1 << 16  # distinct counters held before they are handed over
 _POLICY_DROPS = {"POLICY_DENIED", "POLICY_DENY", "AUTH_REQUIRED"}
 _POLICY_DROP_NUMBERS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQUIRED"}
-POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)
 _PASSED = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
 _NOWHERE = Addresses()
 # A signal's name in `Evidence.signals`: with the observation point (flow.TraceObservationPoint), or with the side whose
