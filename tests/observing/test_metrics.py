@@ -196,7 +196,7 @@ def test_it_ends_with_a_peer_that_hangs(server: MetricsServer) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_all_interfaces_and_ipv6() -> None:
+def test_it_listens_on_all_interfaces_and_on_ipv6() -> None:
     for text, host in ((":0", "127.0.0.1"), ("[::1]:0", "::1")):
         if host == "::1" and not socket.has_ipv6:
             continue
