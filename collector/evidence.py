@@ -21,7 +21,7 @@ OUTCOMES = 2048  # addresses with a signal, kept per port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
 HOURS = 2048  # hourly buckets kept per port: twelve weeks
 NAMES = 16  # host names of the destination kept per port
-NOBODY = "-"  # in `Evidence.callers`: neither pod nor address is known
+UNNAMED = "-"  # in `Evidence.callers`: neither pod nor address is known
 
 _PAIRED = ">"  # in no address and no pod's name
 INFERRED = "inferred"  # stands for the observation point where the direction was concluded at the end
@@ -131,7 +131,7 @@ class Evidence(msgspec.Struct):
         """Count requests under an outcome (of `REQUEST_SKETCHES`); `caller` is given if only the record names it."""
         getattr(self, outcome).add(request, records)
         if caller is not None:
-            self.callers.add(f"{outcome} {caller or NOBODY} {request}", records)
+            self.callers.add(f"{outcome} {caller or UNNAMED} {request}", records)
 
     def of_each(self, parties: Sequence[Collection[str]]) -> list[Evidence] | None:
         """The evidence of each party by itself, by its pods and addresses; None if that was not kept for all requests.
@@ -141,7 +141,7 @@ class Evidence(msgspec.Struct):
         counted = sum(sum(getattr(self, outcome).kept.values()) for outcome in REQUEST_SKETCHES)
         if self.callers.saturated_now or counted != sum(self.callers.kept.values()):  # bound reached, or an older store
             return None
-        party_of = {name or NOBODY: number for number, names in enumerate(parties) for name in names}
+        party_of = {name or UNNAMED: number for number, names in enumerate(parties) for name in names}
         found = [
             replace(
                 self,

@@ -25,8 +25,8 @@ from collector.endpoints import (
 )
 from collector.memo import memo
 
-Address = tuple[str, int]  # (IP address or "", port or 0)
-NOWHERE: Address = ("", 0)
+SocketAddress = tuple[str, int]  # (IP address or "", port or 0)
+NOWHERE: SocketAddress = ("", 0)
 
 # The keys under which users log identities: Istio's telemetry names, Envoy's command operators in lower case, and the
 # labels of Istio's own OpenTelemetry sample. No default format has any of them; the same names come as attributes of
@@ -129,10 +129,10 @@ class AccessRecord(msgspec.Struct):
     termination: str = ""
     sent_bytes: int = 0
     upstream_cluster: str = ""
-    upstream_host: Address = NOWHERE
-    upstream_local: Address = NOWHERE
-    downstream_local: Address = NOWHERE
-    downstream_remote: Address = NOWHERE
+    upstream_host: SocketAddress = NOWHERE
+    upstream_local: SocketAddress = NOWHERE
+    downstream_local: SocketAddress = NOWHERE
+    downstream_remote: SocketAddress = NOWHERE
     server_name: str = ""
     request_id: str = ""
     source: Peer = NOBODY
@@ -160,7 +160,7 @@ def ip_of(text: str) -> str:
     return "" if address.is_loopback or address.is_unspecified else str(address)
 
 
-def address_of(text: str) -> Address:
+def address_of(text: str) -> SocketAddress:
     """Read `10.0.0.1:80`, `[fd00::1]:80` or `envoy://listener/10.0.0.1:80`; what cannot be read is "" or 0."""
     if "://" in text:
         text = text.rpartition("/")[2]

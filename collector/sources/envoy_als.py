@@ -24,8 +24,8 @@ from collector.sources.accesslog_record import (
     NOBODY,
     NOWHERE,
     AccessRecord,
-    Address,
     Peer,
+    SocketAddress,
     address_of,
     checked_peer,
     first_principal,
@@ -268,7 +268,7 @@ def _flags(flags: Any) -> frozenset[str]:
     return frozenset(FLAGS[field.name] for field, _ in flags.ListFields() if field.name in FLAGS)
 
 
-def _address(address: Any) -> Address:
+def _address(address: Any) -> SocketAddress:
     kind = address.WhichOneof("address")
     if kind == "socket_address":
         socket = address.socket_address

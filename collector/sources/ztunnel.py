@@ -21,8 +21,8 @@ from collector.records import several
 from collector.sources.accesslog import Outcome, Unusable, fold_lines, request_problem
 from collector.sources.accesslog_names import service_of
 from collector.sources.accesslog_record import (
-    Address,
     Peer,
+    SocketAddress,
     address_of,
     checked_peer,
     first_principal,
@@ -121,7 +121,7 @@ class _End:
     __slots__ = ("address", "host", "peer", "principal")
 
     def __init__(self, get: Callable[[str], object], prefix: str) -> None:
-        self.address: Address = address_of(text_of(get(f"{prefix}.addr")))
+        self.address: SocketAddress = address_of(text_of(get(f"{prefix}.addr")))
         self.principal: Principal | None = first_principal(text_of(get(f"{prefix}.identity")))
         self.host = text_of(get(f"{prefix}.service")).lower()
         namespace, pod = text_of(get(f"{prefix}.namespace")), text_of(get(f"{prefix}.workload"))
@@ -175,7 +175,7 @@ def outcome_of(fields: Mapping[str, object], message: str, time: str) -> Outcome
     )
 
 
-def _destination(callee: _End, inner: Address, waypoint: bool) -> tuple[Endpoint, str, str]:
+def _destination(callee: _End, inner: SocketAddress, waypoint: bool) -> tuple[Endpoint, str, str]:
     """Endpoint, pod name and pod address of the destination.
 
     Behind a waypoint the record names the waypoint's pod; who is meant is the Service, and its address is no pod's.
