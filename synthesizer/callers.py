@@ -16,7 +16,7 @@ from synthesizer.party import Outside, Place
 from synthesizer.workload import Workload
 
 HBONE = 15008  # the tunnel between proxies; what is inside it is judged by the ports inside
-# A sidecar's own: merged metrics, health, Envoy's metrics (Istio, "Ports used by Istio").
+# A sidecar's own: merged metrics, health, Envoy's metrics (Istio, "Application Requirements").
 SIDECAR_PORTS = frozenset({15020, 15021, 15090})
 # What no policy governs: a sidecar's iptables rules leave these alone (Istio, ISTIO_INBOUND); ztunnel judges them.
 _UNGOVERNED = {

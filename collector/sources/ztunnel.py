@@ -34,7 +34,7 @@ from collector.sources.accesslog_text import is_message, without_prefix
 from collector.urls import path_of
 
 ORIGIN = "ztunnel"
-HBONE = 15008
+HBONE = 15008  # where ztunnel receives tunnels (Istio, "Application Requirements", "Ports used by Istio")
 
 _ENTRY = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.?\d*Z)\s+(?:trace|debug|info|warn|error)\s+access\s+"

@@ -15,7 +15,7 @@ from leastway.verify.world import Service, Subject, World
 
 Mode = Literal["none", "sidecar", "ambient"]
 MESHES: tuple[Mode, ...] = ("none", "sidecar", "ambient")
-HBONE = 15008
+HBONE = 15008  # where tunnels arrive (Istio, "Application Requirements", "Ports used by Istio")
 INGRESS = "istio.io/ingress-use-waypoint"
 # The sidecar's own ports, which its iptables rules leave alone (Istio, chain ISTIO_INBOUND).
 PROXY_PORTS = frozenset({HBONE, 15020, 15021, 15090})

@@ -14,7 +14,9 @@ from synthesizer.intent import BlockPeer
 
 EXACT = 32  # distinct addresses for one workload and port that are listed one by one
 BUDGET = 4  # addresses allowed per address seen, in a covering prefix
-_WIDEST = {4: 24, 6: 112}  # the shortest prefix length that is tried, by IP version
+# The shortest prefix length that is tried, by IP version. Nothing longer than an IPv4 /24 or an IPv6 /48 is generally
+# announced on its own (RFC 7454, 6.1.3), so such a block stays within one network; a shorter one may not.
+_WIDEST = {4: 24, 6: 112}
 
 # Not the internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291.
 NOT_INTERNET = {
