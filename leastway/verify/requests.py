@@ -66,9 +66,9 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
     admitted = {request: bits for request, bits in admitted.items() if bits}
     if not admitted:
         return
-    open_ = measure.allowed(d, single("TCP", port), measure.network.egress(d))
+    may_connect = measure.allowed(d, single("TCP", port), measure.network.egress(d))
     for request, bits in admitted.items():
-        over = bits & open_ & ~sent.get(request, 0) & ~_contained(request, admitted, mesh.mesh.normalization)
+        over = bits & may_connect & ~sent.get(request, 0) & ~_contained(request, admitted, mesh.mesh.normalization)
         over &= mesh.matching(d, port, request, sent) if over else 0
         if request == EVERYTHING:
             yield request, "past the waypoint", over & direct
@@ -83,7 +83,7 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
         yield request, "shared service account", over & shared
         yield request, "other", over & ~shared & ~anyone
     for request, bits in _swallowed(admitted, sent).items():
-        over = bits & open_ & ~sent.get(request, 0) & ~admitted.get(request, 0)
+        over = bits & may_connect & ~sent.get(request, 0) & ~admitted.get(request, 0)
         over &= mesh.matching(d, port, request, sent) if over else 0
         yield request, "past the waypoint", over & direct
         yield request, "any request", over & ~direct & admitted.get(EVERYTHING, 0)
@@ -91,8 +91,10 @@ def _beyond(measure: Measure, mesh: MeshSets, d: int, port: int) -> Iterator[tup
 
 
 def _contained(request: tuple[str, str], admitted: Requests, option: Normalization) -> int:
-    """Sources to which something wider is open as well, so that this request opens nothing more to them. Of two equal
-    ones the first counts as wider."""
+    """Sources to which something wider is open as well, so that this request opens nothing more to them.
+
+    Of two equal ones the first counts as wider.
+    """
     bits = 0
     if len(admitted) == 1:
         return bits
