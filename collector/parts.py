@@ -1,7 +1,8 @@
 """One large capture file, read by several processes.
 
 Invariant: patterns, bad lines and their numbers are the same as if one process read the whole file. A file is cut only
-between two lines that are both whole records of its format; a part whose process dies is read again by this one.
+between two lines that are both whole records of its format, and where no record leans on one before the cut; a part
+whose process dies is read again by this one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 from collector.beside import beside
 from collector.patterns import Patterns
 from collector.records import records
-from collector.sources import Bad, Source
+from collector.sources import Bad, Source, Stream
 
 PART = 24 << 20  # bytes; less is read faster by one process
 MOST = 16  # processes
@@ -70,8 +71,9 @@ def _cut(path: Path, target: int, source: Source) -> int | None:
         before = False
         for _ in range(TRIES):
             position = file.tell()
-            whole = _whole(file.readline(), source)
-            if before and whole:
+            line = file.readline()
+            whole = _whole(line, source)
+            if before and whole and (not isinstance(source, Stream) or source.begins(line)):
                 return position
             before = whole
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from collector.patterns import Patterns
 
@@ -26,6 +26,14 @@ class Source(Protocol):
 
     def fold(self, lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Bad) -> None:
         """Count every record into `patterns`."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A source whose records may lean on an earlier one of the same file."""
+
+    def begins(self, record: bytes) -> bool:
+        """True if neither this record nor those after it lean on what was before."""
 
 
 def source(name: str) -> Source:

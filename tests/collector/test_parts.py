@@ -75,6 +75,16 @@ def test_patterns_and_bad_lines_are_those_of_one_process(
     assert several == one
 
 
+def test_a_message_that_leans_on_an_earlier_one_begins_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Envoy names itself in the first message of a stream only (access_log_service, StreamAccessLogsMessage)."""
+    messages = [json.loads(line) for line in (FLOWS / SAMPLES["envoy_als"]).read_bytes().splitlines() * 3]
+    own = messages[0].pop("identifier")
+    nameless = [{key: value for key, value in message.items() if key != "identifier"} for message in messages]
+    name = capture(tmp_path, [json.dumps(message).encode() for message in [{"identifier": own}, *nameless]])
+    assert read([name]) == in_one(name, monkeypatch)
+    assert pieces(name, sources.source("envoy_als")) == []
+
+
 def test_bad_lines_beyond_the_shown_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "SHOWN", 2)
     content = [line for good in lines() for line in (good, b"bad", b"worse")]
