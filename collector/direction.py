@@ -3,7 +3,8 @@
 The first of two phases: `first_look` decides from the record alone, in the fold. What it leaves open is kept with both
 ports, and `collector.settlement` decides it at the end, when all listening ports are known.
 
-Invariant: a record yields a pattern at an ephemeral destination port only if the initiator's own SYN names that port.
+Invariant: a record yields a pattern at an ephemeral destination port only if the initiator's own SYN names that port,
+or if both ends use it (as WireGuard's do, and Memberlist's).
 
 Real captures need this: replies are marked as new connections (cilium#47913, #35535), marked as requests at a
 connection's end (retina#1417), or not marked at all (drops and traces without conntrack information).

@@ -41,12 +41,9 @@ class RenderError(LeastwayError):
     """A template does not give the manifest that was meant."""
 
 
-class ClusterError(LeastwayError):
-    """The cluster cannot be reached, or refuses."""
-
-
-class GitError(LeastwayError):
-    """A repository or its forge cannot be used as asked."""
+def reason(error: Exception) -> str:
+    """What somebody else's exception says, as one short line; what kind it is if it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _line(text: str) -> str:

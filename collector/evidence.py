@@ -20,7 +20,7 @@ PARTIES = 1024  # pods or addresses kept per end and port
 OUTCOMES = 2048  # addresses with a signal, kept per port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
 HOURS = 2048  # hourly buckets kept per port: twelve weeks
-NAMES = 16
+NAMES = 16  # host names of the destination kept per port
 NOBODY = "-"  # in `Evidence.callers`: neither pod nor address is known
 
 _PAIRED = ">"  # in no address and no pod's name
@@ -85,6 +85,7 @@ class Evidence(msgspec.Struct):
 
         `alone` is the one of them that nothing but its address tells from others, or the `pair` where both are such.
         """
+        # `signal`, `sample` and `span`, written out: nothing is called more often.
         self.signals[name] = self.signals.get(name, 0) + records
         known = self.samples.get(name)
         if flow_id and (known is None or flow_id < known):
@@ -102,7 +103,7 @@ class Evidence(msgspec.Struct):
     def apart(self) -> dict[str, dict[str, int]]:
         """`signals` of each address at the nameless end, or each `pair`; {} if that was not kept for all records."""
         told = self.outcomes
-        if told.saturated_now or sum(told.kept.values()) != sum(self.signals.values()):  # much, or of an older store
+        if told.saturated_now or sum(told.kept.values()) != sum(self.signals.values()):  # or of an older store
             return {}
         found: dict[str, dict[str, int]] = {}
         for key, records in told.kept.items():

@@ -13,7 +13,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -51,6 +52,8 @@ class ListeningSource(ABC):
     service: str
     method: str
     unreadable: str  # what to call a message that cannot be read: "not a ..."
+    namespaces: Sequence[str] = ()  # a proxy sends all that it has
+    cursors: Mapping[str, int] = MappingProxyType({})  # nobody sends the same records again
     lasting: bool  # whether a call is a stream of many messages, and whoever ends it waits for no answer
 
     def __init__(
@@ -59,6 +62,7 @@ class ListeningSource(ABC):
         """`record` is handed every message that was counted, see `recorded`. Raises SourceError for a wrong address."""
         self.record = record
         self.status = SourceStatus()
+        self.finished = threading.Event()  # never set: another proxy may come
         self.limits = limits or Limits()
         self._server = Server(address, tls, self.limits, self.service, self._methods, self._ended, self._relieve)
         self._lock = threading.Lock()

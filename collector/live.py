@@ -6,7 +6,9 @@ called.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from collector.patterns import Patterns
@@ -49,13 +51,29 @@ class SourceStatus:
 
 
 class LiveSource(Protocol):
-    """A source of flows that runs until it is stopped. `name` is its label in metrics: `hubble`, `als`, `otlp`.
+    """A source of flows that runs until it is stopped.
 
-    One that can tell why it is not connected has it in `trouble`.
+    `name` is its label in metrics: `hubble`, `als`, `otlp`. `finished` is set when there will be no more records; it
+    never is where another sender may always come. `cursors` tells, by node, up to which record's time (unix
+    nanoseconds) everything was in what `take` has handed over; it is empty where nothing can be asked for again.
     """
 
     name: str
     status: SourceStatus
+    finished: threading.Event
+    cursors: Mapping[str, int]
+
+    @property
+    def address(self) -> object:
+        """Where it listens, or whom it asks; as text, it is what the user gave."""
+
+    @property
+    def namespaces(self) -> Sequence[str]:
+        """It was asked for the traffic of these only; () for all."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not connected; "" while it is."""
 
     def start(self) -> None:
         """Begin, in threads of its own.

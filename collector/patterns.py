@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 PORTS = 1024  # ports kept per edge and class
 OPEN_PAIRS = 256  # (source port, destination port) pairs kept per edge whose direction is open
 PODS = 8192  # pods kept per endpoint
-OWNERS = 16
-
+OWNERS = 16  # owners, and source modules, kept per endpoint
 
 K = TypeVar("K", int, tuple[int, int])
 

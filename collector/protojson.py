@@ -48,7 +48,8 @@ def _line(
         return None
 
 
-_READABLE = ("google.protobuf.Struct", "google.protobuf.BytesValue", "google.protobuf.StringValue")
+# Types of values in an `Any` that sources read; the parsers refuse a message with any other that they do not know.
+READABLE = ("google.protobuf.Struct", "google.protobuf.BytesValue", "google.protobuf.StringValue")
 
 
 def _strip(message: Any) -> None:
@@ -60,5 +61,5 @@ def _strip(message: Any) -> None:
             common.ClearField("metadata")
             common.ClearField("custom_tags")
             objects = common.filter_state_objects
-            for name in [name for name, value in objects.items() if not value.type_url.endswith(_READABLE)]:
+            for name in [name for name, value in objects.items() if not value.type_url.endswith(READABLE)]:
                 del objects[name]

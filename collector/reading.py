@@ -20,14 +20,14 @@ from typing import IO, Protocol
 import msgspec
 
 from collector import parts, sources, store
-from collector.errors import SourceError
+from collector.errors import SourceError, reason
 from collector.parts import SHOWN
 from collector.patterns import Patterns
 from collector.records import records, several
 from collector.sources.wrappings import Wrapping, of_runtime, wrapping_of
 from collector.unpacking import BUFFER, unpacked
 
-_NOTES = ("LICENSE", "README")
+_NOTES = ("LICENSE", "README")  # what lies in a folder of captures without being one, by how its name begins
 UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 
@@ -140,9 +140,8 @@ def _remote_files(name: str) -> list[str]:
     except FileNotFoundError:
         raise SourceError("no such file or folder", where=name, hint="check the path") from None
     except Exception as error:  # drivers of object stores have errors of their own
-        why = " ".join(str(error).split())[:200] or type(error).__name__
         hint = "check the URL, the credentials for it and its fsspec driver"
-        raise SourceError(f"cannot be opened: {why}", where=name, hint=hint) from error
+        raise SourceError(f"cannot be opened: {reason(error)}", where=name, hint=hint) from error
     return [name]
 
 
@@ -279,7 +278,7 @@ def _drivers_errors() -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        raise OSError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        raise OSError(reason(error)) from error
 
 
 class _Counted(io.RawIOBase):

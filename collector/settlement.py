@@ -11,63 +11,18 @@ never becomes a rule.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
-import msgspec
-
 from collector.direction import EPHEMERAL
-from collector.endpoints import Endpoint
 from collector.evidence import CONTESTED, INFERRED, RESET, Evidence, socket_name, turned
 from collector.flow import Signal
-from collector.openings import PROXY_POINTS, Declared, Identify, Openings, Totals, refused
+from collector.openings import Declared, Identify, Openings, Totals, refused
 from collector.patterns import EdgeKey, Patterns
 from collector.port_pairs import SPREAD, Guess, PortPairs
+from collector.standing import ALIVE, REFUSED, STOPPED, Pattern, Settled, Standing, seen_by_proxy, stopped
 
-# Signals of access logs: a proxy knows who called whom, whatever the ports are.
-PROXY_SIGNALS = frozenset({f"answered:{point}" for point in PROXY_POINTS})
 # SYN-ACKs that conntrack does not see as replies: its errors (cilium#47913), or forged.
 _CONTESTED = frozenset({CONTESTED, Signal.REFUSED.value, RESET})
-REFUSED = "every attempt was refused"
-LISTENS = "the port is known to listen"
-STOPPED = "it left the source, and a policy stopped it"
-
-
-class Standing(StrEnum):
-    """What an observed pattern is good for."""
-
-    INITIATED = "initiated"  # the initiator was seen, and something answered or answers cannot be seen
-    INFERRED = "inferred"  # direction concluded from ports and the rest of the capture, without contradiction
-    UNANSWERED = "unanswered"  # attempts only, in a capture that shows these parties' replies
-    DENIED = "denied"  # only ever stopped by a policy
-    AUDITED = "audited"  # today's policy would stop it, but is in audit mode
-    OPEN = "open"  # who opened it is not known
-
-
-_ALIVE = frozenset({Standing.INITIATED, Standing.INFERRED, Standing.AUDITED})
-_VAIN = frozenset({Signal.OPEN.value, Signal.DENIED.value, Signal.REFUSED.value})
-
-
-class Pattern(msgspec.Struct):
-    """`source` talks to `destination` at `port`, with the evidence for it."""
-
-    source: Endpoint
-    destination: Endpoint
-    protocol: str
-    port: int
-    principal: str
-    standing: Standing
-    evidence: Evidence
-    because: str = ""
-    apart: dict[
-        str, tuple[Standing, str]
-    ] = {}  # by `Evidence.apart`'s keys, those that what others did says nothing of
-
-
-class Settled(msgspec.Struct):
-    """All patterns of an aggregate, sorted. `mistaken` counts those left out: replies marked as new connections."""
-
-    patterns: list[Pattern]
-    mistaken: int
+_VAIN = frozenset({Signal.OPEN.value, Signal.DENIED.value, Signal.REFUSED.value})  # nobody got through
+_LISTENS = "the port is known to listen"
 
 
 def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settled:
@@ -77,20 +32,6 @@ def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settle
     whether a port is declared at an endpoint (container port, Service target port).
     """
     return _Settlement(Openings(patterns, identify, declared)).run()
-
-
-def seen_by_proxy(evidence: Evidence) -> bool:
-    """Whether a proxy, which knows who called, reported it too."""
-    if evidence.requests or evidence.rejected or evidence.mtls or evidence.plaintext:
-        return True
-    return not PROXY_SIGNALS.isdisjoint(evidence.signals)
-
-
-def stopped(evidence: Evidence) -> bool:
-    """Whether a policy stopped the openings on their way, before any arrived at the destination."""
-    totals = evidence.totals()
-    arrived = not evidence.signals.keys().isdisjoint({"opened:TO_ENDPOINT", "opened:verdict INGRESS"})
-    return Signal.DENIED in totals and not (arrived or Signal.CARRIED in totals or Signal.ANSWERED in totals)
 
 
 def _in_vain(evidence: Evidence, totals: Totals) -> tuple[Standing, str]:
@@ -120,7 +61,7 @@ class _Settlement:
             if evidence.signals.keys() == {RESET}:
                 self._settle_reset(key, sport, dport, evidence)
         for (key, _), pattern in self.settled.items():
-            if pattern.standing in _ALIVE and (key.source.nameless or key.destination.nameless):
+            if pattern.standing in ALIVE and (key.source.nameless or key.destination.nameless):
                 pattern.apart = self._apart(key, pattern.evidence)
         return Settled([self.settled[key] for key in sorted(self.settled)], self.mistaken)
 
@@ -193,7 +134,7 @@ class _Settlement:
                 standing, because = _in_vain(own, totals)
             else:
                 standing, because = self._standing(key, own, totals, seen_by_proxy(own))
-            if standing not in _ALIVE:
+            if standing not in ALIVE:
                 found[address] = standing, because
         return found
 
@@ -204,7 +145,7 @@ class _Settlement:
         says_new = evidence.signals.get("open:new", 0) > 0
         says_reply = evidence.signals.get("open:reply", 0) > 0
         if there != here:
-            forward, because = None if self._pairs(key).searched(there, sport, dport) else there, LISTENS
+            forward, because = None if self._pairs(key).searched(there, sport, dport) else there, _LISTENS
         elif says_new and says_reply:
             forward, because = None, ""
         else:

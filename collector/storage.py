@@ -120,7 +120,7 @@ class Folder:
         """A lock file, released by the system when the process ends, however it ends."""
         import fcntl
 
-        with (self.root / ".compaction").open("ab") as lock:
+        with (self.root / ".merging").open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -196,7 +196,7 @@ class Bucket:
         mine = f"{locks}/{int(time.time()):012d}-{uuid.uuid4().hex}"
         if not self.atomic:
             self.files.makedirs(locks, exist_ok=True)
-        self.files.pipe_file(mine, b"compaction")
+        self.files.pipe_file(mine, b"merging")
         try:
             for other in self._list(locks):
                 held, _, _ = other.rpartition("/")[2].partition("-")
@@ -231,7 +231,7 @@ def _remove_stale(file: Path) -> None:
 
 def _busy(where: str) -> PatternStoreError:
     hint = "wait until it is done"
-    return PatternStoreError("another process is compacting this pattern store", where=where, hint=hint)
+    return PatternStoreError("another process is merging the parts of this pattern store", where=where, hint=hint)
 
 
 def _sync_folder(path: Path) -> None:

@@ -1,9 +1,9 @@
 """Patterns at rest: three Parquet datasets in a folder or an object store, written in whole parts, merged when read.
 
 Invariant: `load` gives the merge of everything that was saved, each part once, whenever a writer, a reader or a
-compaction is stopped. A part is three files of one name. It exists once its file in `edges/` does, which is put into
+merge is stopped. A part is three files of one name. It exists once its file in `edges/` does, which is put into
 place last. The name is a hash of the content, so writers never clash, and saving the same patterns again (after a
-crash, say) is no second observation. A compacted part lists the parts that it replaces; readers ignore those, deleted
+crash, say) is no second observation. A merged part lists the parts that it replaces; readers ignore those, deleted
 or not.
 
     STORE/edges/part-<hash>.parquet       one row per edge, class and port; see collector.tables
@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from collector.errors import LeastwayError, PatternStoreError
+from collector.errors import LeastwayError, PatternStoreError, reason
 from collector.patterns import Patterns
 from collector.quality import Quality
 from collector.storage import LEASE, Storage, storage
@@ -92,15 +92,15 @@ def count(path: str | Path) -> int:
         return len(_names(_existing(path)))
 
 
-def compact(path: str | Path) -> int:
+def merge(path: str | Path) -> int:
     """Merge all parts of a store into one, and return how many there were.
 
-    Readers and writers may go on meanwhile; a second compaction is refused.
+    Readers and writers may go on meanwhile; a second merge at the same time is refused.
     Raises PatternStoreError as `load` and `save` do.
     """
     place = _existing(path)
     began = time.monotonic()
-    with _as_store_error(place.where(), "cannot compact the pattern store", _NOT_WRITTEN), place.exclusive():
+    with _as_store_error(place.where(), "cannot merge the parts of the pattern store", _NOT_WRITTEN), place.exclusive():
         names = _names(place)
         place.sweep(TABLES)
         if len(names) < 2:
@@ -183,7 +183,7 @@ def _arrow(chunk: list[Row], schema: Any) -> tuple[Any, list[Row]]:
 
 
 def _names(place: Storage) -> list[str]:
-    """The parts there are, those that are replaced too. Listed until two listings agree: one that a compaction runs
+    """The parts there are, those that are replaced too. Listed until two listings agree: one that a merge runs
     through could miss the new part and the deleted ones alike."""
     before: list[str] | None = None
     while (now := place.names("edges")) != before:
@@ -250,5 +250,4 @@ def _as_store_error(where: str, message: str, hint: str, *, but: type[OSError] |
     except Exception as error:  # drivers of object stores have errors of their own
         if but is not None and isinstance(error, but):
             raise
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PatternStoreError(f"{message}: {why}", where=where, hint=hint) from error
+        raise PatternStoreError(f"{message}: {reason(error)}", where=where, hint=hint) from error

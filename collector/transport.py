@@ -18,6 +18,7 @@ from collector.errors import SourceError
 Options = Sequence[tuple[str, Any]]
 
 UNSHARED_PORT: Options = (("grpc.so_reuseport", 0),)  # gRPC would let two servers share a port and deal out the calls
+_PEM = "give files in PEM form; the key without a password"
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,6 @@ class TLS:
             where = f"{self.certificate}, {self.key}"
             raise SourceError("certificate and key are not a pair", where=where, hint=_PEM) from error
         return certificate, key
-
-
-_PEM = "give files in PEM form; the key without a password"
 
 
 def _no_password() -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from collector.quality import SESSIONS, Quality
 from collector.sessions import Break, breaks, overlaps
 
-SHOWN = 5
+SHOWN = 5  # breaks and nodes with gaps that have a sentence of their own
 LONG = 3  # flushes without a connection in one hour; fewer are a reconnect, which loses nothing or leaves a gap
 _GAP, _AWAY = ": gap", ": not connected"  # what only a live source notes; see collector.sources.hubble_reading
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from collector.paths import Request, normalise
-from collector.settlement import Standing
+from collector.standing import Standing
 from leastway.verify.soundness import Observed
 from leastway.verify.world import NamedPort, Subject, World
 from synthesizer.callers import callers, in_mesh, legitimate_requests, reads_http

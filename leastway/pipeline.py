@@ -19,6 +19,7 @@ from collector.errors import SourceError
 from collector.patterns import Patterns
 from collector.reading import Engine, Progress, Reading, read
 from leastway import evidence, observation, scope
+from leastway.export.folder import REPORT, REVIEW
 from leastway.verify import proof
 from leastway.verify.judge import Judge
 from leastway.verify.policies import PolicySet
@@ -32,9 +33,6 @@ from synthesizer.lines import conclude, lines
 from synthesizer.options import TRUST_DOMAIN, Declared, Mesh, Options
 from synthesizer.render import Renderer
 from synthesizer.workloads import Workloads
-
-REPORT = "leastway.json"
-REVIEW = "REVIEW.md"
 
 
 class Run(msgspec.Struct):

@@ -1,33 +1,29 @@
 """Decisions → AuthorizationPolicy and PeerAuthentication intents: who may call a mesh workload, and how.
 
-Invariant: every access names ports and never mixes layers: either methods and paths of HTTP, or a TCP port alone. A
-rule with an HTTP field on a TCP port would silently allow nothing (Istio, "AuthorizationPolicy", TCP filter chains).
+Invariant: a workload that is in the mesh and was called gets a policy, or a question for the reader; nothing is
+denied by default where a workload was never seen.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from collector.paths import Request, templates
-from collector.settlement import Standing
+from collector.standing import Standing
 from synthesizer.access_review import (
     held_default_deny,
-    inexpressible_requests,
     mutual_tls_optional,
     partly_plaintext,
     plaintext_caller,
-    rejected_requests,
-    requests_together,
-    template_sibling,
     unselectable_member,
 )
-from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, legitimate_requests, reads_http
+from synthesizer.access_rules import access_rules, by_requests
+from synthesizer.callers import caller_blocks, callers, enforced, in_mesh
 from synthesizer.decisions import Decision, Decisions, Fate
-from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target, fewest_accesses
+from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory, ServiceObject
 from synthesizer.lines import Line, past_waypoint, via_waypoint
 from synthesizer.options import Options
-from synthesizer.party import Outside, Place, party_key
+from synthesizer.party import Outside, Place
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
 from synthesizer.workload import Workload, WorkloadKey
@@ -37,16 +33,22 @@ MAX_RULES = 512  # CRD limit of AuthorizationPolicy.spec.rules
 
 
 class AccessLayer(msgspec.Struct):
-    """The intents of the identity layer, and questions for the reader."""
+    """The intents of the identity layer, or of a part of it, and questions for the reader."""
 
-    intents: list[AccessIntent]
-    mutual_tls: list[MutualTLSIntent]
-    review: list[ReviewItem]
+    intents: list[AccessIntent] = []
+    mutual_tls: list[MutualTLSIntent] = []
+    review: list[ReviewItem] = []
+
+    def add(self, part: AccessLayer) -> None:
+        """Take in another part of the layer."""
+        self.intents += part.intents
+        self.mutual_tls += part.mutual_tls
+        self.review += part.review
 
 
 def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
     """An ALLOW intent for each mesh workload with known callers; default deny and mutual TLS where they are safe."""
-    layer = AccessLayer([], [], [])
+    layer = AccessLayer()
     if options.mesh == "none":
         return layer
     members = _members(decided, options)
@@ -54,23 +56,21 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     nameless: dict[str, list[Decision]] = {}  # calls to workloads that no selector can pick, by namespace
     for key, workload in sorted(members.items()):
         called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
-        if not workload.selectable:
-            layer.review.append(unselectable_member(workload))
-            if called:
-                nameless.setdefault(workload.namespace, []).extend(called)
+        if workload.selectable:
+            layer.add(_at_workload(workload, called, options, decided.view))
             continue
-        named = [d for d in called if not _held_plaintext(workload, d, options, decided.view, layer.review)]
-        layer.review += [
-            partly_plaintext(workload, d.line) for d in named if d.line.principals and d.line.evidence.plaintext
-        ]
+        layer.review.append(unselectable_member(workload))
         if called:
-            layer.intents += _dealt(_target(workload), _accesses(workload, named, options, layer.review))
+            nameless.setdefault(workload.namespace, []).extend(called)
     for (service, key), called in sorted(behind.items()):
         if key in members:
-            layer.intents += _at_waypoint(service, members[key], called, inventory, options, layer.review)
-    _add_default_denies(layer, members, nameless, workloads, options)
+            layer.add(_at_waypoint(service, members[key], called, inventory, options))
+    written = {intent.target.namespace for intent in layer.intents}
     for namespace in sorted({workload.namespace for workload in members.values()}):
-        _require_mutual_tls(namespace, decided, options, layer)
+        cut_off = nameless.get(namespace, []) if namespace in written else []
+        layer.add(_default_deny(namespace, namespace in written, cut_off, members, workloads, options))
+    for namespace in sorted({workload.namespace for workload in members.values()}):
+        layer.add(_mutual_tls(namespace, decided, options))
     return layer
 
 
@@ -103,33 +103,55 @@ def _calls(
     return itself, behind
 
 
-def _add_default_denies(
-    layer: AccessLayer,
+def _at_workload(workload: Workload, called: list[Decision], options: Options, view: View) -> AccessLayer:
+    """What a workload's own proxy lets through; callers that it could not tell from anyone are held."""
+    if not called:
+        return AccessLayer()
+    named: list[Decision] = []
+    review: list[ReviewItem] = []
+    for decision in called:
+        item = _plaintext_question(workload, decision.line, options, view)
+        if item is None:
+            named.append(decision)
+        else:
+            decision.access_review = item.id
+            review.append(item)
+    partly = [d.line for d in named if d.line.principals and d.line.evidence.plaintext]
+    rules = access_rules(workload, named, options)
+    target = Target(workload.namespace, workload.policy_name, workload.selector)
+    questions = [*review, *(partly_plaintext(workload, line) for line in partly), *rules.review]
+    return AccessLayer(_dealt(target, rules.accesses), review=questions)
+
+
+def _default_deny(
+    namespace: str,
+    written: bool,
+    cut_off: list[Decision],
     members: dict[WorkloadKey, Workload],
-    nameless: dict[str, list[Decision]],
     workloads: Workloads,
     options: Options,
-) -> None:
-    """Add a default deny to each namespace with policies in which every mesh workload was seen and can be selected."""
-    written = {intent.target.namespace for intent in layer.intents}
-    for namespace in sorted({workload.namespace for workload in members.values()}):
-        unseen = sorted(
-            w.name
-            for w in workloads.all
-            if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
-            if in_mesh(w, options)
-        )
-        cut_off = nameless.get(namespace, []) if namespace in written else []
-        item = held_default_deny(namespace, unseen, cut_off)
-        if (unseen or cut_off) and item.id not in options.accepted:
-            layer.review.append(item)
-        elif namespace in written:
-            layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
-            for decision in cut_off:
-                decision.access_review = decision.access_review or item.id
+) -> AccessLayer:
+    """A default deny, if the namespace has policies and every mesh workload there was seen and can be selected.
+
+    `cut_off` are the calls to workloads that no selector can pick: accepting the deny gives them up.
+    """
+    unseen = sorted(
+        w.name
+        for w in workloads.all
+        if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
+        if in_mesh(w, options)
+    )
+    item = held_default_deny(namespace, unseen, cut_off)
+    if (unseen or cut_off) and item.id not in options.accepted:
+        return AccessLayer(review=[item])
+    if not written:
+        return AccessLayer()
+    for decision in cut_off:
+        decision.access_review = decision.access_review or item.id
+    return AccessLayer([AccessIntent(Target(namespace, "default-deny"), ())])
 
 
-def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, layer: AccessLayer) -> None:
+def _mutual_tls(namespace: str, decided: Decisions, options: Options) -> AccessLayer:
     """Demand mutual TLS where every inbound connection used it; ask where some did and some did not."""
     inbound = [
         d.line
@@ -144,13 +166,10 @@ def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, la
     ]
     plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
     if inbound and not plaintext:
-        layer.mutual_tls.append(MutualTLSIntent(namespace))
-    elif any(line.evidence.mtls for line in inbound):
-        layer.review.append(mutual_tls_optional(namespace, plaintext))
-
-
-def _target(workload: Workload) -> Target:
-    return Target(workload.namespace, workload.policy_name, workload.selector)
+        return AccessLayer(mutual_tls=[MutualTLSIntent(namespace)])
+    if any(line.evidence.mtls for line in inbound):
+        return AccessLayer(review=[mutual_tls_optional(namespace, plaintext)])
+    return AccessLayer()
 
 
 def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
@@ -173,23 +192,20 @@ def _has_waypoint(service: str, inventory: Inventory) -> bool:
 
 
 def _at_waypoint(
-    service: str,
-    workload: Workload,
-    called: list[Decision],
-    inventory: Inventory,
-    options: Options,
-    review: list[ReviewItem],
-) -> list[AccessIntent]:
+    service: str, workload: Workload, called: list[Decision], inventory: Inventory, options: Options
+) -> AccessLayer:
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests."""
     namespace, _, name = service.partition("/")
     named = _waypoint_ports(inventory.service(namespace, name), workload, inventory)
+    rules = access_rules(workload, called, options, at_waypoint=True)
     accesses = tuple(
         msgspec.structs.replace(
             access, ports=tuple(sorted({p for number in access.ports for p in named.get(number, {number})}))
         )
-        for access in _accesses(workload, called, options, review, at_waypoint=True)
+        for access in rules.accesses
     )
-    return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
+    target = Target(namespace, f"{name}-waypoint", service=name)
+    return AccessLayer(_dealt(target, accesses), review=rules.review)
 
 
 def _waypoint_ports(service: ServiceObject | None, workload: Workload, inventory: Inventory) -> dict[int, set[int]]:
@@ -211,52 +227,17 @@ def _waypoint_ports(service: ServiceObject | None, workload: Workload, inventory
     return {number: ports if number in taken else {number, *ports} for number, ports in leading.items()}
 
 
-def _accesses(
-    workload: Workload, called: list[Decision], options: Options, review: list[ReviewItem], at_waypoint: bool = False
-) -> tuple[Access, ...]:
-    """The fewest accesses that let exactly these callers through."""
-    by_port: dict[int, list[Decision]] = {}
-    for decision in called:
-        by_port.setdefault(decision.line.port, []).append(decision)
-    found: list[Access] = []
-    for port, here in sorted(by_port.items()):
-        web = [decision for decision in here if _by_requests(decision.line, options, at_waypoint)]
-        found += (_access(decision, options, port) for decision in here if decision not in web)
-        found += _http(workload, port, web, options, review)
-    return fewest_accesses(found)
+def _plaintext_question(workload: Workload, line: Line, options: Options, view: View) -> ReviewItem | None:
+    """The question about a caller in plaintext on a TCP port; None if its call may be allowed as it is.
 
-
-def _by_requests(line: Line, options: Options, at_waypoint: bool = False) -> bool:
-    """Whether rules may name requests: callers past the waypoint reach ztunnel, which sees none."""
-    return reads_http(line, options) and (options.mesh == "sidecar" or at_waypoint or not past_waypoint(line))
-
-
-def _access(
-    decision: Decision, options: Options, port: int, methods: tuple[str, ...] = (), paths: tuple[str, ...] = ()
-) -> Access:
-    """What a decision lets its caller do; a caller without a principal may be named by its address."""
-    principals = callers(decision.line, options)
-    blocks = () if principals else caller_blocks(decision.line)
-    return Access(decision.cause, principals, (port,), methods, paths, blocks)
-
-
-def _held_plaintext(
-    workload: Workload, decision: Decision, options: Options, view: View, review: list[ReviewItem]
-) -> bool:
-    """Hold a caller that speaks plaintext on a TCP port: it has no name here, and a rule without one admits anyone.
-
-    (HTTP in plaintext is let through by method and path, which is narrow enough, and spares Prometheus an outage.)
+    Such a caller has no name here, and a rule without one admits anyone. (HTTP in plaintext is let through by method
+    and path, which is narrow enough, and spares Prometheus an outage.)
     """
-    line = decision.line
     named = callers(line, options) or caller_blocks(line)
-    if named or _by_requests(line, options) or _may_be_anyone(line, workload, view):
-        return False
+    if named or by_requests(line, options) or _may_be_anyone(line, workload, view):
+        return None
     item = plaintext_caller(workload, line)
-    if item.id in options.accepted:
-        return False
-    decision.access_review = item.id
-    review.append(item)
-    return True
+    return None if item.id in options.accepted else item
 
 
 def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
@@ -266,38 +247,3 @@ def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
     if line.source.place in (Place.LINK_LOCAL, Place.PROBE, Place.API_SERVER):
         return False
     return line.source.place is not Place.NODE or view.published(workload, line.protocol, line.port)
-
-
-def _http(
-    workload: Workload, port: int, called: list[Decision], options: Options, review: list[ReviewItem]
-) -> list[Access]:
-    """What the callers of one HTTP port may ask for, and the questions that come up."""
-    usage: dict[str, dict[Request, int]] = {}
-    by_client = {party_key(decision.line.source): decision for decision in called}
-    for client, decision in by_client.items():
-        line = decision.line
-        requests = legitimate_requests(line.own)
-        only_rejected = sorted(set(line.own.rejected) - {f"{r.method} {r.path}" for r in requests})
-        if only_rejected:
-            item = rejected_requests(workload, port, line, only_rejected)
-            review.append(item)
-            decision.access_review = "" if requests else item.id
-        if requests:
-            usage[client] = requests
-    mixed = [by_client[client].line for client in sorted(usage) if by_client[client].line.together]
-    several = len({request for client in usage for request in usage[client]}) > 1
-    if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be split anyway
-        review.append(requests_together(workload, port, sorted(str(line.source) for line in mixed)))
-    chosen = templates(usage)
-    for swallowed in chosen.swallowed:
-        review.append(template_sibling(workload, port, by_client[swallowed.client].line, swallowed))
-    refused: dict[str, list[Request]] = {}
-    for client, request in chosen.inexpressible:
-        refused.setdefault(client, []).append(request)
-    for client, unnamed in refused.items():
-        review.append(inexpressible_requests(workload, port, by_client[client], unnamed, usage[client], chosen))
-    return [
-        _access(by_client[client], options, port, (choice.method,), (choice.path,) if choice.path else ())
-        for client, choices in sorted(chosen.per_client.items())
-        for choice in choices
-    ]

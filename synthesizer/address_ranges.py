@@ -129,7 +129,8 @@ def webhook_services(documents: Iterable[Document]) -> frozenset[tuple[str, str,
             continue
         for service in called:
             if text(service.get("namespace")) and text(service.get("name")):
-                found.add((service["namespace"], service["name"], number(service.get("port")) or 443))
+                port = number(service.get("port")) or 443  # the API's default (admissionregistration, ServiceReference)
+                found.add((service["namespace"], service["name"], port))
     return frozenset(found)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from collector.errors import SourceError
 from collector.evidence import Evidence
 from collector.paths import Request
-from collector.settlement import Standing
+from collector.standing import Standing
 from synthesizer import rules
 from synthesizer.intent import BlockPeer, Cause
 from synthesizer.lines import Line
@@ -62,54 +62,59 @@ class Decisions(msgspec.Struct):
     view: View
 
 
-_Objections = dict[str, list[tuple[Line, Held]]]  # lines with the objection to them, by the id of their review item
-
-
 def decide(lines: list[Line], workloads: Workloads, options: Options, network: bool = True) -> Decisions:
     """Judge every line by `rules.RULES`, and by `rules.NETWORK_RULES` as well if NetworkPolicies are to be written.
 
     Adds what the user declared and what the API server needs.
     """
     view = View(lines, workloads, options.cni)
-    held: _Objections = {}
-    decisions = [_decided(line, view, options, held) for line in lines]
+    judged = [_decided(line, view, options) for line in lines]
+    decisions = [decision for decision, _ in judged]
     unseen = _unseen(lines, workloads, options)
-    for decision in (*decisions, *unseen) if network else ():
-        if decision.fate is Fate.POLICY:
-            _put_to_network(decision, view, options, held)
-    review = [_item(name, members) for name, members in held.items()]
-    decisions += [*_internet_at_large(decisions, review, options), *unseen]
-    return Decisions(decisions, sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)), view)
+    if network:
+        wanted = [decision for decision in (*decisions, *unseen) if decision.fate is Fate.POLICY]
+        judged += [(decision, _unfit_for_network(decision, view, options)) for decision in wanted]
+    held: dict[str, list[tuple[Line, Held]]] = {}  # lines with the objection to them, by the id of their review item
+    for decision, objection in judged:
+        if objection is not None:
+            held.setdefault(decision.review, []).append((decision.line, objection))
+    everywhere, questions = _internet_at_large(decisions, options)
+    review = [*(_item(name, members) for name, members in held.items()), *questions]
+    return Decisions(
+        [*decisions, *everywhere, *unseen],
+        sorted(review, key=lambda item: (item.kind, item.subject, item.what, item.id)),
+        view,
+    )
 
 
-def _decided(line: Line, view: View, options: Options, held: _Objections) -> Decision:
+def _decided(line: Line, view: View, options: Options) -> tuple[Decision, Held | None]:
+    """What becomes of a line, and what holds it back."""
     ends = (line.source, line.destination)
     if not any(isinstance(end, Workload) and options.wants(end.namespace) for end in ends):
-        return Decision(line, Fate.NOT_ASKED)
+        return Decision(line, Fate.NOT_ASKED), None
     if _implied(line):
-        return Decision(line, Fate.IMPLIED)
+        return Decision(line, Fate.IMPLIED), None
     objection = rules.objection(line, view)
     if objection is None:
-        return Decision(line, Fate.POLICY, _cause(line, options.cni))
+        return Decision(line, Fate.POLICY, _cause(line, options.cni)), None
     name = item_id(objection.kind, *_subject(line, objection.kind))
     if objection.acceptable and name in options.accepted:
-        return Decision(line, Fate.POLICY, Cause.ACCEPTED)
-    held.setdefault(name, []).append((line, objection))
-    return Decision(line, Fate.HELD, review=name)
+        return Decision(line, Fate.POLICY, Cause.ACCEPTED), None
+    return Decision(line, Fate.HELD, review=name), objection
 
 
-def _put_to_network(decision: Decision, view: View, options: Options, held: _Objections) -> None:
-    """Hold a decision back from the network layer alone if NetworkPolicy cannot express it."""
+def _unfit_for_network(decision: Decision, view: View, options: Options) -> Held | None:
+    """Why NetworkPolicy cannot express a decision, which is then held back from the network layer alone."""
     line = decision.line
-    inexpressible = rules.objection(line, view, rules.NETWORK_RULES)
-    if inexpressible is None:
-        return
-    name = item_id(inexpressible.kind, *_subject(line, inexpressible.kind))
-    if inexpressible.acceptable and name in options.accepted:
+    objection = rules.objection(line, view, rules.NETWORK_RULES)
+    if objection is None:
+        return None
+    name = item_id(objection.kind, *_subject(line, objection.kind))
+    if objection.acceptable and name in options.accepted:
         decision.cause = Cause.ACCEPTED
-        return
+        return None
     decision.review = name
-    held.setdefault(name, []).append((line, inexpressible))
+    return objection
 
 
 def _unseen(lines: list[Line], workloads: Workloads, options: Options) -> list[Decision]:
@@ -168,12 +173,13 @@ def _item(name: str, members: list[tuple[Line, Held]]) -> ReviewItem:
     return ReviewItem(name, held.kind, subject, what, held.why, acceptable=held.acceptable, evidence=summary(evidence))
 
 
-def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], options: Options) -> list[Decision]:
+def _internet_at_large(decisions: list[Decision], options: Options) -> tuple[list[Decision], list[ReviewItem]]:
     """Ask about workloads with more outside addresses than the evidence holds: they talk to the internet at large.
 
-    Holds their decisions, and adds a review item each; where it was accepted, returns decisions for every address.
+    Holds their decisions. Gives a review item for each, or, where that was accepted, decisions for every address.
     """
     added: list[Decision] = []
+    review: list[ReviewItem] = []
     for (source, protocol, port), group in sorted(_too_many_addresses(decisions).items()):
         name = item_id("internet-egress", source, protocol, str(port))
         for decision in group:
@@ -182,7 +188,7 @@ def _internet_at_large(decisions: list[Decision], review: list[ReviewItem], opti
             added += _everywhere(group)
         else:
             review.append(_internet_item(name, group[0].line))
-    return added
+    return added, review
 
 
 def _too_many_addresses(decisions: list[Decision]) -> dict[tuple[str, str, int], list[Decision]]:

@@ -14,7 +14,8 @@ from collector.endpoints import Endpoint
 from collector.evidence import Evidence, paired
 from collector.flow import Signal
 from collector.patterns import Patterns, Sighting
-from collector.settlement import STOPPED, Pattern, Settled, Standing, seen_by_proxy, settle, stopped
+from collector.settlement import settle
+from collector.standing import STOPPED, Pattern, Settled, Standing, seen_by_proxy, stopped
 from synthesizer.inventory import Inventory
 from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.resolver import End, Resolver

@@ -20,6 +20,8 @@ _PASSING = {
     "ReplicationController": re.compile(r"(?<=.)-\d{1,5}\Z"),
     "Job": re.compile(rf"(?<=.)-(?:\d{{4,10}}|[{GENERATED}]{{5}})\Z"),
 }
+_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # the names of a namespace's own policies
+_LONGEST_NAME = 200  # of a policy, without suffixes: it is part of a file's name, which may have 255 bytes
 
 
 def lasting(kind: str, name: str) -> str:
@@ -74,10 +76,6 @@ def tell_clusters_apart(workloads: list[Workload]) -> None:
             if (workload.namespace, workload.name) in taken:
                 workload.name += f".{_mark(workload)}"
         taken.add((workload.namespace, workload.name))
-
-
-_RESERVED_NAMES = frozenset({"allow-dns", "default", "default-deny"})  # the names of a namespace's own policies
-_LONGEST_NAME = 200
 
 
 def name_policies(workloads: list[Workload]) -> None:

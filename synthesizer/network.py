@@ -38,8 +38,9 @@ from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
 _BOTH: tuple[Direction, ...] = ("ingress", "egress")
-# Where sidecars fetch their configuration and certificates, at port 15012 (Istio, "Ports used by Istio").
+# Where sidecars fetch their configuration and certificates (Istio, "Ports used by Istio").
 _ISTIOD: Peer = PodPeer("istio-system", (("app", "istiod"),))
+_XDS = 15012
 _AMBIENT_PROBES = {4: BlockPeer(f"{AMBIENT_PROBE[4]}/32"), 6: BlockPeer(f"{AMBIENT_PROBE[6]}/128")}
 
 Pairs = dict[tuple[Peer, Port], Cause]
@@ -114,7 +115,7 @@ class _Permissions:
         for (key, port), lines in self._internet.items():
             for block in _published(lines, inventory):
                 self.ingress.setdefault(key, {}).setdefault((block, port), Cause.INTERNET)
-        _mesh_infrastructure(decided, self.ingress, self.egress, options)
+        self._grant_mesh_infrastructure(decided, options)
 
     def _take(self, decision: Decision) -> None:
         line, cause = decision.line, decision.cause
@@ -159,6 +160,32 @@ class _Permissions:
         self.resolvers.setdefault(source.namespace, set()).add(resolver)
         return True
 
+    def _grant_mesh_infrastructure(self, decided: Decisions, options: Options) -> None:
+        """Grant what the mesh needs even if it was not observed: xDS for sidecars, HBONE and probes for ambient.
+
+        A proxy needs it whether or not its policies are written here, so the inventory's word for one is enough.
+        """
+        versions = sorted({6 if ":" in address else 4 for address in decided.view.workloads.by_address}) or [4]
+        parties = {
+            party.key: party
+            for d in decided.decisions
+            for party in (d.line.source, d.line.destination)
+            if isinstance(party, Workload)
+        }
+        for key, workload in parties.items():
+            mesh = options.mesh if in_mesh(workload, options) else workload.mesh
+            if mesh == "sidecar":
+                self.egress.setdefault(key, {}).setdefault((_ISTIOD, Port("TCP", _XDS)), Cause.MESH)
+            elif mesh == "ambient":
+                for table in (self.ingress, self.egress):
+                    for peer, port in list(table.get(key, {})):
+                        if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
+                            table[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
+                for _, number in sorted(workload.ports):
+                    for version in versions:
+                        probes = _AMBIENT_PROBES[version], Port("TCP", number)
+                        self.ingress.setdefault(key, {}).setdefault(probes, Cause.MESH)
+
 
 def _pods(workload: Workload) -> PodPeer:
     return PodPeer(workload.namespace, workload.selector)
@@ -182,37 +209,6 @@ def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]
     versions = {6 if ":" in a else 4 for a in public | masks} or ({4} if through else set())
     nodes = sorted(inventory.node_addresses | masks) if through else []
     return external.internet(versions, nodes) + external.blocks(addresses - public)
-
-
-def _mesh_infrastructure(
-    decided: Decisions,
-    ingress: dict[WorkloadKey, Pairs],
-    egress: dict[WorkloadKey, Pairs],
-    options: Options,
-) -> None:
-    """Grant what the mesh itself needs, even if it was not observed: xDS for sidecars, HBONE and probes for ambient.
-
-    A proxy needs it whether or not its policies are written here, so the inventory's word for one is enough.
-    """
-    versions = sorted({6 if ":" in address else 4 for address in decided.view.workloads.by_address}) or [4]
-    parties = {
-        party.key: party
-        for d in decided.decisions
-        for party in (d.line.source, d.line.destination)
-        if isinstance(party, Workload)
-    }
-    for key, workload in parties.items():
-        mesh = options.mesh if in_mesh(workload, options) else workload.mesh
-        if mesh == "sidecar":
-            egress.setdefault(key, {}).setdefault((_ISTIOD, Port("TCP", 15012)), Cause.MESH)
-        elif mesh == "ambient":
-            for table in (ingress, egress):
-                for peer, port in list(table.get(key, {})):
-                    if isinstance(peer, PodPeer) and port.protocol == "TCP" and port.number != HBONE:
-                        table[key].setdefault((peer, Port("TCP", HBONE)), Cause.MESH)
-            for _, number in sorted(workload.ports):
-                for version in versions:
-                    ingress.setdefault(key, {}).setdefault((_AMBIENT_PROBES[version], Port("TCP", number)), Cause.MESH)
 
 
 def _bleeding(workload: Workload) -> ReviewItem:

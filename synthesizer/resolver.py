@@ -14,14 +14,15 @@ from typing import NamedTuple
 from collector.endpoints import NODE_ENTITIES, Endpoint
 from collector.evidence import Evidence
 from collector.patterns import Sighting
-from collector.settlement import Pattern
+from collector.standing import Pattern
 from synthesizer.address_ranges import AMBIENT_PROBES, Address, is_metadata, parsed
 from synthesizer.inventory import Inventory, ServiceObject
 from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
-DNS_PORTS = frozenset({53, 5353, 1053})  # at which a cluster's resolver listens
+# At which a cluster's resolver listens: everybody's, OpenShift's dns-default, vcluster's CoreDNS (chart, corefile).
+DNS_PORTS = frozenset({53, 5353, 1053})
 _NODE_LOCAL_DNS = "169.254.20.10"  # Kubernetes, "Using NodeLocal DNSCache in Kubernetes Clusters"
 # Service ranges that the distributions use when nobody chooses one (kubeadm, EKS, k3s, OpenShift, GKE, Kubespray,
 # MicroK8s; kubeadm's and kind's for IPv6, k3s' for IPv6): with no inventory a private address in one of them is a
@@ -35,7 +36,10 @@ _USUAL_SERVICE_RANGES = tuple(
         ),
     )
 )
-_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})  # where the API servers of common distributions listen
+# Where API servers listen: 443 in front of managed ones (EKS, GKE, AKS), 6443 by default (kubeadm, k3s), 8443 in
+# minikube (--apiserver-port), 16443 in MicroK8s ("Services and ports"), 60002 in Tencent's TKE (imroc/tke-guide: Cilium
+# is installed with k8sServicePort=60002 there).
+_API_PORTS = frozenset({443, 6443, 8443, 16443, 60002})
 
 
 class End(NamedTuple):

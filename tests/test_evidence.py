@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from collector.flow import Signal
 from collector.reading import Reading
 from leastway import evidence
-from leastway.pipeline import REPORT, REVIEW, Run
+from leastway.export.folder import REPORT, REVIEW
+from leastway.pipeline import Run
 from synthesizer import Options, synthesize
 from synthesizer.inventory import Inventory
 from synthesizer.options import Mesh

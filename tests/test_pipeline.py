@@ -13,7 +13,8 @@ import yaml
 from collector.errors import InventoryError, RenderError, SourceError
 from collector.patterns import Patterns
 from leastway import observation
-from leastway.pipeline import REPORT, REVIEW, declared, detected_mesh, generate, observe, verify
+from leastway.export.folder import REPORT, REVIEW
+from leastway.pipeline import declared, detected_mesh, generate, observe, verify
 from leastway.verify.judge import Judge
 from leastway.verify.policies import load_policies
 from leastway.verify.proof import prove

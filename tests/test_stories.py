@@ -37,7 +37,7 @@ def test_is_sound_and_has_no_bad_surprise(story: tuple[str, Run]) -> None:
     assert (made.reading.bad_lines > 0) == (name == "hostile")
 
 
-def test_allows_the_truth(story: tuple[str, Run]) -> None:
+def test_every_true_connection_is_allowed(story: tuple[str, Run]) -> None:
     """Each true connection is allowed by the rendered YAML; what needs a person's decision is in the review."""
     name, made = story
     held = {item.kind for item in made.synthesis.review}

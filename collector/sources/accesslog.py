@@ -18,12 +18,13 @@ from collector.endpoints import ADDRESS, reporter_at
 from collector.flow import Flow, Protocol, Signal
 from collector.patterns import Patterns
 from collector.sources.accesslog_names import Cluster, cluster_of, service_of, service_of_sni
-from collector.sources.accesslog_record import NOBODY, AccessRecord, Party, party_of
+from collector.sources.accesslog_record import NOBODY, AccessRecord, Peer, peer_of_principal
 from collector.sources.flow_batch import FlowBatch
 from collector.urls import path_of
 
 PATH_LIMIT = 2048  # characters; longer paths are no routes (Envoy limits a whole header block to 60 KiB)
-METHOD_LIMIT = 64
+METHOD_LIMIT = 64  # characters; the longest registered method has 17 (IANA, HTTP Method Registry)
+ID_LIMIT = 128  # characters of a request's id that is kept; Envoy's own are UUIDs, but clients may send others
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, 5.6.2: token
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd]")
@@ -33,8 +34,6 @@ _FAILED = frozenset(
     {"DC", "DF", "DPE", "DR", "DT", "FI", "IH", "LH", "LR", "NC", "NFCF", "NR", "OM", "RL", "RLSE", "SI"}
     | {"UC", "UF", "UH", "UMSDR", "UO", "UPE", "UR", "URX", "UT"}
 )
-
-
 _PROXY_PORTS = frozenset({0, 15006, 15008})  # unknown, Istio's inbound listener, HBONE
 
 
@@ -95,7 +94,7 @@ def _signal(record: AccessRecord, reached: bool, inbound: bool) -> tuple[Signal,
 
 def _request(record: AccessRecord, **rest: object) -> Flow:
     flow_id = record.request_id
-    if len(flow_id) > 128 or not flow_id.isprintable():
+    if len(flow_id) > ID_LIMIT or not flow_id.isprintable():
         flow_id = ""
     return Flow(
         protocol=Protocol.TCP,
@@ -112,13 +111,13 @@ def _request(record: AccessRecord, **rest: object) -> Flow:
 
 def _received(record: AccessRecord, cluster: Cluster, point: str) -> Flow:
     """The connection that the reporting proxy accepted: for its own workload, or for a Service (waypoint)."""
-    caller = party_of(record.source_principal).filled(record.source)
+    caller = peer_of_principal(record.source_principal).filled(record.source)
     # At a gateway, `destination` is the workload behind it.
     own = record.reporter if point == "gateway" else record.reporter.filled(record.destination)
     remote, local, upstream = record.downstream_remote, record.downstream_local, record.upstream_host
     waypoint = cluster.kind == "waypoint"
     if waypoint:
-        destination, own = cluster.service, Party(address=upstream[0])
+        destination, own = cluster.service, Peer(address=upstream[0])
         port = upstream[1] or cluster.port
     else:
         destination = own.endpoint
@@ -152,7 +151,7 @@ def _sent(record: AccessRecord, cluster: Cluster) -> Flow:
     """The connection that the reporting proxy opened, for its own workload or as a gateway."""
     own = record.reporter
     if own.endpoint is ADDRESS:  # else `source` may be a gateway's client
-        own = own.filled(party_of(record.source_principal).filled(record.source))
+        own = own.filled(peer_of_principal(record.source_principal).filled(record.source))
     remote, local, upstream = record.downstream_remote, record.upstream_local, record.upstream_host
     peer = record.destination
     destination = peer.endpoint

@@ -71,8 +71,11 @@ _FLAGS = re.compile(r"[A-Z]{2,8}", re.ASCII)
 _NODE = re.compile(r"(sidecar|router|waypoint)~([^~]*)~([^~]+)\.([^~.]+)~[^~]*")
 
 
-class Party(msgspec.Struct, frozen=True):
-    """What is known of one end; "" or () if unknown. `role` is the proxy's: sidecar, router or waypoint."""
+class Peer(msgspec.Struct, frozen=True):
+    """What an entry says of one end, or of the proxy that wrote it; "" or () if unknown.
+
+    `role` is the proxy's: sidecar, router or waypoint.
+    """
 
     namespace: str = ""
     workload: str = ""
@@ -91,18 +94,18 @@ class Party(msgspec.Struct, frozen=True):
         labels = self.labels if self.pod else ()
         return Endpoint("pod", "", self.namespace, labels, self.workload, self.service_account)
 
-    def filled(self, other: Party) -> Party:
-        """This party, with missing facts taken from `other`, unless the two differ in namespace or account."""
+    def filled(self, other: Peer) -> Peer:
+        """This peer, with missing facts taken from `other`, unless the two differ in namespace or account."""
         if self is NOBODY:
             return other
         if other is NOBODY or _differ(self.namespace, other.namespace):
             return self
         if _differ(self.service_account, other.service_account):
             return self
-        return Party(*(getattr(self, name) or getattr(other, name) for name in self.__struct_fields__))
+        return Peer(*(getattr(self, name) or getattr(other, name) for name in self.__struct_fields__))
 
 
-NOBODY = Party()
+NOBODY = Peer()
 
 
 def _differ(one: str, other: str) -> bool:
@@ -132,9 +135,9 @@ class AccessRecord(msgspec.Struct):
     downstream_remote: Address = NOWHERE
     server_name: str = ""
     request_id: str = ""
-    source: Party = NOBODY
-    destination: Party = NOBODY
-    reporter: Party = NOBODY
+    source: Peer = NOBODY
+    destination: Peer = NOBODY
+    reporter: Peer = NOBODY
     source_principal: Principal | None = None
     destination_host: str = ""
     side: str = ""
@@ -170,7 +173,7 @@ def address_of(text: str) -> Address:
     return (ip_of(host), number if number < 65536 else 0)
 
 
-def party(
+def checked_peer(
     namespace: str = "",
     workload: str = "",
     service_account: str = "",
@@ -178,27 +181,27 @@ def party(
     address: str = "",
     labels: Labels = (),
     role: str = "",
-) -> Party:
-    """A party of checked parts; a workload that is not named is derived from the pod's name."""
+) -> Peer:
+    """A peer of checked parts; a workload that is not named is derived from the pod's name."""
     namespace = namespace if valid_namespace(namespace) else ""
     pod = pod if namespace and valid_object_name(pod) else ""
     workload = workload if namespace and valid_object_name(workload) else workload_of_pod(pod)
     service_account = service_account if namespace and valid_object_name(service_account) else ""
-    return Party(namespace, workload, service_account, labels, pod, address, role)
+    return Peer(namespace, workload, service_account, labels, pod, address, role)
 
 
-def party_of(principal: Principal | None) -> Party:
+def peer_of_principal(principal: Principal | None) -> Peer:
     """What a SPIFFE identity says about its holder."""
-    return NOBODY if principal is None else Party(principal.namespace, service_account=principal.service_account)
+    return NOBODY if principal is None else Peer(principal.namespace, service_account=principal.service_account)
 
 
 @memo(1 << 14, longest=1024)
-def party_of_node(node: str) -> Party:
+def peer_of_node(node: str) -> Peer:
     """Read Istio's proxy id, `sidecar~<IP>~<pod>.<namespace>~<domain>`."""
     match = _NODE.fullmatch(node)
     if match is None:
         return NOBODY
-    return party(match[4], pod=match[3], address=ip_of(match[2]), role=match[1])
+    return checked_peer(match[4], pod=match[3], address=ip_of(match[2]), role=match[1])
 
 
 @memo(1 << 14, longest=1024)
@@ -270,14 +273,16 @@ def _identify(record: AccessRecord, fields: Mapping[str, object]) -> None:
         record.mtls = security == "mutual_tls"
     elif principal is not None:
         record.mtls = bool(principal)
-    caller = party_of(record.source_principal)
-    record.source = party(get("source namespace") or caller.namespace, get("source workload", ""))
-    callee = party_of(first_principal(get("destination principal", "")))
-    stated = party(get("destination namespace") or callee.namespace, get("destination workload", ""))
+    caller = peer_of_principal(record.source_principal)
+    record.source = checked_peer(get("source namespace") or caller.namespace, get("source workload", ""))
+    callee = peer_of_principal(first_principal(get("destination principal", "")))
+    stated = checked_peer(get("destination namespace") or callee.namespace, get("destination workload", ""))
     record.destination = callee.filled(stated)
-    own = party(get("reporter namespace", ""), service_account=get("reporter account", ""), pod=get("reporter pod", ""))
-    node = party_of_node(get("reporter node", ""))
-    record.reporter = node.filled(party_of(first_principal(get("reporter principal", ""))).filled(own))
+    own = checked_peer(
+        get("reporter namespace", ""), service_account=get("reporter account", ""), pod=get("reporter pod", "")
+    )
+    node = peer_of_node(get("reporter node", ""))
+    record.reporter = node.filled(peer_of_principal(first_principal(get("reporter principal", ""))).filled(own))
     record.destination_host = get("destination host", "")
     side = get("side", "")
     record.side = side if side in ("source", "destination") else ""

@@ -17,6 +17,7 @@ import msgspec
 
 from collector.endpoints import Labels, stable_labels
 from collector.patterns import Patterns
+from collector.protojson import READABLE
 from collector.sources.accesslog import Outcome, Unusable, fold_lines
 from collector.sources.accesslog import flows_of as flows_of_record
 from collector.sources.accesslog_record import (
@@ -24,13 +25,13 @@ from collector.sources.accesslog_record import (
     NOWHERE,
     AccessRecord,
     Address,
-    Party,
+    Peer,
     address_of,
+    checked_peer,
     first_principal,
     ip_of,
-    party,
-    party_of,
-    party_of_node,
+    peer_of_node,
+    peer_of_principal,
 )
 
 ORIGIN = "envoy-als"
@@ -71,10 +72,10 @@ PEER_KEYS = frozenset(
     {"config_namespace", "identity", "labels", "name", "namespace", "owner", "pod_name", "service_account"}
     | {"workload", "workload_name"}
 )
+# envoy.config.core.v3.RequestMethod, by number.
 _METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _LOGS = frozenset({"httpLogs", "http_logs", "tcpLogs", "tcp_logs"})
 _STARTS = frozenset({4, 14})  # AccessLogType: DownstreamStart, TcpConnectionStart
-_ANY = ("google.protobuf.Struct", "google.protobuf.BytesValue", "google.protobuf.StringValue")
 _NO_FLAGS: frozenset[str] = frozenset()
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -149,7 +150,7 @@ def _known(value: Any) -> Any:
         return {
             key: _known(item)
             for key, item in value.items()
-            if not (isinstance(item, dict) and "@type" in item and not str(item["@type"]).endswith(_ANY))
+            if not (isinstance(item, dict) and "@type" in item and not str(item["@type"]).endswith(READABLE))
             and key != "extensions"
         }
     if isinstance(value, list):
@@ -157,18 +158,18 @@ def _known(value: Any) -> Any:
     return value
 
 
-def reporter_of(identifier: Any) -> Party:
+def reporter_of(identifier: Any) -> Peer:
     """The proxy that an identifier names: by node id, and by the metadata of new and old Istio versions."""
     node = identifier.node
-    named = party_of_node(node.id)
-    metadata = _peer(node.metadata)
+    named = peer_of_node(node.id)
+    metadata = _peer_of_metadata(node.metadata)
     known = named.filled(metadata)
     if metadata.workload and metadata.namespace == known.namespace:  # stated, where the pod's name is only a guess
         known = msgspec.structs.replace(known, workload=metadata.workload)
     return known
 
 
-def _peer(fields: Any) -> Party:
+def _peer_of_metadata(fields: Any) -> Peer:
     """Istio's metadata about a pod, a Struct with upper-case (proxy metadata) or lower-case (metadata object) keys."""
     text: dict[str, str] = {}
     labels: Labels = ()
@@ -181,17 +182,17 @@ def _peer(fields: Any) -> Party:
             labels = stable_labels(pairs)
     get = text.get
     owner = get("owner", "").rpartition("/")[2]
-    known = party(
+    known = checked_peer(
         get("namespace") or get("config_namespace", ""),
         get("workload_name") or get("workload") or owner,
         get("service_account", ""),
         get("pod_name") or get("name", ""),
         labels=labels,
     )
-    return known.filled(party_of(first_principal(get("identity", ""))))
+    return known.filled(peer_of_principal(first_principal(get("identity", ""))))
 
 
-def records_of(message: Any, reporter: Party) -> Iterator[AccessRecord]:
+def records_of(message: Any, reporter: Peer) -> Iterator[AccessRecord]:
     """The entries of one message from one proxy."""
     if message.HasField("http_logs"):
         for entry in message.http_logs.log_entry:
@@ -201,7 +202,7 @@ def records_of(message: Any, reporter: Party) -> Iterator[AccessRecord]:
             yield tcp_record(entry, reporter)
 
 
-def http_record(entry: Any, reporter: Party) -> AccessRecord:
+def http_record(entry: Any, reporter: Peer) -> AccessRecord:
     """One HTTPAccessLogEntry."""
     record = _common(entry.common_properties, reporter)
     request, response = entry.request, entry.response
@@ -214,14 +215,14 @@ def http_record(entry: Any, reporter: Party) -> AccessRecord:
     return record
 
 
-def tcp_record(entry: Any, reporter: Party) -> AccessRecord:
+def tcp_record(entry: Any, reporter: Peer) -> AccessRecord:
     """One TCPAccessLogEntry."""
     record = _common(entry.common_properties, reporter)
     record.sent_bytes = entry.connection_properties.sent_bytes
     return record
 
 
-def _common(common: Any, reporter: Party) -> AccessRecord:
+def _common(common: Any, reporter: Peer) -> AccessRecord:
     remote = "downstream_remote_address"
     if common.HasField("downstream_direct_remote_address"):  # the physical peer, whatever headers say
         remote = "downstream_direct_remote_address"
@@ -246,12 +247,12 @@ def _common(common: Any, reporter: Party) -> AccessRecord:
         record.source_principal = first_principal(",".join(name.uri for name in names if name.uri))
         record.mtls = bool(names) or bool(tls.peer_certificate_properties.subject)
     if common.filter_state_objects:
-        record.source = _peer_of(common.filter_state_objects, "downstream_peer")
-        record.destination = _peer_of(common.filter_state_objects, "upstream_peer")
+        record.source = _exchanged_peer(common.filter_state_objects, "downstream_peer")
+        record.destination = _exchanged_peer(common.filter_state_objects, "upstream_peer")
     return record
 
 
-def _peer_of(objects: Any, name: str) -> Party:
+def _exchanged_peer(objects: Any, name: str) -> Peer:
     """The peer that Istio's metadata exchange left in the filter state; FlatBuffers of old versions are not read."""
     from google.protobuf import struct_pb2, wrappers_pb2
     from google.protobuf.message import DecodeError
@@ -260,10 +261,10 @@ def _peer_of(objects: Any, name: str) -> Party:
         for key in (name, f"{name}_obj"):
             fields = struct_pb2.Struct()
             if key in objects and objects[key].Unpack(fields):
-                return _peer(fields)
+                return _peer_of_metadata(fields)
         node = wrappers_pb2.BytesValue()
         if f"wasm.{name}_id" in objects and objects[f"wasm.{name}_id"].Unpack(node):
-            return party_of_node(node.value.decode("utf-8", "replace"))
+            return peer_of_node(node.value.decode("utf-8", "replace"))
     except DecodeError:
         pass  # a peer that cannot be read is a peer that is not known
     return NOBODY

@@ -18,8 +18,8 @@ from collector.flow import Flow
 from collector.listening import Tallied
 from collector.patterns import Patterns
 from collector.room import GROWTH, Overload, Room, weight
-from collector.sources.accesslog import Outcome, Unusable, count_unusable, flows_of
-from collector.sources.accesslog_record import NOBODY, Party
+from collector.sources.accesslog import ID_LIMIT, Outcome, Unusable, count_unusable, flows_of
+from collector.sources.accesslog_record import NOBODY, Peer
 from collector.sources.envoy_als import PEER_KEYS, http_record, reporter_of, tcp_record, time_of
 from collector.sources.flow_batch import hand_over
 from collector.wire.access_log_pb2 import StreamAccessLogsMessage
@@ -27,7 +27,7 @@ from collector.wire.access_log_pb2 import StreamAccessLogsMessage
 KINDS = 1 << 17  # kinds of entries known at once: a thousand proxies with a hundred each; about 1 KB a kind
 KEPT = 1 << 26  # bytes of the entries that they are known by
 FORGOTTEN = 1 << 12  # kinds forgotten at once when there are more, the oldest first
-REPORTERS = 1 << 13
+REPORTERS = 1 << 13  # proxies whose number is known at once; a proxy that is forgotten gets a new one
 SAID = 1 << 15  # bytes of an identifier that are kept for a recording; Istio's need a thousand
 _LAST = 253_402_300_799  # the end of the year 9999, where Python's time ends
 
@@ -48,7 +48,7 @@ class Stream:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.reporter: Party = NOBODY
+        self.reporter: Peer = NOBODY
         self.number = 0
         self.said = b""
 
@@ -77,7 +77,7 @@ class Kind:
 
 
 class AccessLogCounter:
-    """Counts messages into `gathered`; `exchange` and `settle` make patterns of it."""
+    """Counts messages into `gathered`; `exchange` and `count_held` make patterns of it."""
 
     def __init__(self, limit: int) -> None:
         """`limit` as of `Room`."""
@@ -87,12 +87,12 @@ class AccessLogCounter:
         self.kinds: dict[Key, Kind] = {}
         self.size = 0  # of the kinds, in bytes
         self.parts: dict[Any, Any] = {}  # of keys, each once
-        self.reporters: dict[Party, int] = {}
+        self.reporters: dict[Peer, int] = {}
         self.given = 0  # numbers of reporters, each once: what is known under one must never be another's
         self.read: tuple[bytes, Any] = (b"", None)  # the last message that was read in full
 
     def exchange(self) -> tuple[Patterns, list[Held]]:
-        """Begin anew; what was counted since the last time goes to `settle`, which may take its time."""
+        """Begin anew; what was counted since the last time goes to `count_held`, which may take its time."""
         held = [kind.release() for kind in self.kinds.values() if kind.records]
         gathered, self.gathered, self.room = self.gathered, Patterns(), Room(self.limit)
         return gathered, held
@@ -139,7 +139,7 @@ class AccessLogCounter:
                     kind.lowest = kind.lowest or name
             else:
                 if kind.records:
-                    settle(self.gathered, (kind.release(),))
+                    count_held(self.gathered, (kind.release(),))
                 kind.hour, kind.records, kind.first, kind.last = moment // 3600, 1, moment, moment
                 kind.lowest = kind.highest = name
             bad += kind.bad
@@ -189,14 +189,14 @@ class AccessLogCounter:
             for key in [*islice(self.kinds, FORGOTTEN)]:
                 kind = self.kinds.pop(key)
                 self.size -= kind.size
-                settle(self.gathered, (kind.release(),))
+                count_held(self.gathered, (kind.release(),))
 
     def _weigh(self) -> int:
-        settle(self.gathered, [kind.release() for kind in self.kinds.values() if kind.records])
+        count_held(self.gathered, [kind.release() for kind in self.kinds.values() if kind.records])
         return weight(self.gathered)
 
 
-def settle(patterns: Patterns, held: Iterable[Held]) -> None:
+def count_held(patterns: Patterns, held: Iterable[Held]) -> None:
     """Count what was held into patterns."""
     for meaning, records, first, last, lowest, highest in held:
         for outcome in meaning if records else ():
@@ -232,7 +232,7 @@ def _timeless(outcome: Outcome) -> Outcome:
 def _request(request: Any, response: Any) -> tuple[str, Key]:
     """A request's id, "" if it has none that can be kept, and what it asked for and got."""
     name = request.request_id
-    if len(name) > 128 or not name.isprintable():
+    if len(name) > ID_LIMIT or not name.isprintable():
         name = ""
     path = request.path
     if "?" in path:

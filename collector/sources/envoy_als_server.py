@@ -13,7 +13,7 @@ from collections.abc import Callable
 from collector.listening import ListeningSource, Record, Tallied
 from collector.patterns import Patterns
 from collector.serving import Limits
-from collector.sources.envoy_als_counter import AccessLogCounter, Stream, settle
+from collector.sources.envoy_als_counter import AccessLogCounter, Stream, count_held
 from collector.transport import TLS
 
 
@@ -47,7 +47,7 @@ class AccessLogServer(ListeningSource):
         gathered, held = self._counter.exchange()
 
         def finish() -> Patterns:
-            settle(gathered, held)
+            count_held(gathered, held)
             return gathered
 
         return finish

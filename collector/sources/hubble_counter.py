@@ -15,8 +15,8 @@ from collector.evidence import CLOCK, CONTESTED, RESET, seconds
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.sources.hubble_counts import ORIGIN, Counts, socket_of
-from collector.sources.hubble_endpoints import HELD, Decode, Parties, from_json
-from collector.sources.hubble_records import Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
+from collector.sources.hubble_endpoints import HELD, Decode, SeenEnds, from_json
+from collector.sources.hubble_records import POLICY_VERDICT, Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
 from collector.sources.hubble_services import DecodeService, Services
 from collector.sources.hubble_services import from_json as service_from_json
 from collector.urls import path_of
@@ -25,7 +25,6 @@ NAME = 320  # characters kept of a node's name: cluster/node
 BATCH = 1 << 16  # distinct counters held before they are handed over
 _POLICY_DROPS = {"POLICY_DENIED", "POLICY_DENY", "AUTH_REQUIRED"}
 _POLICY_DROP_NUMBERS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQUIRED"}
-POLICY_VERDICT = 5  # event_type.type (Cilium, pkg/monitor/api/types.go)
 _PASSED = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
 _NOWHERE = Addresses()
 # A signal's name in `Evidence.signals`: with the observation point (flow.TraceObservationPoint), or with the side whose
@@ -63,9 +62,9 @@ class FlowCounter:
         service: DecodeService = service_from_json,
     ) -> None:
         self.patterns = patterns
-        self.parties = Parties(patterns, endpoint)
+        self.ends = SeenEnds(patterns, endpoint)
         self.layer7 = layer7
-        self.counts = Counts(self.parties)
+        self.counts = Counts(self.ends)
         self.services = Services(service)
 
     def count(self, flow: HubbleFlow) -> None:
@@ -92,8 +91,8 @@ class FlowCounter:
             self._skip("no port")
             return
         ip = flow.IP or _NOWHERE
-        near = self.parties[bytes(flow.source), ip.source][not swapped]
-        far = self.parties[bytes(flow.destination), ip.destination][swapped]
+        near = self.ends[bytes(flow.source), ip.source][not swapped]
+        far = self.ends[bytes(flow.destination), ip.destination][swapped]
         if len(flow.destination_service) or len(flow.source_service):
             self._note_services(flow, ip)
         if swapped:
@@ -110,7 +109,7 @@ class FlowCounter:
         flow_id = flow.uuid or time
         hour = time[:13] if time[14:19] in CLOCK and time[-1:] == "Z" else time
         key = (near, far, protocol, dport, name, source_port, hour, outcome, request)
-        if self.counts.count(key, time, flow_id, sport) and (len(self.counts) >= BATCH or self.parties.held > HELD):
+        if self.counts.count(key, time, flow_id, sport) and (len(self.counts) >= BATCH or self.ends.held > HELD):
             self.flush()
         if flow.destination_names and not swapped:
             counted_as = name.partition(":")[0]
@@ -143,13 +142,13 @@ class FlowCounter:
         """Hand the counts over to the patterns."""
         self.counts.hand_over(self.patterns)
         self.services.hand_over(self.patterns)
-        self.parties.forget()
+        self.ends.forget()
 
     def hand_over(self) -> Patterns:
         """What was counted since the last call. The ends met so far stay known, so none is parsed again."""
         self.flush()
         done = self.patterns
-        self.patterns = self.parties.patterns = Patterns()
+        self.patterns = self.ends.patterns = Patterns()
         return done
 
     def _note_services(self, flow: HubbleFlow, ip: Addresses) -> None:
@@ -185,8 +184,8 @@ class FlowCounter:
             self._skip("dropped reply")
             return
         ip = flow.IP or _NOWHERE
-        near = self.parties[bytes(flow.source), ip.source][True]
-        far = self.parties[bytes(flow.destination), ip.destination][False]
+        near = self.ends[bytes(flow.source), ip.source][True]
+        far = self.ends[bytes(flow.destination), ip.destination][False]
         self.patterns.add(
             Flow(
                 near.endpoint,

@@ -9,7 +9,7 @@ import msgspec
 
 from collector.evidence import apart_by, seconds, socket_name
 from collector.patterns import Edge, EdgeKey, Patterns
-from collector.sources.hubble_endpoints import Parties, Party
+from collector.sources.hubble_endpoints import SeenEnd, SeenEnds
 
 ORIGIN = "hubble"
 
@@ -26,16 +26,16 @@ class Count(msgspec.Struct, eq=False, gc=False):
 
 
 # (source, destination, protocol, port, signal and point, source port if open, hour, request outcome, request)
-Key = tuple[Party, Party, str, int, str, int, str, str, str]
+Key = tuple[SeenEnd, SeenEnd, str, int, str, int, str, str, str]
 
 
 class Counts:
     """Counts of records by everything that distinguishes them, and the host names seen with them."""
 
-    def __init__(self, parties: Parties) -> None:
-        self.parties = parties
+    def __init__(self, ends: SeenEnds) -> None:
+        self.ends = ends
         self.held: dict[Key, Count] = {}
-        self.names: dict[tuple[Party, Party, str, int, str, int], set[str]] = {}
+        self.names: dict[tuple[SeenEnd, SeenEnd, str, int, str, int], set[str]] = {}
         self.replies = 0
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Counts:
     def hand_over(self, patterns: Patterns) -> None:
         """Count everything into the patterns, and hold nothing any more."""
         edges: dict[tuple[int, int, str], Edge] = {}
-        seen: dict[Party, int] = {}
+        seen: dict[SeenEnd, int] = {}
         total, earliest, latest = 0, 0, 0
         for (near, far, protocol, port, name, sport, _, outcome, request), count in self.held.items():
             ends = (id(near.endpoint), id(far.endpoint), protocol)
@@ -74,13 +74,13 @@ class Counts:
             evidence = edge.evidence(port, name.partition(":")[0], sport)
             begin = seconds(count.first)
             end = begin if count.last is count.first else seconds(count.last)
-            alone = apart_by(near.party, far.party, (near.endpoint.nameless, far.endpoint.nameless))
-            evidence.saw(name, records, count.flow_id, begin, end, near.party, far.party, alone)
+            alone = apart_by(near.name, far.name, (near.endpoint.nameless, far.endpoint.nameless))
+            evidence.saw(name, records, count.flow_id, begin, end, near.name, far.name, alone)
             if not sport:  # while it is open which end opened it, there is no opener to name
                 lowest = socket_of(near, count.lowest)
                 evidence.sockets(lowest, lowest if count.lowest == count.highest else socket_of(near, count.highest))
             if request:
-                evidence.request(outcome, request, records, near.party if near.endpoint.nameless else None)
+                evidence.request(outcome, request, records, near.name if near.endpoint.nameless else None)
             if near.local:
                 evidence.sides.add("source")
             if far.local:
@@ -97,8 +97,8 @@ class Counts:
             evidence = edge.evidence(port, signal, sport)
             for host in names:
                 evidence.names.add(host[:253].rstrip("."), 1)
-        for party, records in seen.items():
-            self.parties.sight(party, records)
+        for one, records in seen.items():
+            self.ends.sight(one, records)
         if total:
             patterns.quality.saw(ORIGIN, earliest, total)
             patterns.quality.saw(ORIGIN, latest, 0)
@@ -108,6 +108,6 @@ class Counts:
         self.names.clear()
 
 
-def socket_of(opener: Party, port: int) -> str:
+def socket_of(opener: SeenEnd, port: int) -> str:
     """The connection's name, see `Flow.socket`."""
-    return socket_name(opener.party, port) if port else ""
+    return socket_name(opener.name, port) if port else ""

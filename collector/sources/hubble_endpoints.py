@@ -66,10 +66,10 @@ Decode = Callable[[bytes], HubbleEndpoint | None]  # raises msgspec.MsgspecError
 from_json: Decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
 
 
-class Party:
+class SeenEnd:
     """One end of a flow as it was seen: who it is (`endpoint`), and as which pod at which address."""
 
-    __slots__ = ("address", "endpoint", "local", "masked", "owners", "party", "pod", "ports")
+    __slots__ = ("address", "endpoint", "local", "masked", "name", "owners", "pod", "ports")
 
     def __init__(
         self, endpoint: Endpoint, pod: str, address: str, local: bool, owners: tuple[str, ...], ports: tuple[str, ...]
@@ -77,14 +77,14 @@ class Party:
         self.endpoint = endpoint
         self.pod = pod
         self.address = address
-        self.party = pod or address
+        self.name = pod or address  # by which evidence counts it
         self.local = local
         self.owners = owners
         self.ports = ports
         self.masked: tuple[str, ...] = ()
 
 
-class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
+class SeenEnds(dict[tuple[bytes, str | None], tuple[SeenEnd, SeenEnd]]):
     """The ends met so far, by raw bytes and address, each as the responder and as the opener of a connection (these
     differ only for reserved entities).
 
@@ -98,19 +98,19 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
         self.endpoints: dict[Endpoint, Endpoint] = {}  # one object for equal endpoints
         self.labels: dict[tuple[str, ...], Labelled] = {}  # the pods of a workload have the same
 
-    def __missing__(self, met: tuple[bytes, str | None]) -> tuple[Party, Party]:
+    def __missing__(self, met: tuple[bytes, str | None]) -> tuple[SeenEnd, SeenEnd]:
         raw, address = met
         self.held += len(raw)
         record = self.decode(raw) if raw else None
         unlabelled = record is None or not (record.labels or record.identity)
         roles = []
         for opener in (False, True):
-            party = parse(record or HubbleEndpoint(), canonical_address(address or ""), opener, self._labelled)
-            party.masked = ("labels",) * unlabelled + ("IP",) * (not address)
-            party.endpoint = self.endpoints.setdefault(party.endpoint, party.endpoint)
-            roles.append(party)
-            if party.endpoint.kind == "pod":
-                roles.append(party)
+            end = parse(record or HubbleEndpoint(), canonical_address(address or ""), opener, self._labelled)
+            end.masked = ("labels",) * unlabelled + ("IP",) * (not address)
+            end.endpoint = self.endpoints.setdefault(end.endpoint, end.endpoint)
+            roles.append(end)
+            if end.endpoint.kind == "pod":
+                roles.append(end)
                 break
         self[met] = (roles[0], roles[1])
         return self[met]
@@ -125,20 +125,20 @@ class Parties(dict[tuple[bytes, str | None], tuple[Party, Party]]):
                 self.labels[labels] = known
         return known
 
-    def sight(self, party: Party, records: int) -> None:
+    def sight(self, end: SeenEnd, records: int) -> None:
         """Note what else these records say about the endpoint."""
-        endpoint = party.endpoint
-        for field in party.masked:
+        endpoint = end.endpoint
+        for field in end.masked:
             self.patterns.quality.masked.add(field, records)
-        if endpoint.kind == "address" or (endpoint.kind == "entity" and not party.address):
+        if endpoint.kind == "address" or (endpoint.kind == "entity" and not end.address):
             return
         sighting = self.patterns.sighting(endpoint)
-        sighting.pods.add(f"{party.pod}|{party.address}", records)
+        sighting.pods.add(f"{end.pod}|{end.address}", records)
         if endpoint.kind == "pod":
             sighting.origins.add("hubble", records)
-            for owner in party.owners:
+            for owner in end.owners:
                 sighting.owners.add(owner, records)
-            for port in party.ports:
+            for port in end.ports:
                 sighting.ports.add(port, records)
 
     def forget(self) -> None:
@@ -203,7 +203,7 @@ def labelled(labels: Iterable[str]) -> Labelled:
 
 def parse(
     record: HubbleEndpoint, address: str, opener: bool, read: Callable[[tuple[str, ...]], Labelled] = labelled
-) -> Party:
+) -> SeenEnd:
     """Decide who an endpoint is.
 
     Order: a pod by namespace and labels or name; else a reserved entity; else just an address. Of several reserved
@@ -231,8 +231,8 @@ def parse(
             if (owner.kind or "").isalpha() and valid_object_name(owner.name or "")
         )
         # Without a pod name it is the L7 proxy speaking with the pod's identity from the node's address.
-        return Party(endpoint, pod, address if pod else "", bool(record.ID), owners, named_ports)
-    return Party(_reserved(record.identity or 0, reserved, opener), "", address, bool(record.ID), (), ())
+        return SeenEnd(endpoint, pod, address if pod else "", bool(record.ID), owners, named_ports)
+    return SeenEnd(_reserved(record.identity or 0, reserved, opener), "", address, bool(record.ID), (), ())
 
 
 def _reserved(identity: int, names: frozenset[str], opener: bool) -> Endpoint:

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import SourceError
@@ -68,10 +68,10 @@ class HubbleSource:
         self.request = request or Request()
         self.record = record
         self.resume = resume or {}
-        self.cursors: dict[str, int] = {}  # up to when each node's flows are in what `take` has handed over
+        self.cursors: Mapping[str, int] = {}  # up to when each node's flows are in what `take` has handed over
         self.status = SourceStatus()
-        self.finished = threading.Event()  # set when there will be no more flows
-        self.trouble = ""  # why there is no connection, "" while there is one
+        self.finished = threading.Event()
+        self.trouble = ""
         self._target = Address()
         self._lock = threading.Lock()  # held by whoever counts or hands over
         self._stopping = threading.Event()
@@ -82,6 +82,11 @@ class HubbleSource:
         self._mask = self.request.mask
         self._stuck = 0
         self._away = 0  # since when (unix nanoseconds) there is no stream, 0 while there is one
+
+    @property
+    def namespaces(self) -> Sequence[str]:
+        """Whose flows it asks for; () for all."""
+        return self.request.namespaces
 
     @property
     def repeated(self) -> int:

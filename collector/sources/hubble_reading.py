@@ -67,6 +67,7 @@ class Reader:
         return True
 
     def _past(self, moment: Nanoseconds) -> bool:
+        """Whether a time is not later than now, give or take the difference of sound clocks."""
         self.soon = time.time_ns() + ASTRAY
         return moment <= self.soon
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import msgspec
 
+POLICY_VERDICT = 5  # EventType.type of a policy's verdict (Cilium, pkg/monitor/api/types.go)
+
 
 class TCPFlags(msgspec.Struct, gc=False):
     SYN: bool | None = False

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from collector.sources.hubble_endpoints import HubbleEndpoint, Owner
 from collector.sources.hubble_records import (
+    POLICY_VERDICT,
     Addresses,
     EventType,
     Http,
@@ -36,7 +37,6 @@ from collector.wire import flow_pb2, hubble_records_pb2, relay_pb2
 
 MEMO = 1 << 12  # parsed parts of each kind that are kept
 DROPPED = flow_pb2.DROPPED
-POLICY_VERDICT = 5  # event_type.type
 RECORD: Any = HubbleFlow  # its raw parts are bytes here, which msgspec.Raw stands for in JSON
 
 T = TypeVar("T")

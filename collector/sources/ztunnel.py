@@ -22,12 +22,12 @@ from collector.sources.accesslog import Outcome, Unusable, fold_lines, request_p
 from collector.sources.accesslog_names import service_of
 from collector.sources.accesslog_record import (
     Address,
-    Party,
+    Peer,
     address_of,
+    checked_peer,
     first_principal,
     number_of,
-    party,
-    party_of,
+    peer_of_principal,
     text_of,
 )
 from collector.sources.accesslog_text import is_message, without_prefix
@@ -118,7 +118,7 @@ def _is_entry(fields: Mapping[str, object]) -> bool:
 class _End:
     """One end of a connection as a record names it."""
 
-    __slots__ = ("address", "host", "party", "principal")
+    __slots__ = ("address", "host", "peer", "principal")
 
     def __init__(self, get: Callable[[str], object], prefix: str) -> None:
         self.address: Address = address_of(text_of(get(f"{prefix}.addr")))
@@ -130,7 +130,7 @@ class _End:
             namespace = self.principal.namespace
         elif service is not ADDRESS and namespace == service.workload:
             namespace = service.namespace  # old versions log the Service's name as the namespace
-        self.party: Party = party_of(self.principal).filled(party(namespace, pod=pod))
+        self.peer: Peer = peer_of_principal(self.principal).filled(checked_peer(namespace, pod=pod))
 
 
 def outcome_of(fields: Mapping[str, object], message: str, time: str) -> Outcome:
@@ -152,13 +152,13 @@ def outcome_of(fields: Mapping[str, object], message: str, time: str) -> Outcome
     inbound = text_of(get("direction")) == "inbound"
     signal, reason = _signal(get, message)
     return Flow(
-        source=source.party.endpoint,
+        source=source.peer.endpoint,
         destination=destination,
         protocol=Protocol.TCP,
         port=port,
         signal=signal,
         time=time[:64],
-        source_pod=source.party.pod,
+        source_pod=source.peer.pod,
         destination_pod=pod,
         source_address=source.address[0],
         destination_address=address,
@@ -186,8 +186,8 @@ def _destination(callee: _End, inner: Address, waypoint: bool) -> tuple[Endpoint
     address = inner[0] or callee.address[0]
     if service.kind == "entity":
         return service, "", address
-    found = callee.party.endpoint
-    return (found, callee.party.pod, address) if found is not ADDRESS else (service, "", address)
+    found = callee.peer.endpoint
+    return (found, callee.peer.pod, address) if found is not ADDRESS else (service, "", address)
 
 
 def _signal(get: Callable[[str], object], message: str) -> tuple[Signal, str]:

@@ -17,7 +17,7 @@ import click
 from collector.errors import SourceError
 from leastway.cli.exit_codes import DENIED, FAILED
 from leastway.cli.options import format_option, inventory_option, profile_options
-from leastway.cli.output import SHOWN, say, tell, tell_json
+from leastway.cli.output import SHOWN, counted, say, tell, tell_json
 from leastway.cli.policies import load, mesh_for
 from leastway.verify.can import answer_line
 from leastway.verify.judge import Judge, Question
@@ -106,7 +106,7 @@ def _answer_all(judge: Judge, queries: str) -> int:
                 if unreadable <= SHOWN:
                     say(f"{queries}:{number} {found['because']}")
     if unreadable:
-        say(f"{unreadable} lines of {queries} are no questions — they are answered as undefined")
+        say(f"{counted(unreadable, 'line')} of {queries} cannot be read as a question — the answer is undefined")
     return unreadable
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from leastway.cli.exit_codes import DENIED, FAILED
-from leastway.cli.observing import observe
 from leastway.cli.options import bad_lines_option, format_option, inventory_option, profile_options
 from leastway.cli.output import SHOWN, counted, tell, tell_json
 from leastway.cli.policies import Policies, load, mesh_for
 from leastway.cli.proof import tell_bad_lines
+from leastway.cli.replayed import read_observed
 from leastway.pipeline import Observation
 from leastway.verify.difference import Change, Changes, Difference, difference, unmanaged
 from leastway.verify.judge import Judge
@@ -56,7 +56,7 @@ def command(
     before, after = load(old), load(new)
     too_bad, observation = False, None
     if inputs:
-        observation = observe(after, inputs, inventories, cni, mesh, trust_domain)
+        observation = read_observed(after, inputs, inventories, cni, mesh, trust_domain)
         too_bad = tell_bad_lines(observation.reading, max_bad_lines)
     judges = _judges(before, after, observation, inventories, cni, mesh, trust_domain)
     found = difference(*judges)

@@ -4,8 +4,8 @@ Invariant: a code means the same on every command. 2, wrong usage, is click's ow
 """
 
 FAILED = 1  # it cannot be done, or not to the end
-DENIED = (
-    3  # the policies would deny observed traffic, or allow more than the budget; one question of `can`: not allowed
-)
+# The policies would deny observed traffic, or allow more than --max-over-permission; for one question of `can`, the
+# answer is not allow.
+DENIED = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE

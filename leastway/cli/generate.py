@@ -29,7 +29,7 @@ from leastway.cli.options import (
 from leastway.cli.output import counted, say, tell, tell_json, tell_some
 from leastway.cli.progress import Meter
 from leastway.cli.proof import bad_lines, tell_bad_lines, tell_proof
-from leastway.export.folder import Changes, write
+from leastway.export.folder import REVIEW, Changes, write
 from synthesizer import synthesize
 from synthesizer.options import CNI, Mesh, Options
 
@@ -198,7 +198,7 @@ def _tell(run: pipeline.Run, changes: Changes, folder: str) -> None:
     tell_proof(run.proof)
     review = _review(run)
     if review:
-        tell(f"{counted(review.total(), 'item')} held back for you to decide, in {Path(folder) / pipeline.REVIEW}:")
+        tell(f"{counted(review.total(), 'item')} held back for you to decide, in {Path(folder) / REVIEW}:")
         tell_some(f"{count:>8}  {kind}" for kind, count in sorted(review.items()))
     for sentence in run.findings:
         tell(f"note: {sentence}")

@@ -22,5 +22,5 @@ def command(place: str) -> None:
     \b
     leastway merge patterns
     """
-    parts = store.compact(place)
+    parts = store.merge(place)
     tell(f"{counted(parts, 'part')} merged into one" if parts > 1 else "nothing to merge")

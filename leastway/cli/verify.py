@@ -12,7 +12,6 @@ import click
 
 from leastway import pipeline
 from leastway.cli.exit_codes import DENIED, FAILED
-from leastway.cli.observing import observe
 from leastway.cli.options import (
     accept_option,
     bad_lines_option,
@@ -24,6 +23,7 @@ from leastway.cli.options import (
 from leastway.cli.output import counted, say, tell, tell_json, tell_some
 from leastway.cli.policies import load
 from leastway.cli.proof import tell_bad_lines, tell_proof
+from leastway.cli.replayed import read_observed
 
 
 @click.command("verify")
@@ -65,7 +65,7 @@ def command(
     leastway verify policies flows.jsonl --inventory cluster.yaml --max-over-permission 20
     """
     judged = load(policies)
-    observation = observe(judged, inputs, inventories, cni, mesh, trust_domain, accepted, declared)
+    observation = read_observed(judged, inputs, inventories, cni, mesh, trust_domain, accepted, declared)
     too_bad = tell_bad_lines(observation.reading, max_bad_lines)
     proof = pipeline.verify(judged.found, observation)
     if form == "json":
@@ -76,9 +76,8 @@ def command(
     total = proof["over_permission"]["total"]
     over = max_over_permission is not None and total > max_over_permission
     if over:
-        say(
-            f"{total} connections are allowed beyond what was observed — --max-over-permission is {max_over_permission}"
-        )
+        beyond = f"{counted(total, 'connection')} beyond what was observed"
+        say(f"the policies allow {beyond} — --max-over-permission is {max_over_permission}")
     ctx.exit(DENIED if over or not proof["sound"] else FAILED if too_bad else 0)
 
 

@@ -16,7 +16,8 @@ import msgspec
 from collector.errors import LeastwayError
 
 REPORT = "leastway.json"
-REPORTS = frozenset({REPORT, "REVIEW.md"})
+REVIEW = "REVIEW.md"
+REPORTS = frozenset({REPORT, REVIEW})
 MARKER = "app.kubernetes.io/managed-by: leastway"
 KUSTOMIZATION = "kustomization.yaml"
 _REVIEW_TITLE = "# Review\n"

@@ -71,7 +71,7 @@ def ready(session: Session) -> str:
 
 
 def _away(source: LiveSource) -> str:
-    why = str(LeastwayError(getattr(source, "trouble", "")))  # one printable line: it may come from the wire
+    why = str(LeastwayError(source.trouble))  # one printable line: it may come from the wire
     return f"{source.name} has not been connected since {_moment(source.status.since)}{': ' * bool(why)}{why}"
 
 
@@ -101,9 +101,9 @@ def _of_sources(session: Session) -> Iterator[Family]:
     streams = [({"source": name}, float(s.streams)) for name, s in status.items()]
     yield Family("leastway_streams", "gauge", "Streams open now.", streams)
     narrowed = [
-        ({"source": source.name, "namespaces": ",".join(sorted(namespaces))}, 1.0)
+        ({"source": source.name, "namespaces": ",".join(sorted(source.namespaces))}, 1.0)
         for source in session.sources
-        if (namespaces := getattr(getattr(source, "request", None), "namespaces", ()))
+        if source.namespaces
     ]
     yield Family("leastway_filter_info", "gauge", "1 for a source that is asked for some namespaces only.", narrowed)
     lag = [({"source": n}, max(0.0, time.time() - s.newest)) for n, s in status.items() if s.newest]

@@ -72,7 +72,7 @@ class Session:
         try:
             for source in self.sources:
                 source.start()
-                note("started", source=source.name, address=str(getattr(source, "address", "")))
+                note("started", source=source.name, address=str(source.address))
             self.running = True
             note("observing", store=self.place, name=self.name, session=self.id)
             self._loop(stop, math.inf if seconds is None else time.monotonic() + seconds)
@@ -115,8 +115,7 @@ class Session:
     @property
     def _finished(self) -> bool:
         """Whether no source will have any more."""
-        endings = [getattr(source, "finished", None) for source in self.sources]
-        return all(ending is not None and ending.is_set() for ending in endings)
+        return all(source.finished.is_set() for source in self.sources)
 
     def _end(self) -> bool:
         note("stopping")
@@ -136,7 +135,7 @@ class Session:
         batch = Patterns()
         for source in self.sources:
             batch.merge(source.take())
-            for node, nanoseconds in getattr(source, "cursors", {}).items():  # of the take just now
+            for node, nanoseconds in source.cursors.items():  # of the take just now
                 batch.quality.cursors.add(_prefix(self.name) + node, nanoseconds)
         mark = Mark(self._sequence, self.name, self.started, int(moment), math.ceil(self.interval), ended)
         batch.quality.sessions.add(self.id, mark)

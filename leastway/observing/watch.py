@@ -31,8 +31,8 @@ class Watch:
                 if connected:
                     note("connected", source=source.name)
                 else:
-                    why = getattr(source, "trouble", "")
-                    warn("not connected", source=source.name, reconnects=source.status.reconnects, error=why)
+                    reconnects = source.status.reconnects
+                    warn("not connected", source=source.name, reconnects=reconnects, error=source.trouble)
 
     def losses(self) -> Iterator[tuple[str, str, int]]:
         """Source, counter and growth, for each of `LOSSES` that grew since the last call."""

@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from leastway.verify.authorizationpolicy_schema import (
-    AuthorizationPolicy,
-)
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy
 from leastway.verify.compilation import Place, compiled, rule_matches
 from leastway.verify.identity import Request
 from leastway.verify.mesh import PROXY_PORTS, Mesh, Way

@@ -43,7 +43,9 @@ KEYS = frozenset(
     }
 )
 _KEY_FORMS = re.compile(
-    r"request\.(experimental\.inline\.)?headers\[[^\[\]]+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[\]]+\[[^\[\]]+\]",
+    r"request\.(experimental\.inline\.)?headers\[[^\[\]]+\]"
+    r"|request\.auth\.claims(\[[^\[\]]+\])+"
+    r"|experimental\.envoy\.filters\.[^\[\]]+\[[^\[\]]+\]",
     re.ASCII,
 )
 ACTIONS = ("ALLOW", "DENY", "CUSTOM", "AUDIT")

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from leastway.verify import api_server, objects
 from leastway.verify.mesh_config import read_mesh_config
 from leastway.verify.reading import Document, identity, labels, mapping, optional, sequence
@@ -150,8 +152,6 @@ def _add_pod(world: World, pod: Subject, workload: str) -> None:
 
 
 def _changed(subject: Subject, **changes: Any) -> Subject:
-    import msgspec
-
     return msgspec.structs.replace(subject, **changes)
 
 

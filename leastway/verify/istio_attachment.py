@@ -19,6 +19,7 @@ TARGETS = frozenset(
         ("gateway.networking.k8s.io", "GatewayClass"),
     }
 )
+MOST_TARGETS = 16  # of one policy (istio/api, the validation of `targetRefs`)
 DRY_RUN = "istio.io/dry-run"
 LABEL = 63  # characters of a label's value
 # Go's strconv.ParseBool
@@ -43,8 +44,8 @@ def read_targets(spec: dict[str, Any], where: str) -> tuple[tuple[str, str], ...
         if found:
             raise PolicyError("targetRef and targetRefs exclude each other", where)
         found.append(spec["targetRef"])
-    if len(found) > 16:
-        raise PolicyError("more than 16 targetRefs", where)
+    if len(found) > MOST_TARGETS:
+        raise PolicyError(f"more than {MOST_TARGETS} targetRefs", where)
     if found and spec.get("selector") is not None:
         raise PolicyError("selector and targetRefs exclude each other", where)
     return tuple(_target(item, f"{where} spec.targetRefs[{i}]") for i, item in enumerate(found))

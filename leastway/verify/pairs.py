@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from leastway.verify.bits import Universe, indices
 
 Names = tuple[str, ...]
+MIXED = "mixed"  # some cells say so, some do not
 
 
 class Pairs:
@@ -66,6 +67,3 @@ class Pairs:
         """What all cells say, `MIXED` if they differ; None if there are only pairs of a pod and itself."""
         said = {bool(self._sources[d] >> s & 1) for s, d in cells if s != d or not self._universe.subjects[d].single}
         return None if not said else said.pop() if len(said) == 1 else MIXED
-
-
-MIXED = "mixed"

@@ -10,11 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from leastway.verify.authorizationpolicy_schema import (
-    AuthorizationPolicy,
-    is_istio,
-    read_authorization_policy,
-)
+from leastway.verify.authorizationpolicy_schema import AuthorizationPolicy, is_istio, read_authorization_policy
 from leastway.verify.cilium_schema import is_cilium, read_cilium_policy
 from leastway.verify.errors import PolicyError
 from leastway.verify.inventory import POLICY_KINDS

@@ -19,6 +19,8 @@ from leastway.verify.world import Service, Subject, World
 if TYPE_CHECKING:
     from leastway.verify.judge import Judge, Question
 
+ITSELF = "it may lead back to itself"
+
 
 def through(judge: Judge, question: Question, source: End, service: Service) -> Verdict:
     """The answer for a Service's cluster IP and port."""
@@ -59,9 +61,6 @@ def targets(judge: Judge, question: Question, service: Service) -> Iterator[tupl
                 there = {"destination": backend.ref, "port": port, "destination_address": ""}
                 called = {"service": service.ref, "service_port": entry.number}
                 yield msgspec.structs.replace(question, **there, **called), backend
-
-
-ITSELF = "it may lead back to itself"
 
 
 def _asked(judge: Judge, target: Question, source: End, backend: Subject) -> Iterator[Verdict]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from collector.evidence import Evidence
-from collector.settlement import Standing
+from collector.standing import Standing
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.workloads import Workloads

@@ -14,7 +14,7 @@ from synthesizer.intent import BlockPeer
 
 EXACT = 32  # distinct addresses for one workload and port that are listed one by one
 BUDGET = 4  # addresses allowed per address seen, in a covering prefix
-_WIDEST = {4: 24, 6: 112}
+_WIDEST = {4: 24, 6: 112}  # the shortest prefix length that is tried, by IP version
 
 # Not the internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291.
 NOT_INTERNET = {

@@ -5,7 +5,7 @@ Invariant: only the standing of a line counts here, not how often it was seen; U
 
 from __future__ import annotations
 
-from collector.settlement import REFUSED, Standing
+from collector.standing import REFUSED, Standing
 from synthesizer.lines import Line
 from synthesizer.rules.view import Held, View
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from collector.flow import Signal
-from collector.settlement import Standing
+from collector.standing import ALIVE, Standing
 from synthesizer.callers import HBONE, SIDECAR_PORTS
 from synthesizer.lines import Line
 from synthesizer.party import Outside, Place, party_key
@@ -25,7 +25,6 @@ SCAN_TARGETS = 15
 SCAN_PORTS = 20
 # It searches one destination if this many ports there never answered, while the capture shows other answers.
 SCAN_SILENT = 5
-_ALIVE = (Standing.INITIATED, Standing.INFERRED, Standing.AUDITED)
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -50,7 +49,7 @@ class View:
         self._spoken: dict[tuple[str, str], list[Line]] = {}  # lines that seem to have been answered, likewise
         self._strewn: dict[tuple[str, str], bool] = {}
         for line in lines:
-            if line.standing in _ALIVE:
+            if line.standing in ALIVE:
                 self._callers.setdefault(_listener(line), set()).add(line.key[0])
                 self._served.setdefault(_destination(line), set()).add((line.protocol, line.port))
                 self._spoken.setdefault(line.key[:2], []).append(line)
@@ -83,7 +82,7 @@ class View:
 
     def _credible(self, line: Line) -> bool:
         """Whether a line shows that a port is in use: its source does not search, and did not try other doors there."""
-        if line.standing not in _ALIVE or line.key[0] in self.scanners:
+        if line.standing not in ALIVE or line.key[0] in self.scanners:
             return False
         if self.searched(line) or self.swept_outside(line):
             return False
@@ -157,7 +156,7 @@ class View:
             odd = [
                 line
                 for line in lines
-                if not (line.standing in _ALIVE and (self.used_by_others(line) or self.declared(line)))
+                if not (line.standing in ALIVE and (self.used_by_others(line) or self.declared(line)))
             ]
             if sum(map(answers, odd)) >= SCAN_ANSWERED * len(odd):
                 continue
@@ -172,7 +171,7 @@ class View:
         silent: dict[tuple[str, str, str], set[int]] = {}
         for line in odd:
             # Only what nothing else holds back: unanswered TCP is held anyway, and does not make a scanner so soon.
-            free = line.standing in _ALIVE or line.protocol == "UDP"
+            free = line.standing in ALIVE or line.protocol == "UDP"
             free = free and not (self.declared(line) or self.used_by_others(line))
             if free and line.protocol in self._shown and not answers(line) and _traced(line):
                 silent.setdefault((line.key[0], _destination(line), line.protocol), set()).add(line.port)

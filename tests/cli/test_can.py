@@ -20,7 +20,7 @@ from tests.cli.conftest import Run
         ("198.51.100.7", "shop/api", "8080", 3, "deny"),
     ],
 )
-def test_one_question(
+def test_one_question_is_answered_with_a_verdict_and_its_rule(
     run: Run, policies: Path, inventory: Path, source: str, destination: str, port: str, code: int, verdict: str
 ) -> None:
     result = run("can", policies, "--inventory", inventory, "--from", source, "--to", destination, "--port", port)
@@ -29,7 +29,7 @@ def test_one_question(
     assert "NetworkPolicy shop/" in result.stdout
 
 
-def test_one_question_as_json(run: Run, policies: Path, inventory: Path) -> None:
+def test_one_question_is_answered_in_json(run: Run, policies: Path, inventory: Path) -> None:
     ends = ("--from", "shop/web", "--to", "shop/api", "--port", "8080")
     result = run("can", policies, "--inventory", inventory, *ends, "--format", "json")
     told = json.loads(result.stdout)

@@ -20,7 +20,7 @@ from collector.endpoints import Endpoint, valid_namespace, valid_object_name
 from collector.evidence import seconds
 from collector.flow import Flow, Signal
 from collector.patterns import EdgeKey, Patterns
-from collector.sources.hubble_endpoints import HubbleEndpoint, Party, parse
+from collector.sources.hubble_endpoints import HubbleEndpoint, SeenEnd, parse
 from collector.urls import path_of
 
 Json = dict[str, Any]
@@ -91,7 +91,7 @@ def count_flow(flow: Json, patterns: Patterns) -> None:
     except NoConnection as reason:
         patterns.quality.skipped.add(str(reason), 1)
         return
-    near, far = party(flow, "source", not swapped), party(flow, "destination", swapped)
+    near, far = seen_end(flow, "source", not swapped), seen_end(flow, "destination", swapped)
     if swapped:
         near, far, sport, dport = far, near, dport, sport
     http = (flow.get("l7") or {}).get("http") or {} if point == "l7" else {}
@@ -113,7 +113,7 @@ def count_flow(flow: Json, patterns: Patterns) -> None:
         status=(http.get("code") or 0) if swapped else 0,
         names=() if swapped or dropped else tuple(name[:253].rstrip(".") for name in names[:8]),
         reason=point,
-        socket=f"{near.party} {sport:05d}" if sport and signal != "open" else "",
+        socket=f"{near.name} {sport:05d}" if sport and signal != "open" else "",
         flow_id=flow.get("uuid") or "",
         point=point,
         origin="hubble",
@@ -199,7 +199,7 @@ def passage(flow: Json, first: tuple[bool, str]) -> tuple[bool, str, str]:
     return swapped, signal, str(point) if point in POINTS else ""
 
 
-def add_the_rest(patterns: Patterns, flow: Flow, near: Party, far: Party) -> None:
+def add_the_rest(patterns: Patterns, flow: Flow, near: SeenEnd, far: SeenEnd) -> None:
     """What a passed packet tells besides its `Flow`: both sides at once, owners, named ports, masked fields."""
     key = EdgeKey(flow.source, flow.destination, flow.protocol)
     evidence = patterns.edge(key).evidence(flow.port, flow.signal, flow.source_port)
@@ -214,7 +214,7 @@ def add_the_rest(patterns: Patterns, flow: Flow, near: Party, far: Party) -> Non
                 patterns.sighting(end.endpoint).ports.add(port, 1)
 
 
-def party(flow: Json, end: str, opener: bool) -> Party:
+def seen_end(flow: Json, end: str, opener: bool) -> SeenEnd:
     """One end of a flow, parsed on its own."""
     raw = flow.get(end)
     text = (flow.get("IP") or {}).get(end) or ""

@@ -8,8 +8,9 @@ from typing import Any
 
 from collector.endpoints import Endpoint
 from collector.patterns import Patterns
-from collector.settlement import Pattern, Standing, settle
+from collector.settlement import settle
 from collector.sources import hubble_json
+from collector.standing import Pattern, Standing
 from tests.e2e.hostile.scene import End, Record, Scene
 
 INITIATED, INFERRED, UNANSWERED = Standing.INITIATED, Standing.INFERRED, Standing.UNANSWERED

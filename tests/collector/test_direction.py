@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from collector.direction import EPHEMERAL, first_look
 from collector.flow import Signal
-from collector.settlement import Standing, settle
+from collector.settlement import settle
+from collector.standing import Standing
 from tests.collector.settled import (
     INFERRED,
     INITIATED,

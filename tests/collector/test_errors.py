@@ -8,8 +8,6 @@ import pytest
 
 from collector.errors import (
     PART,
-    ClusterError,
-    GitError,
     InventoryError,
     LeastwayError,
     PatternStoreError,
@@ -17,7 +15,7 @@ from collector.errors import (
     SourceError,
 )
 
-TREE = [SourceError, PatternStoreError, InventoryError, RenderError, ClusterError, GitError]
+TREE = [SourceError, PatternStoreError, InventoryError, RenderError]
 
 
 @pytest.mark.parametrize("kind", TREE)
@@ -52,7 +50,7 @@ def test_hostile_text_stays_one_bounded_printable_line() -> None:
 
 
 def test_an_error_survives_the_way_back_from_another_process() -> None:
-    error = pickle.loads(pickle.dumps(ClusterError("refused", where="10.0.0.1:443", hint="check the address")))
-    assert isinstance(error, ClusterError)
+    error = pickle.loads(pickle.dumps(SourceError("refused", where="10.0.0.1:443", hint="check the address")))
+    assert isinstance(error, SourceError)
     assert (error.message, error.where, error.hint) == ("refused", "10.0.0.1:443", "check the address")
     assert str(error) == "refused — 10.0.0.1:443 — check the address"

@@ -21,7 +21,7 @@ LONG = "x" * 300_000
         accesslog_names.service_of,
         accesslog_names.service_of_sni,
         accesslog_record.ip_of,
-        accesslog_record.party_of_node,
+        accesslog_record.peer_of_node,
         accesslog_record.first_principal,
         accesslog_record.flags_of,
         hubble_endpoints.canonical_address,

@@ -10,7 +10,8 @@ from collector.direction import EPHEMERAL
 from collector.endpoints import ADDRESS, Endpoint
 from collector.evidence import OUTCOMES, Evidence
 from collector.flow import Flow, Signal
-from collector.settlement import Standing, settle
+from collector.settlement import settle
+from collector.standing import Standing
 from tests.collector.traffic import patterns_of
 
 APP = Endpoint("pod", "", "shop", (("app", "app"),))

@@ -275,7 +275,7 @@ def test_a_pattern_store_is_an_input_like_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [PLAIN, FORMS["gzip"], FORMS["zstd"]], ids=["plain", "gzip", "zstd"])
-def test_standard_input(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_read_like_a_file(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     found = read(["-"])
     assert found.patterns == plain(tmp_path)

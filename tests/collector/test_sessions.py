@@ -95,5 +95,5 @@ def test_marks_and_cursors_merge_in_any_order_and_survive_the_store(
         for part in parts:
             store.save(part, folder)
         assert store.quality(folder) == whole
-        store.compact(folder)
+        store.merge(folder)
         assert store.load(folder).quality == whole

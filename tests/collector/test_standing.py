@@ -228,7 +228,7 @@ def test_the_same_datagram_at_another_point_is_no_answer(s: Scene, web: End, api
 # -- policies --------------------------------------------------------------------------------------------------------
 
 
-def test_denied_only(s: Scene, web: End, api: End) -> None:
+def test_what_was_always_denied_is_denied(s: Scene, web: End, api: End) -> None:
     s.drop(web, api, 8080, times=50)
     assert told(s) == {"web → api:8080 TCP": DENIED}
 
@@ -284,7 +284,7 @@ def test_denied_on_the_way_out_and_let_out_later(s: Scene, web: End) -> None:
     assert told(s) == {"web → address:443 TCP": INITIATED}
 
 
-def test_audited(s: Scene, web: End, api: End) -> None:
+def test_what_audit_mode_let_through_is_audited(s: Scene, web: End, api: End) -> None:
     s.packet(web, api, 41000, 8080, flags="SYN", verdict="AUDIT", event_type={"type": 5})
     s.packet(api, web, 8080, 41000, flags="SYN ACK", reply=True)
     assert told(s) == {"web → api:8080 TCP": AUDITED}

@@ -62,7 +62,7 @@ def test_what_is_saved_at_a_url_is_loaded_merged_and_read(url: str) -> None:
     assert store.load(url) == expected
     assert read([url]).patterns == expected
     assert read([url]).formats == {url: "pattern store"}
-    assert store.compact(url) == 2
+    assert store.merge(url) == 2
     assert store.count(url) == 1
     assert store.load(url) == expected
     store.save(patterns_of(FIRST), url)
@@ -76,7 +76,7 @@ def test_nothing_but_the_parts_stays_at_the_url_or_in_the_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     store.save(patterns_of(FIRST), url)
     store.save(patterns_of(SECOND), url)
-    store.compact(url)
+    store.merge(url)
     assert list(scratch.iterdir()) == []
     files, root = fsspec.core.url_to_fs(url)
     assert len(files.find(root)) == len(store.TABLES)
@@ -98,12 +98,12 @@ def test_an_upload_that_fails_is_no_part(url: str, monkeypatch: pytest.MonkeyPat
     assert store.load(url) == patterns_of(FIRST)
 
 
-def test_one_compaction_at_a_time(url: str) -> None:
+def test_one_merge_at_a_time(url: str) -> None:
     store.save(patterns_of(FIRST), url)
     store.save(patterns_of(SECOND), url)
-    with storage(url).exclusive(), pytest.raises(PatternStoreError, match="compacting"):
-        store.compact(url)
-    assert store.compact(url) == 2
+    with storage(url).exclusive(), pytest.raises(PatternStoreError, match="another process is merging"):
+        store.merge(url)
+    assert store.merge(url) == 2
 
 
 def test_of_many_who_want_the_lock_at_once_never_two_have_it(url: str) -> None:
@@ -137,18 +137,18 @@ def test_the_lock_of_a_process_that_was_killed_is_taken_over_after_its_time(
     held = storage(url).exclusive()
     held.__enter__()  # and never released
     with pytest.raises(PatternStoreError):
-        store.compact(url)
+        store.merge(url)
     monkeypatch.setattr(storage_module, "LEASE", 0)
     monkeypatch.setattr(store, "LEASE", 3600)
-    assert store.compact(url) == 2
+    assert store.merge(url) == 2
 
 
-def test_a_compaction_that_outlasted_its_lock_writes_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_that_outlasted_its_lock_writes_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save(patterns_of(FIRST), url)
     store.save(patterns_of(SECOND), url)
     monkeypatch.setattr(store, "LEASE", 0)
     with pytest.raises(PatternStoreError, match="lock"):
-        store.compact(url)
+        store.merge(url)
     assert store.count(url) == 2
 
 
@@ -161,7 +161,7 @@ def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
 
 def test_a_url_that_nobody_understands_is_an_error_of_one_line() -> None:
     assert not store.is_store("nowhere://x")
-    for use in (store.load, store.compact, lambda url: store.save(patterns_of(FIRST), url)):
+    for use in (store.load, store.merge, lambda url: store.save(patterns_of(FIRST), url)):
         with pytest.raises(PatternStoreError) as caught:
             use("nowhere://x")
         assert "nowhere" in str(caught.value)
@@ -173,10 +173,10 @@ def test_what_killed_writers_left_is_swept_when_it_is_old(tmp_path: Path, monkey
     (tmp_path / "edges" / f"{part}.parquet").unlink()  # killed before its last file
     left = tmp_path / "edges" / ".0123.tmp"
     left.write_bytes(b"half")
-    store.compact(tmp_path)
+    store.merge(tmp_path)
     assert left.exists()  # perhaps someone is writing it
     monkeypatch.setattr(storage_module, "STALE", -1)
-    store.compact(tmp_path)
+    store.merge(tmp_path)
     assert not left.exists()
     assert [len(list((tmp_path / table).iterdir())) for table in store.TABLES] == [1, 1, 1]
     assert store.load(tmp_path) == patterns_of(FIRST)
@@ -190,15 +190,15 @@ def test_what_killed_uploads_left_in_the_temporary_folder_is_swept_when_it_is_ol
     left, other = tmp_path / "leastway-edges-0123.tmp", tmp_path / "somebodys-edges-0123.tmp"
     left.write_bytes(b"half")
     other.write_bytes(b"")
-    store.compact(url)
+    store.merge(url)
     assert left.exists()  # perhaps someone is writing it
     monkeypatch.setattr(storage_module, "STALE", -1)
-    store.compact(url)
+    store.merge(url)
     assert not left.exists()
     assert other.exists()
 
 
-def test_a_part_written_during_a_compaction_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_written_during_a_merge_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save(patterns_of(FIRST), tmp_path)
     store.save(patterns_of(SECOND), tmp_path)
     later = patterns_of([*FIRST, *SECOND])
@@ -210,11 +210,11 @@ def test_a_part_written_during_a_compaction_counts_once(tmp_path: Path, monkeypa
         return live(*arguments)
 
     monkeypatch.setattr(store, "_live", and_then_one_more)
-    store.compact(tmp_path)
+    store.merge(tmp_path)
     assert store.load(tmp_path) == patterns_of([*FIRST, *SECOND, *FIRST, *SECOND])
 
 
-def test_a_store_of_the_version_before_is_read_and_compacted(tmp_path: Path) -> None:
+def test_a_store_of_the_version_before_is_read_and_merged(tmp_path: Path) -> None:
     store.save(patterns_of(FIRST), tmp_path)
     for table in store.TABLES:
         (path,) = (tmp_path / table).glob("part-*.parquet")
@@ -225,5 +225,5 @@ def test_a_store_of_the_version_before_is_read_and_compacted(tmp_path: Path) -> 
         pq.write_table(content.replace_schema_metadata(metadata), path)
     assert store.load(tmp_path) == patterns_of(FIRST)
     store.save(patterns_of(SECOND), tmp_path)
-    store.compact(tmp_path)
+    store.merge(tmp_path)
     assert store.load(tmp_path) == patterns_of(FIRST + SECOND)

@@ -52,7 +52,7 @@ def test_what_is_loaded_equals_what_was_saved(bound: int | None, capture: list[F
 @pytest.mark.parametrize("bound", [None, 2])
 @few
 @given(first=captures(12), second=captures(12))
-def test_parts_are_merged_when_read_and_when_compacted(
+def test_parts_are_merged_when_read_and_when_they_are_made_one(
     bound: int | None, first: list[Flow], second: list[Flow]
 ) -> None:
     capture = first + second if first != second else first
@@ -60,7 +60,7 @@ def test_parts_are_merged_when_read_and_when_compacted(
         same = store.save(patterns_of(first), folder) == store.save(patterns_of(second), folder)
         whole = patterns_of(first if same else capture)
         assert store.load(folder) == whole
-        store.compact(folder)
+        store.merge(folder)
         assert store.load(folder) == whole
         assert len(parts(Path(folder))) == 1
 
@@ -80,14 +80,12 @@ def test_saving_the_same_patterns_again_is_no_second_observation(both: Path) -> 
     names = parts(both)
     store.save(patterns_of(FIRST), both)
     assert parts(both) == names
-    store.compact(both)
+    store.merge(both)
     store.save(patterns_of(FIRST), both)
     assert store.load(both) == expected
 
 
-def test_a_compaction_stopped_before_it_deleted_counts_nothing_twice(
-    both: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_merge_stopped_before_it_deleted_counts_nothing_twice(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = store.load(both)
 
     def stop(self: Path, missing_ok: bool = False) -> None:
@@ -97,10 +95,10 @@ def test_a_compaction_stopped_before_it_deleted_counts_nothing_twice(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", stop)
         with pytest.raises(PatternStoreError, match="stopped"):
-            store.compact(both)
+            store.merge(both)
     assert len(parts(both)) == 3
     assert store.load(both) == expected
-    store.compact(both)
+    store.merge(both)
     assert len(parts(both)) == 1
     assert store.load(both) == expected
 
@@ -208,7 +206,7 @@ def test_only_a_store_is_a_store(tmp_path: Path) -> None:
     assert not store.is_store(tmp_path)
     assert not store.is_store("-")
     assert not store.is_store("no-driver://bucket/patterns")
-    for use in (store.load, store.compact):
+    for use in (store.load, store.merge):
         with pytest.raises(PatternStoreError, match="not a pattern store"):
             use(tmp_path)
     (tmp_path / "file").touch()
@@ -246,14 +244,14 @@ def _save_many(root: str, pod: str) -> None:
         store.save(patterns_of([Flow(WEB, API, port=80, source_pod=f"{pod}-{number}")]), root)
 
 
-def test_several_writers_and_a_compaction_lose_nothing(tmp_path: Path) -> None:
+def test_several_writers_and_a_merge_lose_nothing(tmp_path: Path) -> None:
     store.save(Patterns(), tmp_path)
     spawn = multiprocessing.get_context("spawn")
     writers = [spawn.Process(target=_save_many, args=(str(tmp_path), pod)) for pod in ("web", "cron")]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
-        store.compact(tmp_path)
+        store.merge(tmp_path)
         store.load(tmp_path)
     for writer in writers:
         writer.join()
@@ -263,9 +261,9 @@ def test_several_writers_and_a_compaction_lose_nothing(tmp_path: Path) -> None:
     assert evidence.sources.items() == sorted((f"{pod}-{n}", 1) for pod in ("web", "cron") for n in range(5))
 
 
-def test_a_second_compaction_at_the_same_time_is_refused(both: Path) -> None:
-    with storage(both).exclusive(), pytest.raises(PatternStoreError, match="compacting"):
-        store.compact(both)
+def test_a_second_merge_at_the_same_time_is_refused(both: Path) -> None:
+    with storage(both).exclusive(), pytest.raises(PatternStoreError, match="another process is merging"):
+        store.merge(both)
 
 
 def test_other_limits_need_another_version() -> None:

@@ -33,7 +33,7 @@ from collector.urls import path_of
         ("?x=/y", ""),
     ],
 )
-def test_path_of(url: str, path: str) -> None:
+def test_the_path_is_cut_out_of_a_url(url: str, path: str) -> None:
     assert path_of(url) == path
 
 

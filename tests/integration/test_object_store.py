@@ -93,28 +93,28 @@ def test_what_is_saved_is_loaded_and_merged(place: str) -> None:
     store.save(patterns_of(SECOND), place)
     assert store.count(place) == 2
     assert store.load(place) == patterns_of(FIRST + SECOND)
-    assert store.compact(place) == 2
+    assert store.merge(place) == 2
     assert store.count(place) == 1
     assert store.load(place) == patterns_of(FIRST + SECOND)
 
 
-def test_one_compaction_at_a_time(place: str) -> None:
+def test_one_merge_at_a_time(place: str) -> None:
     store.save(patterns_of(FIRST), place)
     store.save(patterns_of(SECOND), place)
-    with storage(place).exclusive(), pytest.raises(PatternStoreError, match="compacting"):
-        store.compact(place)
-    assert store.compact(place) == 2
+    with storage(place).exclusive(), pytest.raises(PatternStoreError, match="another process is merging"):
+        store.merge(place)
+    assert store.merge(place) == 2
 
 
 def test_several_collectors_write_while_parts_are_merged(place: str) -> None:
     processes = [observing(place, "0.1", name) for name in NAMES]
     until(partial(written, place, 4))
-    store.compact(place)
+    store.merge(place)
     for process in processes:
         process.send_signal(signal.SIGTERM)
     numbers = [int(process.communicate(timeout=10)[0]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    store.compact(place)
+    store.merge(place)
     found = store.load(place).quality
     assert found.total == sum(numbers)
     assert [resume_points(found, name)[NODE] for name in NAMES] == numbers

@@ -93,7 +93,7 @@ def test_ready_names_what_is_not_since_when_and_why(session: Session) -> None:
     status = session.sources[0].status
     status.since = 1_772_438_400
     assert metrics.ready(session) == "ticking has not been connected since 2026-03-02T08:00:00Z"
-    session.sources[0].trouble = "UNAVAILABLE: \x1b[31mno\nserver"  # type: ignore[attr-defined]
+    session.sources[0].trouble = "UNAVAILABLE: \x1b[31mno\nserver"  # type: ignore[misc]  # only readers of LiveSource may not
     session.failing, session.flushed = "disk full", 1_772_438_460.9
     away, store = metrics.ready(session).splitlines()
     assert away == "ticking has not been connected since 2026-03-02T08:00:00Z: UNAVAILABLE: �[31mno server"
@@ -196,7 +196,7 @@ def test_it_ends_with_a_peer_that_hangs(server: MetricsServer) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_all_interfaces_and_ipv6() -> None:
+def test_it_listens_on_all_interfaces_and_on_ipv6() -> None:
     for text, host in ((":0", "127.0.0.1"), ("[::1]:0", "::1")):
         if host == "::1" and not socket.has_ipv6:
             continue

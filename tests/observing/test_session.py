@@ -135,12 +135,12 @@ def test_a_term_during_a_flush_ends_cleanly_and_in_time(tmp_path: Path) -> None:
 def test_several_collectors_write_to_one_store_without_talking_to_each_other(tmp_path: Path) -> None:
     processes = [observing(tmp_path, "0.03", name) for name in ("one", "two", "three")]
     until(partial(written, tmp_path, 12))
-    store.compact(tmp_path)
+    store.merge(tmp_path)
     for process in processes:
         process.send_signal(signal.SIGTERM)
     numbers = [int(process.communicate(timeout=10)[0]) for process in processes]
     assert counted(tmp_path) == sum(numbers)
-    store.compact(tmp_path)
+    store.merge(tmp_path)
     found = store.load(tmp_path).quality
     assert found.total == sum(numbers)
     assert {name: resume_points(found, name)[NODE] for name in ("one", "two", "three")} == dict(

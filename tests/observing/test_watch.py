@@ -50,7 +50,7 @@ def test_a_merge_that_fails_is_told_and_tried_again(tmp_path: Path, caplog: pyte
         until(lambda: merging._process is not None and merging._process.poll() is not None)
     merging.flushed()
     assert caplog.messages == ["the store's parts were not merged; the next flushes try again"]
-    assert "compacting" in str(caplog.records[0].__dict__["fields"]["said"])
+    assert "another process is merging" in str(caplog.records[0].__dict__["fields"]["said"])
     merging.flushed()
     until(lambda: merging._process is not None and merging._process.poll() is not None)
     merging.flushed()

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
 from collector.endpoints import Endpoint
 from collector.flow import Flow, Signal
@@ -29,11 +30,15 @@ class Ticking:
     """
 
     name = "ticking"
+    address = ""
+    namespaces = ()
+    trouble = ""
 
     def __init__(self, first: int = 0, pause: float = 0.001, limit: int = 1 << 60) -> None:
         self.status = SourceStatus()
         self.number = first
-        self.cursors: dict[str, int] = {}
+        self.finished = threading.Event()
+        self.cursors: Mapping[str, int] = {}
         self.pause = pause
         self.limit = limit
         self._stop = threading.Event()

@@ -42,7 +42,7 @@ def test_a_played_recording_gives_the_patterns_of_the_file(server: AccessLogServ
     assert server.status.streams == 0
 
 
-def test_real_messages_too(server: AccessLogServer, captures: Path) -> None:
+def test_real_messages_arrive_as_they_are_read(server: AccessLogServer, captures: Path) -> None:
     files = [str(captures / f"envoy/skywalking/envoy-{name}.msg") for name in ("ingress", "mesh-server-sidecar")]
     stream_access_logs(files, server.address, None)
     assert server.take() == read(files).patterns
@@ -127,7 +127,7 @@ def test_a_target_that_refuses_is_told_as_lost_messages(tmp_path: Path) -> None:
         )
 
 
-def test_over_mutual_tls(tmp_path: Path) -> None:
+def test_messages_are_sent_over_mutual_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with serving(AccessLogServer("127.0.0.1:0", authority.server(mutual=True))) as server:
         stream_access_logs([SAMPLE], server.address, authority.client(mutual=True))

@@ -123,7 +123,7 @@ def call(played: Played, method: str, reply: Any) -> Any:
         ({"number": "2", "whitelist": [{"verdict": ["FORWARDED"]}], "blacklist": [{"protocol": ["icmp"]}]}, [5, 7]),
     ],
 )
-def test_ranges(played: Played, request_: dict[str, Any], expected: list[int]) -> None:
+def test_a_request_gets_the_flows_of_its_range(played: Played, request_: dict[str, Any], expected: list[int]) -> None:
     assert seconds(ask(played, **request_)) == expected
 
 
@@ -173,7 +173,7 @@ def test_ranges(played: Played, request_: dict[str, Any], expected: list[int]) -
         ({"verdict": ["FORWARDED"], "protocol": ["udp"]}, [3]),
     ],
 )
-def test_filters(played: Played, only: dict[str, Any], expected: list[int]) -> None:
+def test_a_filter_allows_or_denies_what_it_matches(played: Played, only: dict[str, Any], expected: list[int]) -> None:
     allowed = [response for response in ask(played, whitelist=[only]) if response.HasField("flow")]
     denied = [response for response in ask(played, blacklist=[only]) if response.HasField("flow")]
     assert seconds(allowed) == expected

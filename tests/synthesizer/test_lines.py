@@ -7,7 +7,7 @@ import pytest
 from collector import evidence
 from collector.endpoints import Endpoint
 from collector.flow import Signal
-from collector.settlement import Standing
+from collector.standing import Standing
 from synthesizer.workload import Workload
 from tests.synthesizer.objects import Document, deployment, node, pod, service
 from tests.synthesizer.traffic import End, Traffic, at, drawn, made, place, shown

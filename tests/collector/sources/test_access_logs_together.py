@@ -52,7 +52,9 @@ def test_a_record_is_recognised_by_its_own_source_and_no_other(name: str) -> Non
         ("istio/found/ztunnel-json.jsonl", "ztunnel", 1, 1, 0, 0),
     ],
 )
-def test_real_logs(captures: Path, file: str, name: str, records: int, edges: int, denied: int, skipped: int) -> None:
+def test_real_logs_are_recognised_and_counted_in_full(
+    captures: Path, file: str, name: str, records: int, edges: int, denied: int, skipped: int
+) -> None:
     lines = (captures / file).read_bytes().split(b"\n")
     assert [other for other in sorted(ALL) if ALL[other].recognises(lines[0])] == [name]
     patterns, bad = folded(ALL[name], *lines)

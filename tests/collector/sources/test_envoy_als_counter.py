@@ -19,7 +19,7 @@ from collector.patterns import Patterns
 from collector.room import Overload
 from collector.sources import envoy_als, envoy_als_counter
 from collector.sources.accesslog import count_unusable
-from collector.sources.envoy_als_counter import AccessLogCounter, Stream, settle
+from collector.sources.envoy_als_counter import AccessLogCounter, Stream, count_held
 from collector.wire import access_log_pb2
 from tests.collector.sources.test_envoy_als import NODE
 
@@ -175,7 +175,7 @@ def plainly(sent: list[tuple[int, bytes]]) -> tuple[Patterns, int]:
 
 def taken(counter: AccessLogCounter) -> Patterns:
     patterns, held = counter.exchange()
-    settle(patterns, held)
+    count_held(patterns, held)
     return patterns
 
 

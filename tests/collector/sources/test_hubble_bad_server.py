@@ -144,7 +144,7 @@ def test_ten_thousand_labels_are_one_flow(monkeypatch: pytest.MonkeyPatch) -> No
     reader = Reader(SourceStatus())
     for tag in range(20):
         reader.message(labelled(10_000, tag))
-    assert reader.counter.parties.held < 2 << 20
+    assert reader.counter.ends.held < 2 << 20
     patterns = reader.hand_over()
     assert patterns.quality.records == {"hubble": 20}
 

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from collector.endpoints import ADDRESS, Endpoint, entity
 from collector.patterns import Patterns
 from collector.sources import hubble_endpoints
-from collector.sources.hubble_endpoints import HubbleEndpoint, Parties, Party, parse
+from collector.sources.hubble_endpoints import HubbleEndpoint, SeenEnd, SeenEnds, parse
 
 NAMESPACE = "k8s:io.kubernetes.pod.namespace=shop"
 
 
-def party(opener: bool = False, address: str = "10.0.0.1", **fields: Any) -> Party:
+def seen_end(opener: bool = False, address: str = "10.0.0.1", **fields: Any) -> SeenEnd:
     """An endpoint with these fields, parsed."""
     return parse(msgspec.convert(fields, HubbleEndpoint), address, opener)
 
 
 def who(opener: bool = False, **fields: Any) -> Endpoint:
-    return party(opener, **fields).endpoint
+    return seen_end(opener, **fields).endpoint
 
 
 def pod(labels: tuple[tuple[str, str], ...] = (), **fields: Any) -> Endpoint:
@@ -44,7 +44,7 @@ def test_a_pod_is_cluster_namespace_stable_labels_and_account() -> None:
         "k8s:io.cilium.k8s.policy.serviceaccount=web",
         NAMESPACE,
     ]
-    found = party(
+    found = seen_end(
         labels=labels, pod_name="web-6b746f74dc-9rcxx", ID=7, workloads=[{"name": "web", "kind": "Deployment"}]
     )
     assert found.endpoint == pod((("app", "web"),), cluster="east", service_account="web")
@@ -92,9 +92,9 @@ def test_a_namespace_alone_is_no_pod() -> None:
 
 def test_labels_without_a_pod_name_are_the_proxy_speaking_for_the_pod() -> None:
     """Its address is the node's, and must not become one of the pod's addresses."""
-    found = party(namespace="shop", labels=["k8s:app=web"])
+    found = seen_end(namespace="shop", labels=["k8s:app=web"])
     assert found.endpoint == pod((("app", "web"),))
-    assert (found.pod, found.address, found.party) == ("", "", "")
+    assert (found.pod, found.address, found.name) == ("", "", "")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_names_that_kubernetes_would_refuse_are_left_out(text: str) -> None:
     assert who(namespace=text, pod_name="web-0", labels=["k8s:app=web"]) is ADDRESS
     account = "k8s:io.cilium.k8s.policy.serviceaccount="
     if len(text) < 64:
-        found = party(
+        found = seen_end(
             namespace="shop",
             pod_name=text,
             labels=["k8s:app=web", f"k8s:app2={text}\x00", account + text],
@@ -196,7 +196,7 @@ def test_everything_else_is_an_address(identity: int) -> None:
     """The world, CIDR identities, and identities whose labels were masked."""
     assert who(identity=identity) is ADDRESS
     assert who(identity=identity, labels=["reserved:world", "cidr:1.1.1.1/32", "fqdn:a.example"]) is ADDRESS
-    assert party(identity=identity, address="1.1.1.1").party == "1.1.1.1"
+    assert seen_end(identity=identity, address="1.1.1.1").name == "1.1.1.1"
 
 
 def test_a_reserved_label_that_nobody_knows_is_an_address() -> None:
@@ -235,17 +235,17 @@ def test_the_order_of_labels_says_nothing(labels: list[str], random: Any, opener
 )
 def test_named_ports(value: str, ports: tuple[str, ...]) -> None:
     labels = ["k8s:app=web", NAMESPACE, f"gen:io.cilium.k8s.named-ports={value}"]
-    assert party(pod_name="web-0", labels=labels).ports == ports
+    assert seen_end(pod_name="web-0", labels=labels).ports == ports
 
 
 @pytest.mark.parametrize("digits", ["\u00b2", "\u2460", "1\u00b2", "\u0663"])
 def test_digits_that_are_no_numbers_are_left_out(digits: str) -> None:
     """`str.isdigit` takes a superscript two for a digit, and `int` raises."""
     labels = ["k8s:app=web", NAMESPACE, f"gen:io.cilium.k8s.named-ports=a.TCP.{digits}_b.TCP.80"]
-    assert party(pod_name="web-0", labels=labels).ports == ("b/TCP/80",)
+    assert seen_end(pod_name="web-0", labels=labels).ports == ("b/TCP/80",)
 
 
-# -- the memory of parties -------------------------------------------------------------------------------------------
+# -- the memory of ends ---------------------------------------------------------------------------------------------
 
 
 def raw(**fields: Any) -> bytes:
@@ -253,33 +253,33 @@ def raw(**fields: Any) -> bytes:
 
 
 def test_addresses_are_kept_in_their_one_form() -> None:
-    parties = Parties(Patterns())
+    ends = SeenEnds(Patterns())
     addresses = {
-        text: parties[raw(identity=2), text][False].address
+        text: ends[raw(identity=2), text][False].address
         for text in ("10.0.0.1", "::ffff:10.0.0.1", "2001:DB8:0::1", "nowhere", "", "10.0.0.1/8", "1" * 5000)
     }
     assert list(addresses.values()) == ["10.0.0.1", "10.0.0.1", "2001:db8::1", "", "", "", ""]
 
 
-def test_the_same_bytes_at_another_address_are_another_party() -> None:
-    parties = Parties(Patterns())
-    one, two = (parties[raw(labels=["reserved:world"]), address][False] for address in ("1.1.1.1", "2.2.2.2"))
-    assert (one.party, two.party) == ("1.1.1.1", "2.2.2.2")
-    assert parties[raw(labels=["reserved:world"]), "1.1.1.1"][False] is one
+def test_the_same_bytes_at_another_address_are_another_end() -> None:
+    ends = SeenEnds(Patterns())
+    one, two = (ends[raw(labels=["reserved:world"]), address][False] for address in ("1.1.1.1", "2.2.2.2"))
+    assert (one.name, two.name) == ("1.1.1.1", "2.2.2.2")
+    assert ends[raw(labels=["reserved:world"]), "1.1.1.1"][False] is one
 
 
 def test_the_same_bytes_in_the_other_role_may_be_another_entity() -> None:
-    parties, bytes_ = Parties(Patterns()), raw(labels=["reserved:kube-apiserver", "reserved:host"])
-    assert parties[bytes_, "172.18.0.2"][True].endpoint == entity("host")
-    assert parties[bytes_, "172.18.0.2"][False].endpoint == entity("kube-apiserver")
+    ends, bytes_ = SeenEnds(Patterns()), raw(labels=["reserved:kube-apiserver", "reserved:host"])
+    assert ends[bytes_, "172.18.0.2"][True].endpoint == entity("host")
+    assert ends[bytes_, "172.18.0.2"][False].endpoint == entity("kube-apiserver")
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"{}"])
 def test_an_end_of_which_nothing_is_told_is_an_address_and_masked(data: bytes) -> None:
     patterns = Patterns()
-    parties = Parties(patterns)
-    found = parties[data, ""][False]
-    parties.sight(found, 3)
+    ends = SeenEnds(patterns)
+    found = ends[data, ""][False]
+    ends.sight(found, 3)
     assert found.endpoint is ADDRESS
     assert dict(patterns.quality.masked.items()) == {"labels": 3, "IP": 3}
     assert patterns.sightings == {}
@@ -288,17 +288,17 @@ def test_an_end_of_which_nothing_is_told_is_an_address_and_masked(data: bytes) -
 @pytest.mark.parametrize("data", [b"7", b"[]", b'{"labels":"x"}', b'{"identity":"x"}'])
 def test_what_is_no_endpoint_raises(data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
-        Parties(Patterns())[data, ""]
+        SeenEnds(Patterns())[data, ""]
 
 
 def test_sightings_count_records() -> None:
     patterns = Patterns()
-    parties = Parties(patterns)
+    ends = SeenEnds(patterns)
     labels = ["k8s:app=web", NAMESPACE, "gen:io.cilium.k8s.named-ports=http.TCP.8080"]
     local = raw(ID=1, pod_name="web-0", labels=labels, workloads=[{"name": "web", "kind": "StatefulSet"}])
-    parties.sight(parties[local, "10.0.0.1"][True], 2)
-    parties.sight(parties[raw(identity=1), "172.18.0.2"][True], 4)
-    parties.sight(parties[raw(identity=1), ""][True], 8)
+    ends.sight(ends[local, "10.0.0.1"][True], 2)
+    ends.sight(ends[raw(identity=1), "172.18.0.2"][True], 4)
+    ends.sight(ends[raw(identity=1), ""][True], 8)
     web, host = patterns.sightings[pod((("app", "web"),))], patterns.sightings[entity("host")]
     assert dict(web.pods.items()) == {"web-0|10.0.0.1": 2}
     assert dict(web.owners.items()) == {"StatefulSet/web": 2}
@@ -309,22 +309,22 @@ def test_sightings_count_records() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hubble_endpoints, "CACHE", 3)
-    parties = Parties(Patterns())
+    ends = SeenEnds(Patterns())
     for number in range(5):
-        parties[raw(identity=2), f"10.0.0.{number}"]
-    parties.forget()
-    assert not parties
-    assert parties.endpoints == {}
+        ends[raw(identity=2), f"10.0.0.{number}"]
+    ends.forget()
+    assert not ends
+    assert ends.endpoints == {}
 
 
 def test_labels_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hubble_endpoints, "LABELLED", 3)
     monkeypatch.setattr(hubble_endpoints, "MOST_LABELS", 2)
-    parties = Parties(Patterns())
+    ends = SeenEnds(Patterns())
     for number in range(9):
         labels = ["k8s:io.kubernetes.pod.namespace=shop", f"k8s:app=a{number}"]
         for more in ([], ["k8s:tier=x"]):
             raw = msgspec.json.encode({"namespace": "shop", "labels": [*labels, *more]})
-            assert parties[raw, "10.0.0.1"][0].endpoint == who(namespace="shop", labels=[*labels, *more])
-    assert 0 < len(parties.labels) <= 3
-    assert all(len(labels) <= 2 for labels in parties.labels)
+            assert ends[raw, "10.0.0.1"][0].endpoint == who(namespace="shop", labels=[*labels, *more])
+    assert 0 < len(ends.labels) <= 3
+    assert all(len(labels) <= 2 for labels in ends.labels)

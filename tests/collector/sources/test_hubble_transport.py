@@ -18,13 +18,13 @@ from tests.live import eventually, observed, observing, playing, received
 CAPTURE = SAMPLES / "hostile" / "bare.jsonl"
 
 
-def test_unix_socket(tmp_path: Path) -> None:
+def test_flows_come_over_a_unix_socket(tmp_path: Path) -> None:
     with playing(CAPTURE, address=Address(path=str(tmp_path / "hubble.sock"))) as played:
         assert observed(f"unix://{tmp_path}/hubble.sock").edges
     assert played.address.path
 
 
-def test_tls(tmp_path: Path) -> None:
+def test_flows_come_over_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with playing(CAPTURE, tls=authority.server()) as played:
         assert observed(played.address, authority.client()).edges

@@ -15,7 +15,7 @@ DNS = {"k8s-app": "kube-dns"}
 
 
 @BOTH
-def test_over_tcp_only(tmp_path: Path, inventory: bool) -> None:
+def test_lookups_over_tcp_alone_open_both_protocols(tmp_path: Path, inventory: bool) -> None:
     """Both protocols are needed, whichever was seen."""
     s = Scene()
     web, api, dns = s.pod("shop/web"), s.pod("shop/api"), s.pod("kube-system/coredns", DNS)
@@ -89,7 +89,7 @@ def _at(item: ReviewItem) -> str:
 
 
 @BOTH
-def test_none_seen_at_all(tmp_path: Path, inventory: bool) -> None:
+def test_without_a_single_lookup_kube_dns_is_allowed(tmp_path: Path, inventory: bool) -> None:
     """Aggregation hid it: kube-dns is allowed nevertheless."""
     s = Scene()
     web, api = s.pod("shop/web"), s.pod("shop/api")

@@ -182,7 +182,7 @@ def test_a_broken_record_does_not_swallow_its_neighbours(tmp_path: Path) -> None
     ],
     ids=ascii,
 )
-def test_odd_times(tmp_path: Path, time: object) -> None:
+def test_odd_times_cost_no_connection(tmp_path: Path, time: object) -> None:
     """Time is evidence, never a condition; a wrong type may cost the record and nothing else."""
     s = _scene()
     for record in s.records[::7]:
@@ -191,7 +191,7 @@ def test_odd_times(tmp_path: Path, time: object) -> None:
     assert out.wrong(WANTED, closed=False) == []
 
 
-def test_no_time_anywhere(tmp_path: Path) -> None:
+def test_a_capture_without_times_keeps_its_edges(tmp_path: Path) -> None:
     """A capture without any time still has its edges."""
     s = _scene()
     for record in s.records:

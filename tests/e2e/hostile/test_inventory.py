@@ -322,7 +322,7 @@ def test_namesakes_in_two_clusters_are_not_taken_for_each_other(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
-def test_two_clusters(tmp_path: Path, inventory: bool) -> None:
+def test_the_other_clusters_pods_are_not_ours_of_the_same_name(tmp_path: Path, inventory: bool) -> None:
     """Clustermesh: a portable policy cannot name the other cluster's pods, and must not mean ours of the same name."""
     s = Scene()
     web, api = s.pod("shop/web"), s.pod("shop/api")

@@ -99,7 +99,7 @@ def test_kinds_with_one_name(tmp_path: Path, inventory: bool) -> None:
 
 @BOTH
 @pytest.mark.parametrize("length", [63, 200, 253])
-def test_very_long_names(tmp_path: Path, inventory: bool, length: int) -> None:
+def test_very_long_names_that_begin_alike_stay_two(tmp_path: Path, inventory: bool, length: int) -> None:
     """Object names may have 253 characters; two that agree in the first 240 stay two."""
     s = Scene()
     api = s.pod("shop/api")

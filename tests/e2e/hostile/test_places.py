@@ -162,7 +162,7 @@ def test_health_checks_between_nodes(tmp_path: Path, inventory: bool) -> None:
 
 
 @BOTH
-def test_health_identity(tmp_path: Path, inventory: bool) -> None:
+def test_ciliums_health_checks_are_no_rule(tmp_path: Path, inventory: bool) -> None:
     """Cilium's own health checks are nobody's policy."""
     s = Scene()
     web, api = s.pod("shop/web"), s.pod("shop/api")
@@ -322,7 +322,7 @@ def test_what_is_opened_to_the_internet_is_told(tmp_path: Path, inventory: bool)
 
 @BOTH
 @pytest.mark.parametrize("reserved", ["world-ipv6", "world"])
-def test_ipv6_outside(tmp_path: Path, inventory: bool, reserved: str) -> None:
+def test_an_ipv6_address_outside_is_a_block_of_its_own(tmp_path: Path, inventory: bool, reserved: str) -> None:
     """An IPv6 peer is a /128."""
     s = Scene()
     api, web = s.pod("six/api", ip="fd00:10:244::a"), s.pod("six/web", ip="fd00:10:244:1::b")

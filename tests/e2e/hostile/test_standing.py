@@ -26,7 +26,7 @@ def test_denied_then_allowed(tmp_path: Path, inventory: bool) -> None:
 
 @BOTH
 @pytest.mark.parametrize("flags", ["SYN", "ACK"])
-def test_denied_only(tmp_path: Path, inventory: bool, flags: str) -> None:
+def test_what_was_always_denied_is_never_allowed(tmp_path: Path, inventory: bool, flags: str) -> None:
     """Never, however often; in any form a drop has."""
     s = Scene()
     web, api, evil = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/evil")
@@ -88,7 +88,7 @@ def test_other_verdicts_are_no_edges(tmp_path: Path, inventory: bool, verdict: s
 
 
 @BOTH
-def test_icmp_only(tmp_path: Path, inventory: bool) -> None:
+def test_icmp_alone_opens_no_port(tmp_path: Path, inventory: bool) -> None:
     """No port rule, port 0 least of all."""
     s = Scene()
     web, api = s.pod("shop/web"), s.pod("shop/api")
@@ -107,7 +107,7 @@ def test_icmp_only(tmp_path: Path, inventory: bool) -> None:
 
 
 @BOTH
-def test_sctp(tmp_path: Path, inventory: bool) -> None:
+def test_sctp_is_a_protocol_of_its_own(tmp_path: Path, inventory: bool) -> None:
     """A protocol of its own."""
     s = Scene()
     amf, smf = s.pod("core/amf"), s.pod("core/smf", ports=((38_412, "SCTP"),))

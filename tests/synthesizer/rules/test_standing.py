@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from collector.flow import Signal
-from collector.settlement import Standing
+from collector.standing import Standing
 from synthesizer.rules import standing
 from synthesizer.rules.view import Held
 from tests.synthesizer.traffic import Traffic, drawn, view

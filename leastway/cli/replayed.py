@@ -15,7 +15,7 @@ from leastway.cli.progress import Meter
 from synthesizer.options import Options
 
 
-def observe(
+def read_observed(
     policies: Policies,
     inputs: Sequence[str],
     inventories: Sequence[str],
