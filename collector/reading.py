@@ -168,7 +168,7 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
             if wrapping is not None:
                 source.fold(wrapping.unwrapped(lines, reading.patterns), reading.patterns, bad)
             elif pieces := parts.parts(name, source):
-                parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name))
+                parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name), broken)
             else:
                 source.fold(lines, reading.patterns, bad)
         elif found is None:

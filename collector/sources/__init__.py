@@ -2,6 +2,7 @@
 
 Invariant: a line that cannot be read is counted, its position and reason are handed to the caller, and never stops the
 run. A new format is one module with `recognises(head)` and `fold(lines, patterns, bad)`, and one entry in `SOURCES`.
+If the meaning of a record can depend on those before it, it also has `stands_alone(record)`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ class Source(Protocol):
 def source(name: str) -> Source:
     """A source by its name in `SOURCES`; imported on first use, for some need heavy packages."""
     return cast(Source, import_module(f"collector.sources.{name}"))
+
+
+def stands_alone(source: Source, record: bytes) -> bool:
+    """Whether a record that `source` recognises, and all after it, mean the same without those before it."""
+    told: Callable[[bytes], bool] | None = getattr(source, "stands_alone", None)
+    return told is None or told(record)
 
 
 def recognise(head: bytes) -> str | None:

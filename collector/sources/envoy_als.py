@@ -88,6 +88,15 @@ def recognises(head: bytes) -> bool:
         return False
 
 
+def stands_alone(record: bytes) -> bool:
+    """Whether a message names its proxy, and does not leave it to an earlier one of its stream."""
+    try:
+        identifier = _decode(record).get("identifier")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(identifier, dict) and bool(identifier.get("node"))
+
+
 def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[int, str], None]) -> None:
     """Count every entry of every message in `lines` (line number, one JSON value) into `patterns`; see `fold_lines`."""
     reporter = NOBODY
