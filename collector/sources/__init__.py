@@ -2,6 +2,7 @@
 
 Invariant: a line that cannot be read is counted, its position and reason are handed to the caller, and never stops the
 run. A new format is one module with `recognises(head)` and `fold(lines, patterns, bad)`, and one entry in `SOURCES`.
+If a record may lean on those before it, the module is a `Stream` as well.
 """
 
 from __future__ import annotations
