@@ -205,6 +205,8 @@ class _Settlement:
         says_reply = evidence.signals.get("open:reply", 0) > 0
         if there != here:
             forward, because = None if self._pairs(key).searched(there, sport, dport) else there, LISTENS
+        elif sport == dport and self._among_peers(key, evidence):
+            forward, because = True, PEERS
         elif says_new and says_reply:
             forward, because = None, ""
         else:
@@ -225,6 +227,14 @@ class _Settlement:
         else:
             back = key.back()
             self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
+
+    def _among_peers(self, key: EdgeKey, evidence: Evidence) -> bool:
+        """Whether pods of one workload send to each other: if at one port, it is one rule whoever began."""
+        source, destination = key.source, key.destination
+        if source.kind != "pod" or self.openings.identify(source) != self.openings.identify(destination):
+            return False
+        back = self.openings.told(key.back(), ...)
+        return bool(evidence.sources.keys() & evidence.destinations.keys())
 
     def _settle_reset(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
         """Settle resets whose sender is not known: a server's reset refuses the connection, and none is an answer."""
