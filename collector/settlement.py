@@ -29,6 +29,7 @@ PROXY_SIGNALS = frozenset({f"answered:{point}" for point in PROXY_POINTS})
 _CONTESTED = frozenset({CONTESTED, Signal.REFUSED.value, RESET})
 REFUSED = "every attempt was refused"
 LISTENS = "the port is known to listen"
+PEERS = "pods of one workload send to each other from and to this port"
 STOPPED = "it left the source, and a policy stopped it"
 
 
@@ -205,7 +206,7 @@ class _Settlement:
         says_reply = evidence.signals.get("open:reply", 0) > 0
         if there != here:
             forward, because = None if self._pairs(key).searched(there, sport, dport) else there, LISTENS
-        elif sport == dport and self._among_peers(key, evidence):
+        elif self._among_peers(key, sport, dport, evidence):
             forward, because = True, PEERS
         elif says_new and says_reply:
             forward, because = None, ""
@@ -228,13 +229,14 @@ class _Settlement:
             back = key.back()
             self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
 
-    def _among_peers(self, key: EdgeKey, evidence: Evidence) -> bool:
-        """Whether pods of one workload send to each other: if at one port, it is one rule whoever began."""
+    def _among_peers(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> bool:
+        """Whether pods of one workload send to each other from and to one port: it is one rule, whoever began."""
+        if sport != dport:
+            return False
         source, destination = key.source, key.destination
         if source.kind != "pod" or self.openings.identify(source) != self.openings.identify(destination):
             return False
-        back = self.openings.told(key.back(), ...)
-        return bool(evidence.sources.keys() & evidence.destinations.keys())
+        return bool(set(evidence.sources) & set(evidence.destinations)) or (dport, sport) in self.openings.open_ports(key.back())
 
     def _settle_reset(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
         """Settle resets whose sender is not known: a server's reset refuses the connection, and none is an answer."""
