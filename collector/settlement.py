@@ -231,12 +231,12 @@ class _Settlement:
 
     def _among_peers(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> bool:
         """Whether pods of one workload send to each other from and to one port: it is one rule, whoever began."""
-        if sport != dport:
+        source, destination, identify = key.source, key.destination, self.openings.identify
+        if sport != dport or source.kind != "pod" or identify(source) != identify(destination):
             return False
-        source, destination = key.source, key.destination
-        if source.kind != "pod" or self.openings.identify(source) != self.openings.identify(destination):
-            return False
-        return bool(set(evidence.sources) & set(evidence.destinations)) or (dport, sport) in self.openings.open_ports(key.back())
+        if source != destination:  # two revisions
+            return (dport, sport) in self.openings.open_ports(key.back())
+        return not set(evidence.sources).isdisjoint(evidence.destinations)
 
     def _settle_reset(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
         """Settle resets whose sender is not known: a server's reset refuses the connection, and none is an answer."""

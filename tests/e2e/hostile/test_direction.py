@@ -262,7 +262,7 @@ def test_gossip_on_the_same_port_both_ways(tmp_path: Path, inventory: bool) -> N
 def test_gossip_of_one_workload_on_one_port_without_marks(
     tmp_path: Path, revisions: tuple[str, str], inventory: bool
 ) -> None:
-    """No `is_reply` at all: who began does not matter, the rule is the same; one datagram alone is no conversation."""
+    """No `is_reply` at all: who began does not matter, the rule is the same. One way alone is no conversation."""
     s = Scene()
     one, two = (
         s.pod("mon/ring", {"app": "ring", "version": revision}, pod=f"ring-{n}", kind="StatefulSet")
@@ -271,7 +271,9 @@ def test_gossip_of_one_workload_on_one_port_without_marks(
     for _ in range(4):
         s.packet(one, two, 7946, 7946, "UDP", reply=None)
         s.packet(two, one, 7946, 7946, "UDP", reply=None)
-    s.packet(one, two, 7947, 7947, "UDP", reply=None)
+    for _ in range(2):
+        s.packet(one, two, 7947, 7947, "UDP", reply=None)
+        s.count += 7200
     out = s.run(tmp_path, inventory=inventory)
     pairs = (("mon/ring-0", "mon/ring-1"), ("mon/ring-1", "mon/ring-0"))
     wanted, denied = ([(*pair, port, "UDP") for pair in pairs] for port in (7946, 7947))

@@ -118,6 +118,21 @@ def test_a_masked_node_behind_a_load_balancer_may_be_any(tmp_path: Path, known: 
     assert (out.ask("172.18.0.11", "shop/web", 8080) == "allow") == known
 
 
+def test_a_masked_node_of_either_family_behind_a_load_balancer(tmp_path: Path) -> None:
+    """Nodes with addresses of both families: which of them the export left out cannot be told."""
+    s = Scene()
+    s.nodes(node_0="172.18.0.10", node_1="fd10:aa::11")
+    web, api = s.pod("shop/web", ports=((8080, "TCP"),)), s.pod("shop/api")
+    s.service(web, "10.96.3.4", 80, 8080, type="LoadBalancer")
+    s.talk(web, api, 9000)
+    s.talk(s.place("172.18.0.11", "remote-node", identity=6), web, 8080, times=5)
+    for record in s.records:
+        del record["flow"]["IP"]
+    out = s.run(tmp_path, inventory=True)
+    assert out.result.sound
+    assert [out.ask(ip, "shop/web", 8080) for ip in ("172.18.0.10", "fd10:aa::11")] == ["allow", "allow"]
+
+
 @BOTH
 @CNI
 def test_remote_node_behind_a_load_balancer(tmp_path: Path, inventory: bool, cni: str) -> None:
