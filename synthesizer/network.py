@@ -182,7 +182,10 @@ def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]
     nodes = sorted(inventory.node_addresses | masks) if through else []
     behind = masks if all(source.address for source in through) else nodes  # without an address it may be any of them
     versions = {6 if ":" in a else 4 for a in {*public, *behind}}
-    return external.internet(versions, nodes) + external.blocks(addresses - public)
+    # Over an overlay a node sends from its address among the pods'.
+    overlaid = behind is not masks or any(inventory.owner_of_address(mask) == "pod" for mask in masks)
+    pods = () if overlaid else inventory.pod_cidrs
+    return external.internet(versions, nodes, pods) + external.blocks(addresses - public)
 
 
 def _mesh_infrastructure(
