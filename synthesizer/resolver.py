@@ -183,6 +183,13 @@ class Resolver:
             for service in services
             for item, number in self.inventory.target_ports(service, pattern.protocol, port)
         ]
+        found = found or [
+            Arrival(workload, number, str(service))
+            for service in services
+            for workload, number in self.workloads.reach.arrivals(
+                service, pattern.protocol, port, pattern.source.cluster
+            )
+        ]
         if endpoint.kind == "service" and not found:  # an upstream address is a pod's: the port is the pod's already
             found = [
                 Arrival(self.workloads.of_object(item), port, str(service))
