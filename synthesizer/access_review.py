@@ -59,7 +59,7 @@ def rejected_requests(workload: Workload, port: int, line: Line, requests: list[
         "rejected-requests",
         str(workload),
         f"{line.source} → {workload} at {port}: {listed(requests, 5)}",
-        "these requests were only ever answered with an error, so they are no evidence of intent",
+        "these requests were only ever answered with an error or not at all, so they are no evidence of intent",
         evidence=summary(line.evidence),
     )
 
