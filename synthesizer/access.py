@@ -6,9 +6,11 @@ rule with an HTTP field on a TCP port would silently allow nothing (Istio, "Auth
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import msgspec
 
-from collector.paths import Request, templates
+from collector.paths import Request, Templates, templates
 from collector.settlement import Standing
 from synthesizer.access_review import (
     held_default_deny,
@@ -19,6 +21,7 @@ from synthesizer.access_review import (
     rejected_requests,
     requests_together,
     template_sibling,
+    unnamed_requests,
     unselectable_member,
 )
 from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, legitimate_requests, reads_http
@@ -34,6 +37,8 @@ from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
 MAX_RULES = 512  # CRD limit of AuthorizationPolicy.spec.rules
+
+Ports = tuple[int, ...]  # that one rule names
 
 
 class AccessLayer(msgspec.Struct):
@@ -64,10 +69,14 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
             partly_plaintext(workload, d.line) for d in named if d.line.principals and d.line.evidence.plaintext
         ]
         if called:
-            layer.intents += _dealt(_target(workload), _accesses(workload, named, options, layer.review))
-    for (service, key), called in sorted(behind.items()):
-        if key in members:
-            layer.intents += _at_waypoint(service, members[key], called, inventory, options, layer.review)
+            by_port: dict[Ports, list[Decision]] = {}
+            for decision in named:
+                by_port.setdefault((decision.line.port,), []).append(decision)
+            layer.intents += _dealt(_target(workload), _accesses(by_port, options, layer.review))
+    for service, called in sorted(behind.items()):
+        known = [d for d in called if isinstance(d.line.destination, Workload) and d.line.destination.key in members]
+        if known:
+            layer.intents += _at_waypoint(service, known, inventory, options, layer.review)
     _add_default_denies(layer, members, nameless, workloads, options)
     for namespace in sorted({workload.namespace for workload in members.values()}):
         _require_mutual_tls(namespace, decided, options, layer)
@@ -86,10 +95,10 @@ def _members(decided: Decisions, options: Options) -> dict[WorkloadKey, Workload
 
 def _calls(
     decided: Decisions, inventory: Inventory, options: Options
-) -> tuple[dict[WorkloadKey, list[Decision]], dict[tuple[str, WorkloadKey], list[Decision]]]:
-    """The calls that became policy: to a workload itself, and to one through the waypoint of a Service."""
+) -> tuple[dict[WorkloadKey, list[Decision]], dict[str, list[Decision]]]:
+    """The calls that became policy: to a workload itself, and through the waypoint of a Service to what is behind."""
     itself: dict[WorkloadKey, list[Decision]] = {}
-    behind: dict[tuple[str, WorkloadKey], list[Decision]] = {}
+    behind: dict[str, list[Decision]] = {}
     for decision in decided.decisions:
         line = decision.line
         if decision.fate is not Fate.POLICY or not isinstance(line.destination, Workload):
@@ -97,7 +106,7 @@ def _calls(
         through = line.via if options.mesh == "ambient" and via_waypoint(line) else ()
         gates = [service for service in through if _has_waypoint(service, inventory)]
         for service in gates:
-            behind.setdefault((service, line.destination.key), []).append(decision)
+            behind.setdefault(service, []).append(decision)
         if not gates or past_waypoint(line):
             itself.setdefault(line.destination.key, []).append(decision)
     return itself, behind
@@ -173,22 +182,23 @@ def _has_waypoint(service: str, inventory: Inventory) -> bool:
 
 
 def _at_waypoint(
-    service: str,
-    workload: Workload,
-    called: list[Decision],
-    inventory: Inventory,
-    options: Options,
-    review: list[ReviewItem],
+    service: str, called: list[Decision], inventory: Inventory, options: Options, review: list[ReviewItem]
 ) -> list[AccessIntent]:
-    """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests."""
+    """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
+
+    One policy for all that is behind the Service, which may be several workloads (versions).
+    """
     namespace, _, name = service.partition("/")
-    named = _waypoint_ports(inventory.service(namespace, name), workload, inventory)
-    accesses = tuple(
-        msgspec.structs.replace(
-            access, ports=tuple(sorted({p for number in access.ports for p in named.get(number, {number})}))
-        )
-        for access in _accesses(workload, called, options, review, at_waypoint=True)
-    )
+    front = inventory.service(namespace, name)
+    named: dict[Workload, dict[int, set[int]]] = {}
+    by_ports: dict[Ports, list[Decision]] = {}
+    for decision in called:
+        port, workload = decision.line.port, decision.line.destination
+        if isinstance(workload, Workload):
+            if workload not in named:
+                named[workload] = _waypoint_ports(front, workload, inventory)
+            by_ports.setdefault(tuple(sorted(named[workload].get(port, {port}))), []).append(decision)
+    accesses = _accesses(by_ports, options, review, at_waypoint=True)
     return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
 
 
@@ -212,17 +222,14 @@ def _waypoint_ports(service: ServiceObject | None, workload: Workload, inventory
 
 
 def _accesses(
-    workload: Workload, called: list[Decision], options: Options, review: list[ReviewItem], at_waypoint: bool = False
+    by_ports: Mapping[Ports, list[Decision]], options: Options, review: list[ReviewItem], at_waypoint: bool = False
 ) -> tuple[Access, ...]:
-    """The fewest accesses that let exactly these callers through."""
-    by_port: dict[int, list[Decision]] = {}
-    for decision in called:
-        by_port.setdefault(decision.line.port, []).append(decision)
+    """The fewest accesses that let exactly these callers through, by the ports that their rules name."""
     found: list[Access] = []
-    for port, here in sorted(by_port.items()):
+    for ports, here in sorted(by_ports.items()):
         web = [decision for decision in here if _by_requests(decision.line, options, at_waypoint)]
-        found += (_access(decision, options, port) for decision in here if decision not in web)
-        found += _http(workload, port, web, options, review)
+        found += (_access(decision, options, ports) for decision in here if decision not in web)
+        found += _http(ports, web, options, review)
     return fewest_accesses(found)
 
 
@@ -232,12 +239,12 @@ def _by_requests(line: Line, options: Options, at_waypoint: bool = False) -> boo
 
 
 def _access(
-    decision: Decision, options: Options, port: int, methods: tuple[str, ...] = (), paths: tuple[str, ...] = ()
+    decision: Decision, options: Options, ports: Ports, methods: tuple[str, ...] = (), paths: tuple[str, ...] = ()
 ) -> Access:
     """What a decision lets its caller do; a caller without a principal may be named by its address."""
     principals = callers(decision.line, options)
     blocks = () if principals else caller_blocks(decision.line)
-    return Access(decision.cause, principals, (port,), methods, paths, blocks)
+    return Access(decision.cause, principals, ports, methods, paths, blocks)
 
 
 def _held_plaintext(
@@ -268,36 +275,45 @@ def _may_be_anyone(line: Line, workload: Workload, view: View) -> bool:
     return line.source.place is not Place.NODE or view.published(workload, line.protocol, line.port)
 
 
-def _http(
-    workload: Workload, port: int, called: list[Decision], options: Options, review: list[ReviewItem]
-) -> list[Access]:
+def _http(ports: Ports, called: list[Decision], options: Options, review: list[ReviewItem]) -> list[Access]:
     """What the callers of one HTTP port may ask for, and the questions that come up."""
     usage: dict[str, dict[Request, int]] = {}
-    by_client = {party_key(decision.line.source): decision for decision in called}
-    for client, decision in by_client.items():
-        line = decision.line
-        requests = legitimate_requests(line.own)
+    by_client: dict[str, list[Decision]] = {}  # several of a client if there are several workloads behind a Service
+    for decision in called:
+        line, requests = decision.line, legitimate_requests(decision.line.own)
         only_rejected = sorted(set(line.own.rejected) - {f"{r.method} {r.path}" for r in requests})
         if only_rejected:
-            item = rejected_requests(workload, port, line, only_rejected)
+            item = rejected_requests(line, only_rejected)
             review.append(item)
             decision.access_review = "" if requests else item.id
         if requests:
-            usage[client] = requests
-    mixed = [by_client[client].line for client in sorted(usage) if by_client[client].line.together]
+            by_client.setdefault(party_key(line.source), []).append(decision)
+            used = usage.setdefault(party_key(line.source), {})
+            for request, count in requests.items():
+                used[request] = used.get(request, 0) + count
+    mixed = [decisions[0].line for _, decisions in sorted(by_client.items()) if decisions[0].line.together]
     several = len({request for client in usage for request in usage[client]}) > 1
     if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be split anyway
-        review.append(requests_together(workload, port, sorted(str(line.source) for line in mixed)))
+        review.append(requests_together(mixed))
     chosen = templates(usage)
-    for swallowed in chosen.swallowed:
-        review.append(template_sibling(workload, port, by_client[swallowed.client].line, swallowed))
+    review += (template_sibling(by_client[found.client][0].line, found) for found in chosen.swallowed)
+    review += _inexpressible(chosen, by_client)
+    return [
+        _access(decision, options, ports, (choice.method,), (choice.path,) if choice.path else ())
+        for client, choices in sorted(chosen.per_client.items())
+        for choice in choices
+        for decision in by_client[client]
+    ]
+
+
+def _inexpressible(chosen: Templates, by_client: Mapping[str, list[Decision]]) -> Iterator[ReviewItem]:
+    """The questions about requests that no rule can name; holds them."""
     refused: dict[str, list[Request]] = {}
     for client, request in chosen.inexpressible:
         refused.setdefault(client, []).append(request)
-    for client, unnamed in refused.items():
-        review.append(inexpressible_requests(workload, port, by_client[client], unnamed, usage[client], chosen))
-    return [
-        _access(by_client[client], options, port, (choice.method,), (choice.path,) if choice.path else ())
-        for client, choices in sorted(chosen.per_client.items())
-        for choice in choices
-    ]
+    for client, listed in refused.items():
+        for decision in by_client[client]:
+            used = legitimate_requests(decision.line.own)
+            unnamed = unnamed_requests(listed, used, chosen.per_client.get(client, ()))
+            if unnamed:
+                yield inexpressible_requests(decision, unnamed, used)

@@ -5,7 +5,7 @@ Invariant: each item says who, what and why, and the decision of a held request 
 
 from __future__ import annotations
 
-from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise
+from collector.paths import INEXPRESSIBLE, Choice, Request, Swallowed, covers, normalise
 from synthesizer.decisions import Decision
 from synthesizer.lines import Line
 from synthesizer.party import party_key
@@ -52,20 +52,21 @@ def partly_plaintext(workload: Workload, line: Line) -> ReviewItem:
     )
 
 
-def rejected_requests(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
+def rejected_requests(line: Line, requests: list[str]) -> ReviewItem:
     """Requests that were only ever refused."""
     return ReviewItem(
-        item_id("rejected-requests", party_key(line.source), party_key(workload), str(port)),
+        item_id("rejected-requests", party_key(line.source), party_key(line.destination), str(line.port)),
         "rejected-requests",
-        str(workload),
-        f"{line.source} → {workload} at {port}: {listed(requests, 5)}",
+        str(line.destination),
+        f"{line.source} → {line.destination} at {line.port}: {listed(requests, 5)}",
         "these requests were only ever answered with an error or not at all, so they are no evidence of intent",
         evidence=summary(line.evidence),
     )
 
 
-def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed) -> ReviewItem:
+def template_sibling(line: Line, found: Swallowed) -> ReviewItem:
     """A path that a template admits although this client never used it."""
+    workload, port = line.destination, line.port
     method, template, path = found.method, found.template, found.path
     return ReviewItem(
         item_id("template-sibling", party_key(line.source), party_key(workload), str(port), method, template, path),
@@ -76,8 +77,10 @@ def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed
     )
 
 
-def requests_together(workload: Workload, port: int, clients: list[str]) -> ReviewItem:
+def requests_together(lines: list[Line]) -> ReviewItem:
     """Callers that a log names only by address, whose requests were too many to keep apart."""
+    workload, port = lines[0].destination, lines[0].port
+    clients = sorted(str(line.source) for line in lines)
     return ReviewItem(
         item_id("requests-together", party_key(workload), str(port), *clients),
         "requests-together",
@@ -88,24 +91,21 @@ def requests_together(workload: Workload, port: int, clients: list[str]) -> Revi
     )
 
 
-def inexpressible_requests(
-    workload: Workload,
-    port: int,
-    decision: Decision,
-    refused: list[Request],
-    used: dict[Request, int],
-    chosen: Templates,
-) -> ReviewItem:
+def unnamed_requests(listed: list[Request], used: dict[Request, int], choices: tuple[Choice, ...]) -> list[Request]:
+    """The requests of `used` that no rule can name. Where their list is cut, they are what no choice covers."""
+    if len(listed) < INEXPRESSIBLE:
+        return [request for request in listed if request in used]
+    return [
+        request
+        for request in sorted(used)
+        if not any(choice.method == request.method and _covers(choice.path, request.path) for choice in choices)
+    ]
+
+
+def inexpressible_requests(decision: Decision, refused: list[Request], used: dict[Request, int]) -> ReviewItem:
     """One item for all requests of a client that no rule can name; these are held, its other requests are not."""
     line = decision.line
-    client = party_key(line.source)
-    if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
-        choices = chosen.per_client.get(client, ())
-        refused = [
-            request
-            for request in sorted(used)
-            if not any(c.method == request.method and _covers(c.path, request.path) for c in choices)
-        ]
+    client, workload, port = party_key(line.source), line.destination, line.port
     name = item_id("inexpressible-path", client, party_key(workload), str(port))
     decision.held_requests = dict.fromkeys(refused, name)
     if len(refused) == len(used):
