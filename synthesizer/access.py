@@ -27,12 +27,13 @@ from synthesizer.access_review import (
 from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, legitimate_requests, reads_http
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target, fewest_accesses
-from synthesizer.inventory import Inventory, ServiceObject
+from synthesizer.inventory import Inventory
 from synthesizer.lines import Line, past_waypoint, via_waypoint
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
+from synthesizer.waypoints import beyond, has_waypoint, hops, waypoint_ports
 from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
@@ -56,6 +57,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
         return layer
     members = _members(decided, options)
     calls, behind = _calls(decided, inventory, options)
+    led = hops(behind, inventory, options)
     nameless: dict[str, list[Decision]] = {}  # calls to workloads that no selector can pick, by namespace
     for key, workload in sorted(members.items()):
         called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
@@ -68,11 +70,12 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
         layer.review += [
             partly_plaintext(workload, d.line) for d in named if d.line.principals and d.line.evidence.plaintext
         ]
-        if called:
+        if called or key in led:
             by_port: dict[Ports, list[Decision]] = {}
             for decision in named:
                 by_port.setdefault((decision.line.port,), []).append(decision)
-            layer.intents += _dealt(_target(workload), _accesses(by_port, options, layer.review))
+            accesses = _accesses(by_port, options, layer.review)
+            layer.intents += _dealt(_target(workload), accesses + beyond(led.get(key, ()), accesses))
     for service, called in sorted(behind.items()):
         known = [d for d in called if isinstance(d.line.destination, Workload) and d.line.destination.key in members]
         if known:
@@ -104,7 +107,7 @@ def _calls(
         if decision.fate is not Fate.POLICY or not isinstance(line.destination, Workload):
             continue
         through = line.via if options.mesh == "ambient" and via_waypoint(line) else ()
-        gates = [service for service in through if _has_waypoint(service, inventory)]
+        gates = [service for service in through if has_waypoint(service, inventory)]
         for service in gates:
             behind.setdefault(service, []).append(decision)
         if not gates or past_waypoint(line):
@@ -174,13 +177,6 @@ def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
     ]
 
 
-def _has_waypoint(service: str, inventory: Inventory) -> bool:
-    """Whether the inventory names a waypoint for a Service, so that a policy may attach there."""
-    namespace, _, name = service.partition("/")
-    known = inventory.service(namespace, name)
-    return known is not None and bool(known.waypoint)
-
-
 def _at_waypoint(
     service: str, called: list[Decision], inventory: Inventory, options: Options, review: list[ReviewItem]
 ) -> list[AccessIntent]:
@@ -196,29 +192,10 @@ def _at_waypoint(
         port, workload = decision.line.port, decision.line.destination
         if isinstance(workload, Workload):
             if workload not in named:
-                named[workload] = _waypoint_ports(front, workload, inventory)
+                named[workload] = waypoint_ports(front, workload, inventory)
             by_ports.setdefault(tuple(sorted(named[workload].get(port, {port}))), []).append(decision)
     accesses = _accesses(by_ports, options, review, at_waypoint=True)
     return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
-
-
-def _waypoint_ports(service: ServiceObject | None, workload: Workload, inventory: Inventory) -> dict[int, set[int]]:
-    """The ports that a waypoint's policy names for each port of a pod behind a Service.
-
-    A waypoint compares rules with the Service's ports, on which it listens (undocumented; istio
-    pilot/pkg/networking/core/listener_waypoint.go). So a policy names every Service port that leads to the pod's port,
-    and the pod's port itself unless the Service's port of that number leads elsewhere.
-    """
-    if service is None:
-        return {}
-    item = inventory.workload(workload.object_key)
-    leading: dict[int, set[int]] = {}
-    for port in service.ports:
-        for target, number in inventory.target_ports(service, port.protocol, port.port):
-            if target is item and port.protocol == "TCP":
-                leading.setdefault(number, set()).add(port.port)
-    taken = {port for ports in leading.values() for port in ports}
-    return {number: ports if number in taken else {number, *ports} for number, ports in leading.items()}
 
 
 def _accesses(
@@ -287,10 +264,12 @@ def _http(ports: Ports, called: list[Decision], options: Options, review: list[R
             review.append(item)
             decision.access_review = "" if requests else item.id
         if requests:
-            by_client.setdefault(party_key(line.source), []).append(decision)
+            others = by_client.setdefault(party_key(line.source), [])
             used = usage.setdefault(party_key(line.source), {})
-            for request, count in requests.items():
-                used[request] = used.get(request, 0) + count
+            if all(line.own.requests is not other.line.own.requests for other in others):
+                for request, count in requests.items():
+                    used[request] = used.get(request, 0) + count
+            others.append(decision)
     mixed = [decisions[0].line for _, decisions in sorted(by_client.items()) if decisions[0].line.together]
     several = len({request for client in usage for request in usage[client]}) > 1
     if several and len({callers(line, options) for line in mixed}) > 1:  # one identity cannot be split anyway
