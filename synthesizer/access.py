@@ -7,6 +7,7 @@ rule with an HTTP field on a TCP port would silently allow nothing (Istio, "Auth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,6 +22,7 @@ from synthesizer.access_review import (
     rejected_requests,
     requests_together,
     template_sibling,
+    unknown_waypoint,
     unnamed_requests,
     unselectable_member,
 )
@@ -50,40 +52,57 @@ class AccessLayer(msgspec.Struct):
     review: list[ReviewItem]
 
 
+class _Calls(NamedTuple):
+    """Calls to a workload itself, through the waypoint of a Service, and through one that the inventory lacks."""
+
+    itself: dict[WorkloadKey, list[Decision]]
+    behind: dict[str, list[Decision]]
+    unclear: dict[WorkloadKey, list[Decision]]
+
+
 def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
     """An ALLOW intent for each mesh workload with known callers; default deny and mutual TLS where they are safe."""
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
         return layer
     members = _members(decided, options)
-    calls, behind = _calls(decided, inventory, options)
-    led = hops(behind, inventory, options)
-    nameless: dict[str, list[Decision]] = {}  # calls to workloads that no selector can pick, by namespace
+    calls = _calls(decided, inventory, options)
+    led = hops(calls.behind, inventory, options)
+    shut_out: dict[str, list[Decision]] = {}  # calls that cannot be let in, by namespace
     for key, workload in sorted(members.items()):
-        called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
+        called = [d for d in calls.itself.get(key, ()) if enforced(d.line, options)]
+        unclear = calls.unclear.get(key, [])
+        if unclear:
+            layer.review.append(unknown_waypoint(workload, unclear))
         if not workload.selectable:
             layer.review.append(unselectable_member(workload))
-            if called:
-                nameless.setdefault(workload.namespace, []).extend(called)
-            continue
-        named = [d for d in called if not _held_plaintext(workload, d, options, decided.view, layer.review)]
-        layer.review += [
-            partly_plaintext(workload, d.line) for d in named if d.line.principals and d.line.evidence.plaintext
-        ]
-        if called or key in led:
-            by_port: dict[Ports, list[Decision]] = {}
-            for decision in named:
-                by_port.setdefault((decision.line.port,), []).append(decision)
-            accesses = _accesses(by_port, options, layer.review)
-            layer.intents += _dealt(_target(workload), accesses + beyond(led.get(key, ()), accesses))
-    for service, called in sorted(behind.items()):
+        # Where the workload's own proxy was heard, the waypoint is among its callers.
+        if not workload.selectable or (unclear and not any(past_waypoint(d.line) for d in called)):
+            if called or unclear:
+                shut_out.setdefault(workload.namespace, []).extend(called + unclear)
+        elif called or key in led:
+            given = _own_accesses(workload, called, decided.view, options, layer.review)
+            layer.intents += _dealt(_target(workload), given + beyond(led.get(key, ()), given))
+    for service, called in sorted(calls.behind.items()):
         known = [d for d in called if isinstance(d.line.destination, Workload) and d.line.destination.key in members]
         if known:
             layer.intents += _at_waypoint(service, known, inventory, options, layer.review)
-    _add_default_denies(layer, members, nameless, workloads, options)
+    _add_default_denies(layer, members, shut_out, workloads, options)
     for namespace in sorted({workload.namespace for workload in members.values()}):
         _require_mutual_tls(namespace, decided, options, layer)
     return layer
+
+
+def _own_accesses(
+    workload: Workload, called: list[Decision], view: View, options: Options, review: list[ReviewItem]
+) -> tuple[Access, ...]:
+    """What the workload's own proxy lets through, and the questions about callers without a name."""
+    named = [d for d in called if not _held_plaintext(workload, d, options, view, review)]
+    review += [partly_plaintext(workload, d.line) for d in named if d.line.principals and d.line.evidence.plaintext]
+    by_port: dict[Ports, list[Decision]] = {}
+    for decision in named:
+        by_port.setdefault((decision.line.port,), []).append(decision)
+    return _accesses(by_port, options, review)
 
 
 def _members(decided: Decisions, options: Options) -> dict[WorkloadKey, Workload]:
@@ -96,29 +115,28 @@ def _members(decided: Decisions, options: Options) -> dict[WorkloadKey, Workload
     }
 
 
-def _calls(
-    decided: Decisions, inventory: Inventory, options: Options
-) -> tuple[dict[WorkloadKey, list[Decision]], dict[str, list[Decision]]]:
-    """The calls that became policy: to a workload itself, and through the waypoint of a Service to what is behind."""
-    itself: dict[WorkloadKey, list[Decision]] = {}
-    behind: dict[str, list[Decision]] = {}
+def _calls(decided: Decisions, inventory: Inventory, options: Options) -> _Calls:
+    """The calls that became policy, by who judges them."""
+    calls = _Calls({}, {}, {})
     for decision in decided.decisions:
         line = decision.line
         if decision.fate is not Fate.POLICY or not isinstance(line.destination, Workload):
             continue
-        through = line.via if options.mesh == "ambient" and via_waypoint(line) else ()
-        gates = [service for service in through if has_waypoint(service, inventory)]
+        through = options.mesh == "ambient" and via_waypoint(line)
+        gates = [service for service in line.via if has_waypoint(service, inventory)] if through else []
         for service in gates:
-            behind.setdefault(service, []).append(decision)
-        if not gates or past_waypoint(line):
-            itself.setdefault(line.destination.key, []).append(decision)
-    return itself, behind
+            calls.behind.setdefault(service, []).append(decision)
+        if past_waypoint(line) or not through:
+            calls.itself.setdefault(line.destination.key, []).append(decision)
+        elif not gates:
+            calls.unclear.setdefault(line.destination.key, []).append(decision)
+    return calls
 
 
 def _add_default_denies(
     layer: AccessLayer,
     members: dict[WorkloadKey, Workload],
-    nameless: dict[str, list[Decision]],
+    shut_out: dict[str, list[Decision]],
     workloads: Workloads,
     options: Options,
 ) -> None:
@@ -131,7 +149,7 @@ def _add_default_denies(
             if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
             if in_mesh(w, options)
         )
-        cut_off = nameless.get(namespace, []) if namespace in written else []
+        cut_off = shut_out.get(namespace, []) if namespace in written else []
         item = held_default_deny(namespace, unseen, cut_off)
         if (unseen or cut_off) and item.id not in options.accepted:
             layer.review.append(item)

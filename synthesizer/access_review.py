@@ -5,6 +5,7 @@ Invariant: each item says who, what and why, and the decision of a held request 
 
 from __future__ import annotations
 
+from collector.evidence import Evidence
 from collector.paths import INEXPRESSIBLE, Choice, Request, Swallowed, covers, normalise
 from synthesizer.decisions import Decision
 from synthesizer.lines import Line
@@ -22,6 +23,25 @@ def unselectable_member(workload: Workload) -> ReviewItem:
         f"no AuthorizationPolicy for {workload}",
         "its labels are not known; give --inventory",
     )
+
+
+def unknown_waypoint(workload: Workload, called: list[Decision]) -> ReviewItem:
+    """Calls through a waypoint that the inventory does not have: what the workload itself sees of them is not known."""
+    evidence = Evidence()
+    for line in (decision.line for decision in called):
+        evidence.merge(line.evidence)
+    item = ReviewItem(
+        item_id("unknown-waypoint", party_key(workload)),
+        "unknown-waypoint",
+        str(workload),
+        f"{listed(sorted({str(decision.line.source) for decision in called}))} → {workload}, through a waypoint",
+        "neither the waypoint's identity nor the ports behind it are known; give an --inventory with Services, "
+        "Namespaces and Gateways",
+        evidence=summary(evidence),
+    )
+    for decision in called:
+        decision.access_review = item.id
+    return item
 
 
 def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
@@ -121,12 +141,15 @@ def inexpressible_requests(decision: Decision, refused: list[Request], used: dic
     )
 
 
-def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision]) -> ReviewItem:
-    """A namespace with mesh workloads that were never seen, or that were called but no selector can pick."""
-    called = {decision.line.destination for decision in nameless}
-    unselectable = sorted(workload.name for workload in called if isinstance(workload, Workload))
+def held_default_deny(namespace: str, unseen: list[str], shut_out: list[Decision]) -> ReviewItem:
+    """A namespace with mesh workloads that were never seen, or that were called by who cannot be let in."""
+    called = {decision.line.destination for decision in shut_out}
+    unselectable = sorted(w.name for w in called if isinstance(w, Workload) and not w.selectable)
+    behind = sorted(w.name for w in called if isinstance(w, Workload) and w.selectable)
     reasons = [f"{listed(unseen)} unseen"] if unseen else []
     reasons += [f"no selector can pick {listed(unselectable)}"] if unselectable else []
+    reasons += [f"{listed(behind)} behind an unknown waypoint"] if behind else []
+    evidence = {"never_observed": unseen, "unselectable": unselectable, "behind_waypoint": behind}
     return ReviewItem(
         item_id("access-default-deny", namespace),
         "default-deny",
@@ -134,9 +157,7 @@ def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision
         f"no AuthorizationPolicy default deny for {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose callers are unknown or cannot be let in",
         acceptable=True,
-        evidence={"never_observed": unseen, "unselectable": unselectable}
-        if unselectable
-        else {"never_observed": unseen},
+        evidence={what: names for what, names in evidence.items() if names or what == "never_observed"},
     )
 
 

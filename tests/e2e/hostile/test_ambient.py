@@ -189,3 +189,23 @@ def test_what_failed_at_one_version_opens_nothing_at_the_other(tmp_path: Path) -
     out = s.run_files([tmp_path / "access.log", tmp_path / "z.log"], tmp_path, inventory=True)
     assert out.wrong([], closed=False) == []
     assert principal(web)[9:] not in "".join(manifest.text for manifest in out.result.synthesis.manifests)
+
+
+@pytest.mark.parametrize("seen", ["at the pod", "at the client"])
+def test_a_waypoint_that_no_inventory_names(tmp_path: Path, seen: str) -> None:
+    """The pod sees the waypoint, not the client, at a port that is not in the client's record. If nobody was seen at
+    the pod, whatever is written for it would shut the waypoint out."""
+    s, web, waypoint, (api,) = _behind_waypoint("v1")
+    s.talk(web, waypoint, 15008)
+    s.talk(waypoint, api, 15008)
+    line = ztunnel(waypoint, api, 8080) if seen == "at the pod" else _from_client(web, waypoint)
+    (tmp_path / "access.log").write_text(_at_waypoint(web, waypoint, api, "/items") * 4)
+    (tmp_path / "z.log").write_text(line * 4)
+    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+    out = s.run_files([tmp_path / name for name in ("access.log", "z.log", "flows.jsonl")], tmp_path)
+    assert out.wrong([], closed=False) == []
+    written = {p["metadata"]["name"]: p["spec"].get("rules") for p in out.policies("AuthorizationPolicy")}
+    callers = [{"source": {"principals": [principal(waypoint)[9:]]}}]
+    assert [rule["from"] for rule in written.get("api-v1") or ()] == ([callers] if seen == "at the pod" else [])
+    assert ("default-deny" in written) == (seen == "at the pod")
+    assert [item.subject for item in out.result.synthesis.review if item.kind == "unknown-waypoint"] == [api.ref]
