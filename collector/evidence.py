@@ -45,10 +45,10 @@ class Evidence(msgspec.Struct):
     drop reason for DENIED, and for OPEN what the record claims to be (see also `RESET` and `CONTESTED`). `hours` counts
     records per hour (unix time // 3600). `sources`/`destinations` count records by pod name, or by address where there
     is no name. Where only an end's address is known, `outcomes` counts them by address and signal, see `apart`. HTTP
-    requests are counted as "METHOD path": in `requests` if they were answered below 400, in `rejected` from 400 on, in
-    `asked` if the record came before the answer; where only the source's address is known, they are counted in
-    `callers` as well, see `of_each`. `samples` holds the smallest flow id (or time) per signal, to find a
-    record again. `first`/`last` are unix seconds.
+    requests are counted as "METHOD path": in `requests` if they were answered below 400, in `rejected` from 400 on or
+    if they were stopped or never answered, in `asked` if the record came before the answer; where only the source's
+    address is known, they are counted in `callers` as well, see `of_each`. `samples` holds the smallest flow id (or
+    time) per signal, to find a record again. `first`/`last` are unix seconds.
     """
 
     signals: dict[str, int] = {}

@@ -60,8 +60,9 @@ def frame(patterns: Patterns) -> pd.DataFrame:
     `opened`, `carried`, `answered`, `refused`, `denied`, `audited`, `open`: records by signal.
     `connections`: distinct connections, at least. `first`, `last`: UTC, to the second; NaT when unknown.
     `hours`: distinct hours with a record. `sources`, `destinations`: distinct pods or addresses, estimated past the
-    bound. `requests`, `rejected`, `asked`: distinct method and path pairs, answered below 400, answered from 400 on,
-    and seen before the answer. `mtls`, `plaintext`: records. `names`: host names of the destination, joined by a space.
+    bound. `requests`, `rejected`, `asked`: distinct method and path pairs, answered below 400, answered from 400 on or
+    never, and seen before the answer. `mtls`, `plaintext`: records. `names`: host names of the destination, joined by a
+    space.
     `capped`: some bound was reached, so that a count is an estimate or a list is a sample.
     """
     import pandas as pd

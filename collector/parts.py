@@ -1,11 +1,13 @@
 """One large capture file, read by several processes.
 
 Invariant: patterns, bad lines and their numbers are the same as if one process read the whole file. A file is cut only
-between two lines that are both whole records of its format; a part whose process dies is read again by this one.
+between two lines that are both whole records of its format, and before one that means the same without those before it.
+A part whose process dies is read again by this one.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ import msgspec
 from collector.beside import beside
 from collector.patterns import Patterns
 from collector.records import records
-from collector.sources import Bad, Source
+from collector.sources import Bad, Source, Stream
 
 PART = 24 << 20  # bytes; less is read faster by one process
 MOST = 16  # processes
@@ -35,12 +37,13 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class _Folded(msgspec.Struct):
-    """What a process returns: its patterns, how many lines it read, and the bad ones by number."""
+    """What a process returns: its patterns, how many lines it read, the bad ones by number, and what ended it early."""
 
     patterns: Patterns
     lines: int
     bad: list[tuple[int, str]]
     bad_lines: int
+    broken: OSError | None = None
 
 
 def parts(name: str, source: Source) -> list[Part]:
@@ -70,28 +73,37 @@ def _cut(path: Path, target: int, source: Source) -> int | None:
         before = False
         for _ in range(TRIES):
             position = file.tell()
-            whole = _whole(file.readline(), source)
-            if before and whole:
+            line = file.readline()
+            record = line.strip()
+            whole = line[:2] == b'{"' and record[-1:] == b"}" and source.recognises(record)
+            if before and whole and (not isinstance(source, Stream) or source.begins(record)):
                 return position
             before = whole
     return None
 
 
-def _whole(line: bytes, source: Source) -> bool:
-    record = line.strip()
-    return line[:2] == b'{"' and record[-1:] == b"}" and source.recognises(record)
-
-
 def fold(
-    pieces: list[Part], source: Source, patterns: Patterns, bad: Bad, progress: Callable[[int], None] | None
+    pieces: list[Part],
+    source: Source,
+    patterns: Patterns,
+    bad: Bad,
+    progress: Callable[[int], None] | None,
+    broken: Callable[[Exception], None],
 ) -> None:
-    """Count every record of a file that was cut with `parts`; `progress` is told bytes."""
+    """Count every record of a file that was cut with `parts`; `progress` is told bytes.
+
+    `broken` is told why the rest of a part cannot be read.
+    """
     waiting = [beside(partial(_fold, piece, source)) for piece in pieces[1:]]
     lines = _Lines(pieces[0], None if progress is None else lambda size: progress(size * len(pieces)))
     source.fold(records(iter(lines)), patterns, bad)
+    if lines.broken is not None:
+        broken(lines.broken)
     number = lines.number
     for result in waiting:
         found = result()
+        if found.broken is not None:
+            broken(found.broken)
         patterns.merge(found.patterns)
         for line, reason in found.bad:
             bad(number + line, reason)
@@ -110,25 +122,35 @@ def _fold(piece: Part, source: Source) -> _Folded:
 
     lines = _Lines(piece, None)
     source.fold(records(iter(lines)), found.patterns, bad)
-    found.lines = lines.number
+    found.lines, found.broken = lines.number, lines.broken
     return found
 
 
 class _Lines:
-    """The lines of a part, numbered from 1; `number` is that of the last one given out."""
+    """The lines of a part, numbered from 1; `number` is that of the last one given out.
+
+    Where reading fails, they end, and `broken` says why: what was read before must still be counted.
+    """
 
     def __init__(self, piece: Part, progress: Callable[[int], None] | None) -> None:
         self.piece = piece
         self.progress = progress
         self.number = 0
+        self.broken: OSError | None = None
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        try:
+            yield from self._read()
+        except OSError as error:
+            self.broken = error
+
+    def _read(self) -> Iterator[tuple[int, bytes]]:
         position, told = self.piece.first, self.piece.first
         with self.piece.path.open("rb", buffering=1 << 20) as file:
             file.seek(position)
             for line in file:
                 self.number += 1
-                yield self.number, line
+                yield self.number, line if position else line.removeprefix(codecs.BOM_UTF8)
                 position += len(line)
                 if position - told > 1 << 20 and self.progress is not None:
                     self.progress(position - told)

@@ -154,9 +154,8 @@ class Patterns:
         evidence.saw(name, records, flow.flow_id or flow.time, moment, moment, source, destination, alone)
         evidence.sockets(flow.socket, flow.socket)
         if flow.method or flow.path:
-            asked = flow.signal is Signal.OPENED and not flow.status
-            outcome = "asked" if asked else "rejected" if flow.status >= 400 else "requests"
-            evidence.request(outcome, f"{flow.method} {flow.path}", records, source if flow.source.nameless else None)
+            caller = source if flow.source.nameless else None
+            evidence.request(_outcome(flow), f"{flow.method} {flow.path}", records, caller)
         for host in flow.names:
             evidence.names.add(host, 1)
         if flow.side:
@@ -212,3 +211,14 @@ class Patterns:
         return isinstance(other, Patterns) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
 
     __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+def _outcome(flow: Flow) -> str:
+    """The sketch of `Evidence` that counts a flow's request.
+
+    What was stopped or never answered is no success, whatever its status: an external authoriser redirects to a login
+    (302), and a client that hangs up leaves no status at all.
+    """
+    if flow.status >= 400 or flow.signal in (Signal.REFUSED, Signal.DENIED):
+        return "rejected"
+    return "asked" if flow.signal is Signal.OPENED and not flow.status else "requests"

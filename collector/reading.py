@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NoReturn, Protocol
 
 import msgspec
 
@@ -28,6 +29,8 @@ from collector.sources.wrappings import Wrapping, of_runtime, wrapping_of
 from collector.unpacking import BUFFER, unpacked
 
 _NOTES = ("LICENSE", "README")  # what lies in a folder of captures without being one, by how its name begins
+_OURS = "leastway.json"  # is in every folder that `leastway generate` writes to
+_OUR_SUFFIXES = (".yaml", ".md", _OURS)
 UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 
@@ -110,22 +113,40 @@ def _files(name: str) -> list[str]:
     if name == "-":
         return [name]
     path = Path(name)
-    if "://" in name or not path.exists():
+    try:
+        there = "://" not in name and path.exists()
+    except OSError as error:
+        _unreadable(error)
+    if not there:
         return _remote_files(name)
     if not path.is_dir():
         return [name]
-    found = sorted(
-        str(file)
-        for file in path.rglob("*")
-        if file.is_file() and not _hidden(file.relative_to(path)) and not file.name.upper().startswith(_NOTES)
-    )
+    found = sorted(_below(path))
     if not found:
         raise SourceError("the folder holds no files", where=name, hint="give the folder that holds the captures")
     return found
 
 
-def _hidden(below: Path) -> bool:
-    return any(part.startswith(".") for part in below.parts)
+def _below(path: Path) -> Iterator[str]:
+    """The files in a folder and its subfolders that may be captures; links to folders are not followed.
+
+    Passed over are hidden ones, notes, and what an earlier run wrote there.
+    """
+    ours: set[str] = set()
+    for folder, subfolders, names in os.walk(path, onerror=_unreadable):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        if folder in ours or _OURS in names:
+            ours.update(str(Path(folder, name)) for name in subfolders)
+            names = [name for name in names if not name.endswith(_OUR_SUFFIXES)]
+        for name in names:
+            if not name.startswith(".") and not name.upper().startswith(_NOTES) and Path(folder, name).is_file():
+                yield str(Path(folder, name))
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    """Raise the SourceError for a file or folder that cannot even be looked at."""
+    hint = "check the path and its permissions"
+    raise SourceError(f"cannot be read: {error.strerror}", where=str(error.filename), hint=hint) from error
 
 
 def _remote_files(name: str) -> list[str]:
@@ -167,7 +188,7 @@ def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
             if wrapping is not None:
                 source.fold(wrapping.unwrapped(lines, reading.patterns), reading.patterns, bad)
             elif pieces := parts.parts(name, source):
-                parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name))
+                parts.fold(pieces, source, reading.patterns, bad, progress and partial(progress, name), broken)
             else:
                 source.fold(lines, reading.patterns, bad)
         elif found is None:

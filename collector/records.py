@@ -1,7 +1,7 @@
 """Lines of text → records: a line each, or one JSON value over several lines.
 
-Invariant: every byte that is not white space, a comment, or a bracket or comma of an enclosing array is in exactly one
-record, under the number of the line that the record begins on.
+Invariant: every byte that is not white space, padding, a comment, or a bracket or comma of an enclosing array is in
+exactly one record, under the number of the line that the record begins on.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ import msgspec
 _DECODER = json.JSONDecoder()  # msgspec has no way to stop at the end of a value
 TOGETHER = 1000  # JSON objects on one line that `several` splits
 RECORD = 16 * 1024 * 1024  # the largest record that is put together from several lines
+# Zero bytes are in front of the first line after a log file was truncated while its writer had it open (logrotate's
+# `copytruncate`), and behind the last one after a crash; RS (0x1E) begins a record of RFC 7464 (JSON text sequences).
+_PADDING = b"\0\x1e \t\n\v\f\r"
 
 
 def records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
     """Cut a stream of lines into records: a line each, except that a pretty-printed JSON value is one record.
 
-    Comment lines (`#`, `//`) and the brackets and commas of a JSON array around the records are left out.
+    Comment lines (`#`, `//`), the brackets and commas of a JSON array around the records, and padding are left out.
     """
     for number, line in lines:
         line = line.strip()
+        if line[:1] == b"{" and line[-1:] == b"}":
+            yield number, line
+            continue
+        line = line.strip(_PADDING)
         if line[:1] == b"{" and line[-1:] == b"}":
             yield number, line
         elif line[:1] in (b"{", b"["):

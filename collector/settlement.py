@@ -23,6 +23,7 @@ from collector.standing import ALIVE, REFUSED, STOPPED, Pattern, Settled, Standi
 _CONTESTED = frozenset({CONTESTED, Signal.REFUSED.value, RESET})
 _VAIN = frozenset({Signal.OPEN.value, Signal.DENIED.value, Signal.REFUSED.value})  # nobody got through
 _LISTENS = "the port is known to listen"
+_PEERS = "pods of one workload send to each other from and to this port"
 
 
 def settle(patterns: Patterns, identify: Identify, declared: Declared) -> Settled:
@@ -146,6 +147,8 @@ class _Settlement:
         says_reply = evidence.signals.get("open:reply", 0) > 0
         if there != here:
             forward, because = None if self._pairs(key).searched(there, sport, dport) else there, _LISTENS
+        elif self._among_peers(key, sport, dport, evidence):
+            forward, because = True, _PEERS
         elif says_new and says_reply:
             forward, because = None, ""
         else:
@@ -166,6 +169,15 @@ class _Settlement:
         else:
             back = key.back()
             self._conclude(back, dport, sport, evidence, because, Signal.ANSWERED)
+
+    def _among_peers(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> bool:
+        """Whether pods of one workload send to each other from and to one port: it is one rule, whoever began."""
+        source, destination, identify = key.source, key.destination, self.openings.identify
+        if sport != dport or source.kind != "pod" or identify(source) != identify(destination):
+            return False
+        if source != destination:  # two revisions
+            return (dport, sport) in self.openings.open_ports(key.back())
+        return not set(evidence.sources).isdisjoint(evidence.destinations)
 
     def _settle_reset(self, key: EdgeKey, sport: int, dport: int, evidence: Evidence) -> None:
         """Settle resets whose sender is not known: a server's reset refuses the connection, and none is an answer."""

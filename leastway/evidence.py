@@ -104,6 +104,7 @@ _TITLES = {
     "template-sibling": "Paths that a template admits besides",
     "requests-together": "Callers whose requests cannot be told apart",
     "unanswered": "Unanswered",
+    "unknown-waypoint": "Waypoints that the inventory lacks",
     "unresolved": "Unresolved ends",
     "unselectable": "Workloads that no selector can pick",
 }

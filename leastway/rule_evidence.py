@@ -46,10 +46,10 @@ def rule_evidence(synthesis: Synthesis) -> dict[str, list[Entry]]:
             for path in parts[wanted]:
                 found.setdefault(path, []).append(_entry(decision, direction, told))
     for manifest in synthesis.manifests:
-        if manifest.kind == "NetworkPolicy":
-            needed = list(_needed(manifest, found.get(manifest.path, [])))
-            if needed:
-                found.setdefault(manifest.path, []).extend(needed)
+        unseen = {"NetworkPolicy": _needed, "AuthorizationPolicy": _led}.get(manifest.kind)
+        needed = list(unseen(manifest, found.get(manifest.path, []))) if unseen is not None else []
+        if needed:
+            found.setdefault(manifest.path, []).extend(needed)
     return dict(sorted(found.items()))
 
 
@@ -121,6 +121,18 @@ def _needed(manifest: Manifest, entries: list[Entry]) -> Iterator[Entry]:
                 peers = ", ".join(_peer(peer) for peer in rule.get(side) or ())
                 own = f"{manifest.namespace}/{manifest.name}"
                 yield _unseen(direction, (own, peers), str(protocol), number, cause, because)
+
+
+def _led(manifest: Manifest, entries: list[Entry]) -> Iterator[Entry]:
+    """Entries for what a waypoint needs of a workload behind it and was not seen doing there."""
+    seen = {str(entry["port"]) for entry in entries}
+    spec = manifest.document["spec"]
+    for rule in spec.get("rules") or () if "targetRefs" not in spec else ():
+        principals = [name for entry in rule.get("from") or () for name in entry["source"].get("principals") or ()]
+        for port in (port for entry in rule.get("to") or () for port in entry["operation"]["ports"]):
+            if port not in seen:
+                ends = (f"{manifest.namespace}/{manifest.name}", ", ".join(principals))
+                yield _unseen("ingress", ends, "TCP", int(port), Cause.MESH, _MESH)
 
 
 def _unseen(direction: str, ends: tuple[str, str], protocol: str, number: object, cause: Cause, because: str) -> Entry:

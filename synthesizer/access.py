@@ -6,6 +6,9 @@ denied by default where a workload was never seen.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import msgspec
 
 from collector.standing import Standing
@@ -14,18 +17,20 @@ from synthesizer.access_review import (
     mutual_tls_optional,
     partly_plaintext,
     plaintext_caller,
+    unknown_waypoint,
     unselectable_member,
 )
-from synthesizer.access_rules import access_rules, by_requests
+from synthesizer.access_rules import Ports, access_rules, by_requests
 from synthesizer.callers import caller_blocks, callers, enforced, in_mesh
 from synthesizer.decisions import Decision, Decisions, Fate
 from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
-from synthesizer.inventory import Inventory, ServiceObject
+from synthesizer.inventory import Inventory
 from synthesizer.lines import Line, past_waypoint, via_waypoint
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
+from synthesizer.waypoints import beyond, has_waypoint, hops, waypoint_ports
 from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
@@ -46,28 +51,43 @@ class AccessLayer(msgspec.Struct):
         self.review += part.review
 
 
+class _Calls(NamedTuple):
+    """Calls to a workload itself, through the waypoint of a Service, and through one that the inventory lacks."""
+
+    itself: dict[WorkloadKey, list[Decision]]
+    behind: dict[str, list[Decision]]
+    unclear: dict[WorkloadKey, list[Decision]]
+
+
 def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
     """An ALLOW intent for each mesh workload with known callers; default deny and mutual TLS where they are safe."""
     layer = AccessLayer()
     if options.mesh == "none":
         return layer
     members = _members(decided, options)
-    calls, behind = _calls(decided, inventory, options)
-    nameless: dict[str, list[Decision]] = {}  # calls to workloads that no selector can pick, by namespace
+    calls = _calls(decided, inventory, options)
+    led = hops(calls.behind, inventory, options)
+    shut_out: dict[str, list[Decision]] = {}  # calls that cannot be let in, by namespace
     for key, workload in sorted(members.items()):
-        called = [d for d in calls.get(key, ()) if enforced(d.line, options)]
-        if workload.selectable:
-            layer.add(_at_workload(workload, called, options, decided.view))
-            continue
-        layer.review.append(unselectable_member(workload))
-        if called:
-            nameless.setdefault(workload.namespace, []).extend(called)
-    for (service, key), called in sorted(behind.items()):
-        if key in members:
-            layer.add(_at_waypoint(service, members[key], called, inventory, options))
+        called = [d for d in calls.itself.get(key, ()) if enforced(d.line, options)]
+        unclear = calls.unclear.get(key, [])
+        if unclear:
+            layer.review.append(unknown_waypoint(workload, unclear))
+        if not workload.selectable:
+            layer.review.append(unselectable_member(workload))
+        # Where the workload's own proxy was heard, the waypoint is among its callers.
+        if not workload.selectable or (unclear and not any(past_waypoint(d.line) for d in called)):
+            if called or unclear:
+                shut_out.setdefault(workload.namespace, []).extend(called + unclear)
+        elif called or key in led:
+            layer.add(_at_workload(workload, called, led.get(key, ()), options, decided.view))
+    for service, called in sorted(calls.behind.items()):
+        known = [d for d in called if isinstance(d.line.destination, Workload) and d.line.destination.key in members]
+        if known:
+            layer.add(_at_waypoint(service, known, inventory, options))
     written = {intent.target.namespace for intent in layer.intents}
     for namespace in sorted({workload.namespace for workload in members.values()}):
-        cut_off = nameless.get(namespace, []) if namespace in written else []
+        cut_off = shut_out.get(namespace, []) if namespace in written else []
         layer.add(_default_deny(namespace, namespace in written, cut_off, members, workloads, options))
     for namespace in sorted({workload.namespace for workload in members.values()}):
         layer.add(_mutual_tls(namespace, decided, options))
@@ -84,43 +104,48 @@ def _members(decided: Decisions, options: Options) -> dict[WorkloadKey, Workload
     }
 
 
-def _calls(
-    decided: Decisions, inventory: Inventory, options: Options
-) -> tuple[dict[WorkloadKey, list[Decision]], dict[tuple[str, WorkloadKey], list[Decision]]]:
-    """The calls that became policy: to a workload itself, and to one through the waypoint of a Service."""
-    itself: dict[WorkloadKey, list[Decision]] = {}
-    behind: dict[tuple[str, WorkloadKey], list[Decision]] = {}
+def _calls(decided: Decisions, inventory: Inventory, options: Options) -> _Calls:
+    """The calls that became policy, by who judges them."""
+    calls = _Calls({}, {}, {})
     for decision in decided.decisions:
         line = decision.line
         if decision.fate is not Fate.POLICY or not isinstance(line.destination, Workload):
             continue
-        through = line.via if options.mesh == "ambient" and via_waypoint(line) else ()
-        gates = [service for service in through if _has_waypoint(service, inventory)]
+        through = options.mesh == "ambient" and via_waypoint(line)
+        gates = [service for service in line.via if has_waypoint(service, inventory)] if through else []
         for service in gates:
-            behind.setdefault((service, line.destination.key), []).append(decision)
-        if not gates or past_waypoint(line):
-            itself.setdefault(line.destination.key, []).append(decision)
-    return itself, behind
+            calls.behind.setdefault(service, []).append(decision)
+        if past_waypoint(line) or not through:
+            calls.itself.setdefault(line.destination.key, []).append(decision)
+        elif not gates:
+            calls.unclear.setdefault(line.destination.key, []).append(decision)
+    return calls
 
 
-def _at_workload(workload: Workload, called: list[Decision], options: Options, view: View) -> AccessLayer:
-    """What a workload's own proxy lets through; callers that it could not tell from anyone are held."""
-    if not called:
-        return AccessLayer()
-    named: list[Decision] = []
+def _at_workload(
+    workload: Workload, called: list[Decision], led: tuple[Access, ...], options: Options, view: View
+) -> AccessLayer:
+    """What a workload's own proxy lets through; callers that it could not tell from anyone are held.
+
+    `led` is what waypoints in front of it need.
+    """
+    by_ports: dict[Ports, list[Decision]] = {}
+    partly: list[ReviewItem] = []
     review: list[ReviewItem] = []
     for decision in called:
-        item = _plaintext_question(workload, decision.line, options, view)
-        if item is None:
-            named.append(decision)
-        else:
+        line = decision.line
+        item = _plaintext_question(workload, line, options, view)
+        if item is not None:
             decision.access_review = item.id
             review.append(item)
-    partly = [d.line for d in named if d.line.principals and d.line.evidence.plaintext]
-    rules = access_rules(workload, named, options)
+            continue
+        by_ports.setdefault((line.port,), []).append(decision)
+        if line.principals and line.evidence.plaintext:
+            partly.append(partly_plaintext(workload, line))
+    rules = access_rules(by_ports, options)
+    accesses = rules.accesses + beyond(led, rules.accesses)
     target = Target(workload.namespace, workload.policy_name, workload.selector)
-    questions = [*review, *(partly_plaintext(workload, line) for line in partly), *rules.review]
-    return AccessLayer(_dealt(target, rules.accesses), review=questions)
+    return AccessLayer(_dealt(target, accesses), review=[*review, *partly, *rules.review])
 
 
 def _default_deny(
@@ -184,47 +209,24 @@ def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
     ]
 
 
-def _has_waypoint(service: str, inventory: Inventory) -> bool:
-    """Whether the inventory names a waypoint for a Service, so that a policy may attach there."""
-    namespace, _, name = service.partition("/")
-    known = inventory.service(namespace, name)
-    return known is not None and bool(known.waypoint)
+def _at_waypoint(service: str, called: Iterable[Decision], inventory: Inventory, options: Options) -> AccessLayer:
+    """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
-
-def _at_waypoint(
-    service: str, workload: Workload, called: list[Decision], inventory: Inventory, options: Options
-) -> AccessLayer:
-    """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests."""
-    namespace, _, name = service.partition("/")
-    named = _waypoint_ports(inventory.service(namespace, name), workload, inventory)
-    rules = access_rules(workload, called, options, at_waypoint=True)
-    accesses = tuple(
-        msgspec.structs.replace(
-            access, ports=tuple(sorted({p for number in access.ports for p in named.get(number, {number})}))
-        )
-        for access in rules.accesses
-    )
-    target = Target(namespace, f"{name}-waypoint", service=name)
-    return AccessLayer(_dealt(target, accesses), review=rules.review)
-
-
-def _waypoint_ports(service: ServiceObject | None, workload: Workload, inventory: Inventory) -> dict[int, set[int]]:
-    """The ports that a waypoint's policy names for each port of a pod behind a Service.
-
-    A waypoint compares rules with the Service's ports, on which it listens (undocumented; istio
-    pilot/pkg/networking/core/listener_waypoint.go). So a policy names every Service port that leads to the pod's port,
-    and the pod's port itself unless the Service's port of that number leads elsewhere.
+    One policy for all that is behind the Service, which may be several workloads (versions).
     """
-    if service is None:
-        return {}
-    item = inventory.workload(workload.object_key)
-    leading: dict[int, set[int]] = {}
-    for port in service.ports:
-        for target, number in inventory.target_ports(service, port.protocol, port.port):
-            if target is item and port.protocol == "TCP":
-                leading.setdefault(number, set()).add(port.port)
-    taken = {port for ports in leading.values() for port in ports}
-    return {number: ports if number in taken else {number, *ports} for number, ports in leading.items()}
+    namespace, _, name = service.partition("/")
+    front = inventory.service(namespace, name)
+    named: dict[Workload, dict[int, set[int]]] = {}
+    by_ports: dict[Ports, list[Decision]] = {}
+    for decision in called:
+        port, workload = decision.line.port, decision.line.destination
+        if isinstance(workload, Workload):
+            if workload not in named:
+                named[workload] = waypoint_ports(front, workload, inventory)
+            by_ports.setdefault(tuple(sorted(named[workload].get(port, {port}))), []).append(decision)
+    rules = access_rules(by_ports, options, at_waypoint=True)
+    target = Target(namespace, f"{name}-waypoint", service=name)
+    return AccessLayer(_dealt(target, rules.accesses), review=rules.review)
 
 
 def _plaintext_question(workload: Workload, line: Line, options: Options, view: View) -> ReviewItem | None:

@@ -5,7 +5,8 @@ Invariant: each item says who, what and why, and the decision of a held request 
 
 from __future__ import annotations
 
-from collector.paths import INEXPRESSIBLE, Request, Swallowed, Templates, covers, normalise
+from collector.evidence import Evidence
+from collector.paths import INEXPRESSIBLE, Choice, Request, Swallowed, covers, normalise
 from synthesizer.decisions import Decision
 from synthesizer.lines import Line
 from synthesizer.party import party_key
@@ -22,6 +23,25 @@ def unselectable_member(workload: Workload) -> ReviewItem:
         f"no AuthorizationPolicy for {workload}",
         "its labels are not known; give --inventory",
     )
+
+
+def unknown_waypoint(workload: Workload, called: list[Decision]) -> ReviewItem:
+    """Calls through a waypoint that the inventory does not have: what the workload itself sees of them is not known."""
+    evidence = Evidence()
+    for line in (decision.line for decision in called):
+        evidence.merge(line.evidence)
+    item = ReviewItem(
+        item_id("unknown-waypoint", party_key(workload)),
+        "unknown-waypoint",
+        str(workload),
+        f"{listed(sorted({str(decision.line.source) for decision in called}))} → {workload}, through a waypoint",
+        "neither the waypoint's identity nor the ports behind it are known; give an --inventory with Services, "
+        "Namespaces and Gateways",
+        evidence=summary(evidence),
+    )
+    for decision in called:
+        decision.access_review = item.id
+    return item
 
 
 def plaintext_caller(workload: Workload, line: Line) -> ReviewItem:
@@ -52,20 +72,21 @@ def partly_plaintext(workload: Workload, line: Line) -> ReviewItem:
     )
 
 
-def rejected_requests(workload: Workload, port: int, line: Line, requests: list[str]) -> ReviewItem:
+def rejected_requests(line: Line, requests: list[str]) -> ReviewItem:
     """Requests that were only ever refused."""
     return ReviewItem(
-        item_id("rejected-requests", party_key(line.source), party_key(workload), str(port)),
+        item_id("rejected-requests", party_key(line.source), party_key(line.destination), str(line.port)),
         "rejected-requests",
-        str(workload),
-        f"{line.source} → {workload} at {port}: {listed(requests, 5)}",
-        "these requests were only ever answered with an error, so they are no evidence of intent",
+        str(line.destination),
+        f"{line.source} → {line.destination} at {line.port}: {listed(requests, 5)}",
+        "these requests were only ever answered with an error or not at all, so they are no evidence of intent",
         evidence=summary(line.evidence),
     )
 
 
-def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed) -> ReviewItem:
+def template_sibling(line: Line, found: Swallowed) -> ReviewItem:
     """A path that a template admits although this client never used it."""
+    workload, port = line.destination, line.port
     method, template, path = found.method, found.template, found.path
     return ReviewItem(
         item_id("template-sibling", party_key(line.source), party_key(workload), str(port), method, template, path),
@@ -76,8 +97,10 @@ def template_sibling(workload: Workload, port: int, line: Line, found: Swallowed
     )
 
 
-def requests_together(workload: Workload, port: int, clients: list[str]) -> ReviewItem:
+def requests_together(lines: list[Line]) -> ReviewItem:
     """Callers that a log names only by address, whose requests were too many to keep apart."""
+    workload, port = lines[0].destination, lines[0].port
+    clients = sorted(str(line.source) for line in lines)
     return ReviewItem(
         item_id("requests-together", party_key(workload), str(port), *clients),
         "requests-together",
@@ -88,24 +111,21 @@ def requests_together(workload: Workload, port: int, clients: list[str]) -> Revi
     )
 
 
-def inexpressible_requests(
-    workload: Workload,
-    port: int,
-    decision: Decision,
-    refused: list[Request],
-    used: dict[Request, int],
-    chosen: Templates,
-) -> ReviewItem:
+def unnamed_requests(listed: list[Request], used: dict[Request, int], choices: tuple[Choice, ...]) -> list[Request]:
+    """The requests of `used` that no rule can name. Where their list is cut, they are what no choice covers."""
+    if len(listed) < INEXPRESSIBLE:
+        return [request for request in listed if request in used]
+    return [
+        request
+        for request in sorted(used)
+        if not any(choice.method == request.method and _covers(choice.path, request.path) for choice in choices)
+    ]
+
+
+def inexpressible_requests(decision: Decision, refused: list[Request], used: dict[Request, int]) -> ReviewItem:
     """One item for all requests of a client that no rule can name; these are held, its other requests are not."""
     line = decision.line
-    client = party_key(line.source)
-    if len(refused) >= INEXPRESSIBLE:  # the list is cut: the rest is what no choice covers
-        choices = chosen.per_client.get(client, ())
-        refused = [
-            request
-            for request in sorted(used)
-            if not any(c.method == request.method and _covers(c.path, request.path) for c in choices)
-        ]
+    client, workload, port = party_key(line.source), line.destination, line.port
     name = item_id("inexpressible-path", client, party_key(workload), str(port))
     decision.held_requests = dict.fromkeys(refused, name)
     if len(refused) == len(used):
@@ -121,12 +141,15 @@ def inexpressible_requests(
     )
 
 
-def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision]) -> ReviewItem:
-    """A namespace with mesh workloads that were never seen, or that were called but no selector can pick."""
-    called = {decision.line.destination for decision in nameless}
-    unselectable = sorted(workload.name for workload in called if isinstance(workload, Workload))
+def held_default_deny(namespace: str, unseen: list[str], shut_out: list[Decision]) -> ReviewItem:
+    """A namespace with mesh workloads that were never seen, or that were called by who cannot be let in."""
+    called = {decision.line.destination for decision in shut_out}
+    unselectable = sorted(w.name for w in called if isinstance(w, Workload) and not w.selectable)
+    behind = sorted(w.name for w in called if isinstance(w, Workload) and w.selectable)
     reasons = [f"{listed(unseen)} unseen"] if unseen else []
     reasons += [f"no selector can pick {listed(unselectable)}"] if unselectable else []
+    reasons += [f"{listed(behind)} behind an unknown waypoint"] if behind else []
+    evidence = {"never_observed": unseen, "unselectable": unselectable, "behind_waypoint": behind}
     return ReviewItem(
         item_id("access-default-deny", namespace),
         "default-deny",
@@ -134,9 +157,7 @@ def held_default_deny(namespace: str, unseen: list[str], nameless: list[Decision
         f"no AuthorizationPolicy default deny for {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose callers are unknown or cannot be let in",
         acceptable=True,
-        evidence={"never_observed": unseen, "unselectable": unselectable}
-        if unselectable
-        else {"never_observed": unseen},
+        evidence={what: names for what, names in evidence.items() if names or what == "never_observed"},
     )
 
 

@@ -91,7 +91,7 @@ def pod_networks(documents: Iterable[Document]) -> tuple[Network, ...]:
             values += [*sequence(spec, "podCIDRs"), spec.get("podCIDR")]
         elif document["kind"] == "CiliumNode":
             values += sequence(spec, "ipam", "podCIDRs")
-    return _collapsed(values)
+    return collapsed(values)
 
 
 def service_networks(documents: Iterable[Document], services: Iterable[ServiceObject]) -> tuple[Network, ...]:
@@ -100,7 +100,7 @@ def service_networks(documents: Iterable[Document], services: Iterable[ServiceOb
     for document in documents:
         if document["kind"] == "ServiceCIDR":
             declared += sequence(document, "spec", "cidrs")
-    found = list(_collapsed(declared))
+    found = list(collapsed(declared))
     known = [ipaddress.ip_address(ip) for item in services for ip in item.cluster_ips]
     for version, widest in WIDEST_SERVICES.items():
         numbers = {int(ip) for ip in known if ip.version == version}
@@ -134,7 +134,8 @@ def webhook_services(documents: Iterable[Document]) -> frozenset[tuple[str, str,
     return frozenset(found)
 
 
-def _collapsed(values: Iterable[object]) -> tuple[Network, ...]:
+def collapsed(values: Iterable[object]) -> tuple[Network, ...]:
+    """Networks, sorted, joined where they touch; what is none is left out."""
     v4: list[ipaddress.IPv4Network] = []
     v6: list[ipaddress.IPv6Network] = []
     for value in values:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from collector.endpoints import Endpoint
 from collector.evidence import Evidence, paired
@@ -100,7 +101,29 @@ def lines(
         for line in _of(pattern, resolver):
             known = joined.get(line.key)
             joined[line.key] = line if known is None else _join(known, line)
-    return [joined[key] for key in sorted(joined)]
+    found = [joined[key] for key in sorted(joined)]
+    _tell_requests(found)
+    return found
+
+
+def _tell_requests(found: list[Line]) -> None:
+    """Tell what was asked of a Service to all its workloads that a connection through its waypoint may have reached.
+
+    A client's ztunnel names the Service alone, so its record stands for every workload behind; the waypoint's log knows
+    which pod answered. Without this, what was not read at one of them would be open to any request at all of them.
+    """
+    called: dict[tuple[str, str, int, str], list[Line]] = {}
+    for line in found:
+        for service in line.via if via_waypoint(line) else ():
+            called.setdefault((line.key[0], line.protocol, line.port, service), []).append(line)
+    for group in called.values():
+        told = max(group, key=lambda line: (len(line.own.requests) + len(line.own.asked), len(line.own.rejected)))
+        for line in group:
+            if not (line.own.requests or line.own.rejected or line.own.asked):
+                own = told.own
+                line.own = line.evidence = replace(
+                    line.evidence, requests=own.requests, rejected=own.rejected, asked=own.asked
+                )
 
 
 def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:

@@ -206,9 +206,13 @@ def _published(lines: list[Line], inventory: Inventory) -> tuple[BlockPeer, ...]
     through = [source for source in sources if source.place is Place.NODE]
     public = {a for a in addresses if external.is_internet(a)}
     masks = {source.address for source in through if source.address}
-    versions = {6 if ":" in a else 4 for a in public | masks} or ({4} if through else set())
     nodes = sorted(inventory.node_addresses | masks) if through else []
-    return external.internet(versions, nodes) + external.blocks(addresses - public)
+    behind = masks if all(source.address for source in through) else nodes  # without an address it may be any of them
+    versions = {6 if ":" in a else 4 for a in {*public, *behind}}
+    # Over an overlay a node sends from its address among the pods'.
+    overlaid = behind is not masks or any(inventory.owner_of_address(mask) == "pod" for mask in masks)
+    pods = () if overlaid else inventory.pod_cidrs
+    return external.internet(versions, nodes, pods) + external.blocks(addresses - public)
 
 
 def _bleeding(workload: Workload) -> ReviewItem:

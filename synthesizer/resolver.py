@@ -175,13 +175,20 @@ class Resolver:
     def behind(self, party: Party, pattern: Pattern) -> list[Arrival]:
         """What is behind a party: for a Service its workloads and their pod ports, else the party itself."""
         if isinstance(party, Workload):
-            return [Arrival(party, pattern.port)]
+            return [Arrival(party, pattern.port, self._called(party, pattern))]
         endpoint, port = pattern.destination, pattern.port
         services = self._services_at(party.address, endpoint)
         found = self._answered(services, pattern) or [
             Arrival(self.workloads.of_object(item), number, str(service))
             for service in services
             for item, number in self.inventory.target_ports(service, pattern.protocol, port)
+        ]
+        found = found or [
+            Arrival(workload, number, str(service))
+            for service in services
+            for workload, number in self.workloads.reach.arrivals(
+                service, pattern.protocol, port, pattern.source.cluster
+            )
         ]
         if endpoint.kind == "service" and not found:  # an upstream address is a pod's: the port is the pod's already
             found = [
@@ -193,6 +200,15 @@ class Resolver:
             if not found and namesake is not None:
                 return [Arrival(namesake, port, f"{endpoint.namespace}/{endpoint.workload}")]
         return found or self._outside_behind(services, pattern) or [Arrival(party, port)]
+
+    def _called(self, workload: Workload, pattern: Pattern) -> str:
+        """The Service whose waypoint led to a pod: its log has the Service by name and the pod by address."""
+        endpoint = pattern.destination
+        if endpoint.kind != "service" or not any(name.endswith(":waypoint") for name in pattern.evidence.signals):
+            return ""
+        front = self.inventory.service(endpoint.namespace, endpoint.workload)
+        backends = self.inventory.backends(front) if front is not None else ()
+        return str(front) if any(item.key == workload.object_key for item in backends) else ""
 
     def _outside_behind(self, services: list[ServiceObject], pattern: Pattern) -> list[Arrival]:
         """The addresses behind Services without selector: a database outside, or the API server's own."""

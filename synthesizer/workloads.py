@@ -16,6 +16,7 @@ from synthesizer.naming import make_unique, name_policies, owner_of, tell_cluste
 from synthesizer.options import Mesh
 from synthesizer.roster import Roster
 from synthesizer.selectors import choose_selectors
+from synthesizer.service_reach import ServiceReach
 from synthesizer.workload import Workload
 
 ACCOUNT = "ServiceAccount"  # the kind of a party that is known by a shared principal only
@@ -38,6 +39,7 @@ class Workloads:
         self.all: list[Workload] = []
         self._from_inventory()
         self._from_sightings(patterns.sightings)
+        self.reach = ServiceReach(self.all, inventory.services)
         tell_clusters_apart(self.all)
         self.all.sort(key=lambda workload: workload.key)
         choose_selectors(self.all, inventory)
@@ -61,7 +63,8 @@ class Workloads:
     def published(self, workload: Workload) -> frozenset[tuple[str, int]]:
         """The (protocol, pod port) pairs at which a LoadBalancer, NodePort or external address reaches a workload."""
         items = [self.inventory.workload(one.object_key) for one in (workload, *workload.alike)]
-        return frozenset().union(*(self.inventory.published_ports(item) for item in items if item is not None))
+        known = (self.inventory.published_ports(item) for item in items if item is not None)
+        return self.reach.published(workload).union(*known)
 
     # -- who is there ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ workloads there are, because every policy is rendered, parsed back and judged.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import statistics
@@ -58,9 +59,11 @@ def _end_to_end(capture: Path, count: int, size: Size) -> None:
 def _report(what: str, count: int, run: Callable[[], object]) -> float:
     times = []
     for _ in range(REPEATS):
+        gc.disable()  # as `leastway.pipeline.generate` does
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
+        gc.enable()
     median = statistics.median(times)
     print(f"{what:36} {median:7.2f} s {count / median:12,.0f} flows/s")
     return median

@@ -2,13 +2,14 @@
 
 Invariant: a line that cannot be read is counted, its position and reason are handed to the caller, and never stops the
 run. A new format is one module with `recognises(head)` and `fold(lines, patterns, bad)`, and one entry in `SOURCES`.
+If a record may lean on those before it, the module is a `Stream` as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from collector.patterns import Patterns
 
@@ -26,6 +27,14 @@ class Source(Protocol):
 
     def fold(self, lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Bad) -> None:
         """Count every record into `patterns`."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A source whose records may lean on an earlier one of the same file."""
+
+    def begins(self, record: bytes) -> bool:
+        """True if neither this record nor those after it lean on what was before."""
 
 
 def source(name: str) -> Source:

@@ -107,6 +107,12 @@ def fold(lines: Iterable[tuple[int, bytes]], patterns: Patterns, bad: Callable[[
     fold_lines(lines, read, patterns, bad)
 
 
+def begins(record: bytes) -> bool:
+    """True if a message names its proxy, as the first of each stream does; those after it need not."""
+    message = message_of(record)
+    return not isinstance(message, Unusable) and bool(message.identifier.HasField("node"))
+
+
 def flows_of(message: Any, identifier: Any = None) -> Iterator[Outcome]:
     """The flows of one StreamAccessLogsMessage; `identifier` is its stream's, when the message has none of its own."""
     if message.identifier.HasField("node"):

@@ -122,15 +122,11 @@ class FlowCounter:
         quality = self.patterns.quality
         node = (record.node_name or "unknown node")[:NAME]
         if record.lost_events is not None:
-            try:
-                lost = max(1, int(record.lost_events.num_events_lost))
-            except ValueError:
-                lost = 1
-            source = record.lost_events.source[:NAME]
-            quality.lost.add(f"{node} {source}", lost)
+            source = (record.lost_events.source or "UNKNOWN_LOST_EVENT_SOURCE")[:NAME]
+            quality.lost.add(f"{node} {source}", record.lost_events.count)
             quality.blind_spot(seconds(record.time or ""), node, source)
         elif record.node_status is not None:
-            state = record.node_status.state_change[:NAME]
+            state = (record.node_status.state_change or "UNKNOWN_NODE_STATE")[:NAME]
             for name in record.node_status.node_names or [node]:
                 quality.nodes.add(f"{state} {name[:NAME]}", 1)
                 if state != "NODE_CONNECTED":

@@ -111,5 +111,5 @@ class Reader:
             if any(refusal in response.node_status.message for refusal in REFUSALS):
                 raise MaskRefusedError
         if line.lost_events is not None:
-            self.status.lost += max(1, int(line.lost_events.num_events_lost))
+            self.status.lost += line.lost_events.count
         return True

@@ -72,12 +72,20 @@ class HubbleFlow(msgspec.Struct, gc=False):
 
 
 class LostEvents(msgspec.Struct, gc=False):
-    source: str = "UNKNOWN_LOST_EVENT_SOURCE"
-    num_events_lost: str | int = 0
+    source: str | None = ""
+    num_events_lost: str | int | None = 0
+
+    @property
+    def count(self) -> int:
+        """How many events were lost: one where no number is told, or none that fits into the uint64 that it is."""
+        told = self.num_events_lost
+        if isinstance(told, str):
+            told = int(told) if told.isascii() and told.isdigit() and len(told) <= 20 else 0
+        return told if told and 0 < told < 1 << 64 else 1
 
 
 class NodeStatus(msgspec.Struct, gc=False):
-    state_change: str = "UNKNOWN_NODE_STATE"
+    state_change: str | None = ""
     node_names: list[str] | None = None
 
 

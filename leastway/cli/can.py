@@ -16,7 +16,7 @@ import click
 
 from collector.errors import SourceError
 from leastway.cli.exit_codes import DENIED, FAILED
-from leastway.cli.options import format_option, inventory_option, profile_options
+from leastway.cli.options import format_option, inventory_option, not_empty, profile_options
 from leastway.cli.output import SHOWN, counted, say, tell, tell_json
 from leastway.cli.policies import load, mesh_for
 from leastway.verify.can import answer_line
@@ -25,7 +25,7 @@ from leastway.verify.world import World
 
 
 @click.command("can")
-@click.argument("policies", metavar="POLICIES")
+@click.argument("policies", metavar="POLICIES", callback=not_empty)
 @inventory_option
 @click.option("--from", "source", metavar="NS/POD", help="Workload or pod that opens the connection, or an IP address.")
 @click.option("--to", "destination", metavar="NS/POD", help="Workload or pod that it goes to, or an IP address.")
@@ -38,7 +38,12 @@ from leastway.verify.world import World
 @click.option("--path", default="", help="HTTP path; makes the connection a request.")
 @click.option("--direct", is_flag=True, help="To the pod itself, past the ambient waypoint of its Service.")
 @click.option("--service", metavar="NS/NAME", default="", help="The Service called, where several lead to the port.")
-@click.option("--queries", metavar="FILE", help="Many questions, one JSON object a line; - for standard input.")
+@click.option(
+    "--queries",
+    metavar="FILE",
+    callback=not_empty,
+    help="Many questions, one JSON object a line; - for standard input.",
+)
 @profile_options
 @format_option
 @click.pass_context

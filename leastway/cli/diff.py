@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from leastway.cli.exit_codes import DENIED, FAILED
-from leastway.cli.options import bad_lines_option, format_option, inventory_option, profile_options
+from leastway.cli.options import bad_lines_option, format_option, inventory_option, not_empty, profile_options
 from leastway.cli.output import SHOWN, counted, tell, tell_json
 from leastway.cli.policies import Policies, load, mesh_for
 from leastway.cli.proof import tell_bad_lines
@@ -23,9 +23,9 @@ from leastway.verify.world import World
 
 
 @click.command("diff")
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="NEW")
-@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.argument("old", metavar="OLD", callback=not_empty)
+@click.argument("new", metavar="NEW", callback=not_empty)
+@click.argument("inputs", nargs=-1, metavar="[INPUT...]", callback=not_empty)
 @inventory_option
 @profile_options
 @bad_lines_option

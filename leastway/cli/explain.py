@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from collector.errors import LeastwayError
-from leastway.cli.options import format_option
+from leastway.cli.options import format_option, not_empty
 from leastway.cli.output import counted, moment, tell, tell_json
 from leastway.cli.record import Record, beside
 from leastway.verify.errors import line
@@ -23,7 +23,7 @@ SILENT = "no traffic stands behind this file: it isolates, or demands mutual TLS
 
 
 @click.command("explain")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", callback=not_empty)
 @format_option
 def command(paths: tuple[str, ...], form: str) -> None:
     """Show why each rule is there: who spoke to whom, how often, from how many pods, when, and sample flows.

@@ -24,6 +24,7 @@ from leastway.cli.options import (
     declared_option,
     format_option,
     inventory_option,
+    not_empty,
     profile_options,
 )
 from leastway.cli.output import counted, say, tell, tell_json, tell_some
@@ -37,16 +38,25 @@ _ended: list[pipeline.Run] = []  # kept until the process ends: freeing a run ta
 
 
 @click.command("generate")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Folder for the policies.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", callback=not_empty)
+@click.option(
+    "-o", "--output", "folder", required=True, metavar="DIR", callback=not_empty, help="Folder for the policies."
+)
 @inventory_option
 @click.option(
-    "--namespace", "namespaces", multiple=True, metavar="NS", help="Write policies for this one only. Repeatable."
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NS",
+    callback=not_empty,
+    help="Write policies for this one only. Repeatable.",
 )
 @profile_options
 @accept_option
 @declared_option
-@click.option("--templates", metavar="DIR", help="Folder of templates to search before the built-in ones.")
+@click.option(
+    "--templates", metavar="DIR", callback=not_empty, help="Folder of templates to search before the built-in ones."
+)
 @click.option(
     "--engine",
     type=click.Choice(["local", "dask"]),
@@ -82,8 +92,6 @@ def command(
     \b
     leastway generate flows.jsonl --inventory cluster.yaml --cni cilium -o policies
     """
-    if not folder:
-        raise click.BadParameter("it is empty", param_hint="'-o' / '--output'")
     options = _options(**chosen)
     with Meter(inputs) as meter, _engine(engine, scheduler or "") as elsewhere:
         run = pipeline.generate(

@@ -7,6 +7,7 @@ command is printed here, as one line.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -20,6 +21,7 @@ from leastway.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED
 from leastway.cli.output import say
 from leastway.verify.errors import PolicyError, line
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # name → what the list of commands says about it. The command is `command` in the module of that name.
 COMMANDS = {
     "generate": "Captures in, proven policies out.",
@@ -73,7 +75,8 @@ class LazyGroup(click.Group):
             ctx.exit(BROKEN_PIPE)
         except OSError as error:
             _forget_stdout()
-            say(f"cannot go on: {error.strerror or error} — {error.filename or 'standard output'} — is the disk full?")
+            hint = "is the disk full?" if error.errno in _FULL else "check the path and its permissions"
+            say(f"cannot go on: {error.strerror or error} — {error.filename or 'standard output'} — {hint}")
             ctx.exit(FAILED)
         except Exception as error:
             if os.environ.get("LEASTWAY_DEBUG"):

@@ -8,11 +8,12 @@ from __future__ import annotations
 import click
 
 from collector import store
+from leastway.cli.options import not_empty
 from leastway.cli.output import counted, tell
 
 
 @click.command("merge")
-@click.argument("place", metavar="STORE")
+@click.argument("place", metavar="STORE", callback=not_empty)
 def command(place: str) -> None:
     """Merge the parts of a pattern store into one.
 

@@ -23,7 +23,7 @@ from collector.quality import Quality
 from collector.sessions import breaks
 from collector.transport import TLS, parse_address
 from leastway.cli.exit_codes import FAILED
-from leastway.cli.options import read_duration, read_size, read_time
+from leastway.cli.options import not_empty, read_duration, read_size, read_time
 from leastway.cli.output import moment
 from leastway.cli.talk import talking
 from leastway.observing import metrics
@@ -42,7 +42,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command("observe")
 @click.option(
-    "--store", "place", required=True, metavar="DIR", help="Where the patterns go: a folder or an fsspec URL."
+    "--store",
+    "place",
+    required=True,
+    metavar="DIR",
+    callback=not_empty,
+    help="Where the patterns go: a folder or an fsspec URL.",
 )
 @click.option("--hubble", metavar="ADDRESS", help="Hubble Relay or an agent: host:port or unix:///path.")
 @click.option("--als", metavar="LISTEN", help="Listen here for Envoy's access log service.")

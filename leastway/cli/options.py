@@ -16,6 +16,14 @@ import click
 from synthesizer.options import valid_trust_domain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Value = TypeVar("Value", bound=str | tuple[str, ...] | None)
+
+
+def not_empty(ctx: click.Context, param: click.Parameter, value: Value) -> Value:
+    """What was given, if it is no empty text: that comes of a variable that is not set, and would name this folder."""
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        raise click.BadParameter("it is empty", ctx, param)
+    return value
 
 
 def read_share(ctx: click.Context, param: click.Parameter, value: str) -> float:
@@ -84,6 +92,7 @@ def inventory_option(command: Command) -> Command:
         "inventories",
         multiple=True,
         metavar="FILE",
+        callback=not_empty,
         help="Kubernetes objects, as `kubectl get -o yaml` prints them; a file or a folder. Repeatable.",
     )(command)
 
@@ -117,6 +126,7 @@ def declared_option(command: Command) -> Command:
     return click.option(
         "--declared",
         metavar="FILE",
+        callback=not_empty,
         help="Connections that must work although they may not be observed: a list of from, to, port, because.",
     )(command)
 
@@ -124,7 +134,12 @@ def declared_option(command: Command) -> Command:
 def accept_option(command: Command) -> Command:
     """`--accept ID`, repeatable."""
     return click.option(
-        "--accept", "accepted", multiple=True, metavar="ID", help="Accept a review item, by its id. Repeatable."
+        "--accept",
+        "accepted",
+        multiple=True,
+        metavar="ID",
+        callback=not_empty,
+        help="Accept a review item, by its id. Repeatable.",
     )(command)
 
 

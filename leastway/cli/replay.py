@@ -17,6 +17,7 @@ import click
 
 from collector.transport import TLS, Address, parse_address
 from leastway.cli.exit_codes import FAILED
+from leastway.cli.options import not_empty
 from leastway.cli.output import say
 
 GRACE = 1.0  # seconds that open streams get at the end
@@ -38,7 +39,7 @@ def read_speed(ctx: click.Context, param: click.Parameter, value: str) -> float:
 
 
 @click.command("replay")
-@click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...")
+@click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...", callback=not_empty)
 @click.option("--hubble", metavar="LISTEN", help="Serve Hubble's Observer API here: host:port or unix:///path.")
 @click.option("--als", metavar="TARGET", help="Send access logs to the service there: host:port or unix:///path.")
 @click.option("--speed", callback=read_speed, default="1x", show_default=True, help="1x, 10x, ... or max: all at once.")

@@ -18,6 +18,7 @@ from leastway.cli.options import (
     declared_option,
     format_option,
     inventory_option,
+    not_empty,
     profile_options,
 )
 from leastway.cli.output import counted, say, tell, tell_json, tell_some
@@ -27,8 +28,8 @@ from leastway.cli.replayed import read_observed
 
 
 @click.command("verify")
-@click.argument("policies", metavar="POLICIES")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("policies", metavar="POLICIES", callback=not_empty)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", callback=not_empty)
 @inventory_option
 @profile_options
 @accept_option

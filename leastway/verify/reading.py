@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from leastway.verify.errors import PolicyError
 
@@ -180,18 +181,32 @@ def flatten(loaded: object, where: str) -> Iterator[Document]:
 
 def read_path(path: Path) -> list[Document]:
     """All objects in a file, or in every YAML and JSON file below a folder, in sorted order; names that start with a
-    dot are skipped."""
-    if path.is_dir():
-        files: Sequence[Path] = sorted(p for p in path.rglob("*") if _is_manifest(p, path) and p.is_file())
-        # A JSON document without `kind` is a data file, not a manifest.
-        return [d for p in files for d in read_path(p) if p.suffix != ".json" or "kind" in d]
+    dot are skipped, and links to folders are not followed."""
     try:
+        if path.is_dir():
+            # A JSON document without `kind` is a data file, not a manifest.
+            return [d for p in sorted(_manifests(path)) for d in read_path(p) if p.suffix != ".json" or "kind" in d]
         content = path.read_bytes()
     except FileNotFoundError:
         raise PolicyError("no such file or folder", str(path), _nearby(path)) from None
     except OSError as error:
-        raise PolicyError(error.strerror or "cannot be read", str(path), "check the path and its permissions") from None
+        _unreadable(error)
     return documents(content, str(path))
+
+
+def _manifests(folder: Path) -> Iterator[Path]:
+    """The YAML and JSON files in a folder and its subfolders. A subfolder that cannot be read is an error: the policies
+    in it would count as absent."""
+    for place, subfolders, names in os.walk(folder, onerror=_unreadable):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for file in (Path(place, name) for name in names if not name.startswith(".")):
+            if file.suffix in SUFFIXES and file.name not in NO_MANIFESTS and file.is_file():
+                yield file
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    hint = "check the path and its permissions"
+    raise PolicyError(error.strerror or "cannot be read", str(error.filename or ""), hint) from None
 
 
 def _nearby(path: Path) -> str:
@@ -204,11 +219,6 @@ def _nearby(path: Path) -> str:
         return "check the path: its folder cannot be read or does not exist"
     found = get_close_matches(path.name[:300], names, n=1)
     return f"did you mean {path.parent / found[0]}?" if found else "check the path; it takes a file or folder of YAML"
-
-
-def _is_manifest(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix in SUFFIXES and file.name not in NO_MANIFESTS and not hidden
 
 
 def identity(document: Document, where: str = "") -> tuple[str, str, str]:

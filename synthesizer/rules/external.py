@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from synthesizer.address_ranges import METADATA, Address, parsed
+from synthesizer.address_ranges import METADATA, Address, Network, collapsed, parsed
 from synthesizer.intent import BlockPeer
 
 EXACT = 32  # distinct addresses for one workload and port that are listed one by one
@@ -84,14 +84,19 @@ def everywhere(version: int) -> BlockPeer:
     return BlockPeer(block.cidr, (*block.excepted, *_apart_from_internet(block.cidr)))
 
 
-def internet(versions: Iterable[int], node_addresses: Iterable[str] = ()) -> tuple[BlockPeer, ...]:
-    """The internet at large, per address family, without the ranges that are not the internet.
+def internet(
+    versions: Iterable[int], node_addresses: Iterable[str] = (), others: Iterable[Network] = ()
+) -> tuple[BlockPeer, ...]:
+    """The internet at large, per address family, without what is not the internet, and without `others`.
 
-    `node_addresses` are those that outsiders seem to have (SNAT); the private range that holds them is not excepted.
+    `node_addresses` are those that outsiders seem to have (SNAT); a range that holds one of them is not excepted.
     """
     inside = [ipaddress.ip_address(address) for address in node_addresses]
+    apart = tuple(others)
     found = []
     for version in sorted(set(versions)):
-        excepted = [net for net in NOT_INTERNET[version] if not any(a.version == version and a in net for a in inside)]
+        ranges = (*NOT_INTERNET[version], *(net for net in apart if net.version == version))
+        closed = [net for net in ranges if not any(a.version == version and a in net for a in inside)]
+        excepted = collapsed(map(str, closed))
         found.append(BlockPeer("0.0.0.0/0" if version == 4 else "::/0", tuple(map(str, excepted))))
     return tuple(found)

@@ -20,7 +20,7 @@ from synthesizer.workloads import Workloads
 
 # A source scans if it got answers on less than this share of its lines that nothing vouches for,
 SCAN_ANSWERED = 0.3
-# and tried this many distinct destinations or ports,
+# and tried this many distinct destinations, or this many ports, of one destination or of several together.
 SCAN_TARGETS = 15
 SCAN_PORTS = 20
 # It searches one destination if this many ports there never answered, while the capture shows other answers.
@@ -162,8 +162,8 @@ class View:
                 continue
             self._searched.update(self._silent(odd))
             targets = {_destination(line) for line in odd}
-            ports = {(line.protocol, line.port) for line in odd}
-            if len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS:
+            doors = {_listener(line) for line in odd}
+            if len(targets) >= SCAN_TARGETS or len(doors) >= SCAN_PORTS:
                 yield source
 
     def _silent(self, odd: list[Line]) -> Iterator[tuple[str, str]]:

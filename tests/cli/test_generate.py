@@ -212,10 +212,12 @@ def test_an_unknown_namespace_beside_a_known_one_is_told(run: Run, tmp_path: Pat
     assert (tmp_path / "shop/networkpolicy-api.yaml").exists()
 
 
-def test_an_empty_output_is_not_the_current_folder(run: Run, capture: Path) -> None:
-    result = run("generate", capture, "-o", "")
-    assert result.exit_code == 2
-    assert "--output" in result.stderr
+def test_a_second_run_does_not_read_what_the_first_wrote(run: Run, tmp_path: Path, capture: Path) -> None:
+    (tmp_path / "flows.jsonl").write_bytes(capture.read_bytes())
+    for output in (tmp_path / "policies", tmp_path):
+        first, second = (run("generate", tmp_path, "-o", output) for _ in range(2))
+        assert (first.exit_code, second.exit_code) == (0, 0), second.stderr
+        assert " 0 written" in second.stdout
 
 
 def test_nothing_readable_does_not_claim_that_work_was_done(run: Run, tmp_path: Path) -> None:

@@ -51,6 +51,40 @@ def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
     assert "genrate" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["generate", "", "-o", "out"], "INPUT..."),
+        (["generate", "flows.jsonl", "", "-o", "out"], "INPUT..."),
+        (["generate", "flows.jsonl", "-o", ""], "--output"),
+        (["generate", "flows.jsonl", "-o", "out", "--inventory", ""], "--inventory"),
+        (["generate", "flows.jsonl", "-o", "out", "--declared", ""], "--declared"),
+        (["generate", "flows.jsonl", "-o", "out", "--templates", ""], "--templates"),
+        (["generate", "flows.jsonl", "-o", "out", "--namespace", ""], "--namespace"),
+        (["generate", "flows.jsonl", "-o", "out", "--accept", ""], "--accept"),
+        (["verify", "", "flows.jsonl"], "POLICIES"),
+        (["verify", "policies", ""], "INPUT..."),
+        (["can", "", "--inventory", "i.yaml"], "POLICIES"),
+        (["can", "policies", "--inventory", "i.yaml", "--queries", ""], "--queries"),
+        (["diff", "", "new", "--inventory", "i.yaml"], "OLD"),
+        (["diff", "old", "", "--inventory", "i.yaml"], "NEW"),
+        (["explain", ""], "PATH..."),
+        (["merge", ""], "STORE"),
+        (["replay", "", "--als", "unix:///nowhere"], "CAPTURE..."),
+        (["observe", "--store", "", "--hubble", "localhost:1", "--for", "1ms"], "--store"),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(
+    arguments: list[str], what: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes of a variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert what in result.stderr
+    assert "it is empty" in result.stderr
+
+
 def test_the_version_is_told() -> None:
     done = process("--version")
     assert done.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -114,3 +115,50 @@ def test_progress_counts_about_the_whole_file(tmp_path: Path, monkeypatch: pytes
     told: list[int] = []
     read([name], lambda _, size: told.append(size))
     assert 0.5 < sum(told) / Path(name).stat().st_size < 1.5
+
+
+def test_a_byte_order_mark_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = capture(tmp_path, [b"\xef\xbb\xbf" + lines()[0], *lines()[1:]])
+    assert len(pieces(name)) == 3
+    assert read([name]) == in_one(name, monkeypatch)
+    assert read([name]).bad_lines == 0
+
+
+def messages(*, named: int) -> list[bytes]:
+    """Recorded access log messages, of which only each `named`-th says whose proxy sent it."""
+    found = []
+    for number, line in enumerate((FLOWS / SAMPLES["envoy_als"]).read_bytes().splitlines()):
+        message = json.loads(line)
+        if number % named:
+            del message["identifier"]
+        found.append(json.dumps(message).encode())
+    return found
+
+
+@pytest.mark.parametrize(("named", "cut"), [(1000, 0), (5, 3)])
+def test_messages_stay_with_the_one_that_names_their_proxy(
+    named: int, cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = capture(tmp_path, messages(named=named))
+    assert len(pieces(name, sources.source("envoy_als"))) == cut
+    assert read([name]) == in_one(name, monkeypatch)
+
+
+def test_a_part_that_cannot_be_read_costs_only_that_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = capture(tmp_path, lines())
+    whole, last = read([name]), pieces(name)[-1]
+    opened = Path.open
+
+    class Failing(io.BufferedReader):
+        def seek(self, position: int, whence: int = 0, /) -> int:
+            if position == last.first:
+                raise OSError("input/output error")
+            return super().seek(position, whence)
+
+    def failing(path: Path, mode: str = "r", buffering: int = -1) -> Any:
+        return Failing(io.FileIO(path)) if buffering > 0 else opened(path, mode, buffering)  # those of the parts
+
+    monkeypatch.setattr(Path, "open", failing)
+    reading = read([name])
+    assert 0 < reading.patterns.quality.total < whole.patterns.quality.total
+    assert [(bad.line, bad.reason) for bad in reading.bad] == [(0, "file broken off or corrupt: input/output error")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +95,10 @@ FORMS = {
     "no last newline": PLAIN.rstrip(),
     "blank lines": PLAIN.replace(b"\n", b"\n\n \t\n"),
     "indented lines": PLAIN.replace(b"{", b"  {", 1),
+    "zero bytes in front, of a file truncated under its writer": bytes(300_000) + PLAIN,
+    "zero bytes within and behind": PLAIN.replace(b"\n", bytes(9) + b"\n" + bytes(9)),
+    "JSON text sequence": b"".join(b"\x1e" + line + b"\n" for line in LINES),
+    "JSON text sequence, pretty": b"".join(b"\x1e" + record + b"\n" for record in PRETTY),
     "comments": b"# one\n" + PLAIN.replace(b"\n", b"\n// two\n# three\n"),
     "pretty": pretty(2),
     "pretty with tabs": pretty("\t"),
@@ -383,6 +389,38 @@ def test_a_drivers_own_errors_are_told_like_any_others(
     why = "file broken off or corrupt: Unable to locate credentials"
     assert found.bad == [BadLine("far://store/a.jsonl", 0, why)]
     assert found.patterns.quality.total == kept
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture(tmp_path, PLAIN, "captures/a.jsonl")
+    capture(tmp_path, PLAIN, "captures/locked/b.jsonl")
+    look = os.scandir
+
+    def refused(path: str | Path) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(SourceError, match=r"cannot be read: Permission denied — .*/locked — check the path"):
+        read([str(tmp_path / "captures")])
+
+
+def test_what_cannot_even_be_looked_at_is_told(tmp_path: Path) -> None:
+    name = "a" * 300
+    with pytest.raises(SourceError, match=r"File name too long — .*aaa — check the path|no such file"):
+        read([str(tmp_path / name)])
+
+
+def test_what_leastway_wrote_is_passed_over(tmp_path: Path) -> None:
+    capture(tmp_path, PLAIN, "captures/a.jsonl")
+    capture(tmp_path, LINES[0], "captures/policies/flows.jsonl")
+    for name in ("leastway.json", "REVIEW.md", "shop/networkpolicy-web.yaml", "shop/kustomization.yaml"):
+        capture(tmp_path, b"{}", f"captures/policies/{name}")
+    found = read([str(tmp_path / "captures")])
+    assert [Path(name).name for name in found.formats] == ["a.jsonl", "flows.jsonl"]
+    capture(tmp_path, b"kind: Pod", "captures/pod.yaml")
+    assert read([str(tmp_path / "captures")]).bad_lines == 1
 
 
 def test_a_folder_without_captures(tmp_path: Path) -> None:

@@ -328,3 +328,20 @@ def test_every_waypoint_is_told_that_a_client_went_through() -> None:
         assert rules(found, f"shop/authorizationpolicy-{name}-waypoint.yaml")[0]["from"] == [
             WEB.removeprefix("spiffe://")
         ]
+
+
+def test_versions_behind_one_waypoint_have_one_policy() -> None:
+    """A waypoint stands in front of a Service, whatever workloads are behind it."""
+    traffic = Traffic()
+    front = service("api", {"app": "api"}, {"port": 80, "targetPort": 8080})
+    front["metadata"]["labels"] = {"istio.io/use-waypoint": "waypoint"}
+    called = End(Endpoint("service", namespace="shop", workload="api"), address="10.1.9.9")
+    for request in ("GET /items", "GET /items/17", "DELETE /items/*"):
+        traffic.call(traffic.proxied("shop/web", "web"), called, 8080, request, point="waypoint", principal=WEB)
+    versions = [deployment(f"api-{version}", {"app": "api", "version": version}) for version in ("v1", "v2")]
+    mesh = namespace("shop", {"istio.io/dataplane-mode": "ambient"})
+    found = made(traffic, mesh, front, *versions, deployment("web", {"app": "web"}), options=AMBIENT)
+    (rule,) = rules(found, "shop/authorizationpolicy-api-waypoint.yaml")
+    assert (rule["ports"], rule["paths"], rule["methods"]) == (["80", "8080"], ["/items", "/items/{*}"], ["GET"])
+    held = [item.what for item in found.review if item.kind == "inexpressible-path"]
+    assert held == [f"shop/web → shop/api-{version} at 8080: DELETE /items/*" for version in ("v1", "v2")]

@@ -211,11 +211,23 @@ def test_lost_events_are_counted_by_node_and_source() -> None:
     }
 
 
+@pytest.mark.parametrize("number", ["9" * 4300, 10**30, str(1 << 64), "1_0", " 5", None, 0])
+def test_a_number_of_lost_events_that_is_no_uint64_counts_as_one(number: object) -> None:
+    lost = {"lost_events": {"source": None, "num_events_lost": number}, "node_name": None}
+    assert dict(fold(lost, lost).quality.lost.items()) == {"unknown node UNKNOWN_LOST_EVENT_SOURCE": 2}
+
+
 def test_node_status_is_counted_by_state_and_node() -> None:
     status = {"node_status": {"state_change": "NODE_UNAVAILABLE", "node_names": ["node-1", "node-2"]}}
     unnamed = {"node_status": {"state_change": "NODE_GONE"}, "node_name": "node-3"}
-    nodes = fold(status, unnamed, status).quality.nodes.items()
-    assert dict(nodes) == {"NODE_UNAVAILABLE node-1": 2, "NODE_UNAVAILABLE node-2": 2, "NODE_GONE node-3": 1}
+    empty = {"node_status": {"state_change": None, "node_names": None}, "node_name": None}
+    nodes = fold(status, unnamed, status, empty).quality.nodes.items()
+    assert dict(nodes) == {
+        "NODE_UNAVAILABLE node-1": 2,
+        "NODE_UNAVAILABLE node-2": 2,
+        "NODE_GONE node-3": 1,
+        "UNKNOWN_NODE_STATE unknown node": 1,
+    }
 
 
 # -- requests --------------------------------------------------------------------------------------------------------

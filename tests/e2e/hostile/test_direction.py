@@ -254,6 +254,32 @@ def test_gossip_on_the_same_port_both_ways(tmp_path: Path, inventory: bool) -> N
     assert out.wrong(wanted) == []
 
 
+@pytest.mark.parametrize(
+    ("revisions", "inventory"),
+    [(("v1", "v1"), False), (("v1", "v1"), True), (("v1", "v2"), False)],
+    ids=["flows-only", "inventory", "two-revisions"],
+)
+def test_gossip_of_one_workload_on_one_port_without_marks(
+    tmp_path: Path, revisions: tuple[str, str], inventory: bool
+) -> None:
+    """No `is_reply` at all: who began does not matter, the rule is the same. One way alone is no conversation."""
+    s = Scene()
+    one, two = (
+        s.pod("mon/ring", {"app": "ring", "version": revision}, pod=f"ring-{n}", kind="StatefulSet")
+        for n, revision in enumerate(revisions)
+    )
+    for _ in range(4):
+        s.packet(one, two, 7946, 7946, "UDP", reply=None)
+        s.packet(two, one, 7946, 7946, "UDP", reply=None)
+    for _ in range(2):
+        s.packet(one, two, 7947, 7947, "UDP", reply=None)
+        s.count += 7200
+    out = s.run(tmp_path, inventory=inventory)
+    pairs = (("mon/ring-0", "mon/ring-1"), ("mon/ring-1", "mon/ring-0"))
+    wanted, denied = ([(*pair, port, "UDP") for pair in pairs] for port in (7946, 7947))
+    assert out.wrong(wanted, denied, closed=False) == []
+
+
 @BOTH
 def test_the_loser_of_a_symmetric_pair_is_not_invented(tmp_path: Path, inventory: bool) -> None:
     """web calls api at 8080, api calls back at 9000: two edges, and not their cross product."""

@@ -31,7 +31,7 @@ def test_what_goes_through_a_waypoint_and_what_goes_past_it(tmp_path: Path, seen
         assert out.ask(client.ref, "shop/api", 8080, principal=principal(client)[9:]) == verdict
     own = [p for p in out.policies("AuthorizationPolicy") if p["metadata"]["name"] == "api"]
     named = {name for p in own for r in p["spec"]["rules"] for f in r["from"] for name in f["source"]["principals"]}
-    expected = {"both-legs": [waypoint], "clients-leg": [], "and-past-it": [waypoint, web]}[seen]
+    expected = {"both-legs": [waypoint], "clients-leg": [waypoint], "and-past-it": [waypoint, web]}[seen]
     assert named == {principal(end)[9:] for end in expected}
     assert [part for part in out.result.proof["redundant"] if part["kind"] == "rule"] == []
 

@@ -225,6 +225,28 @@ def test_denied_by_rbac(tmp_path: Path) -> None:
     assert _asks(out, "shop/web", "GET /items") == {"GET /items": "allow"}
 
 
+@pytest.mark.parametrize(
+    "fate",
+    [
+        {"code": 0, "response_flags": "DC", "response_code_details": "downstream_remote_disconnect"},
+        {"code": 302, "response_flags": "UAEX", "response_code_details": "ext_authz_denied"},
+    ],
+    ids=["the client hung up", "an authoriser sent it to the login"],
+)
+def test_requests_that_nothing_answered(tmp_path: Path, fate: dict[str, Any]) -> None:
+    """Their status is below 400, and yet they never succeeded."""
+    s, web, _, api = _shop()
+    lines = [envoy(web, api, 8080, "GET", "/items")] * 4
+    lines += [envoy(web, api, 8080, "GET", "/reports/all", **fate)] * 9
+    out = _log_run(s, tmp_path, [(web, api, 8080)], lines)
+    assert out.wrong([], closed=False) == []
+    assert _asks(out, "shop/web", "GET /items", "GET /reports/all") == {
+        "GET /items": "allow",
+        "GET /reports/all": "deny",
+    }
+    assert "/reports/all" in out.result.files["REVIEW.md"]
+
+
 def _log_run(
     s: Scene, folder: Path, edges: list[tuple[End, End, int]], lines: list[Record] | list[str], **options: Any
 ) -> Outcome:

@@ -42,6 +42,19 @@ def test_host_scan(tmp_path: Path, inventory: bool) -> None:
 
 
 @BOTH
+def test_scan_of_a_small_cluster(tmp_path: Path, inventory: bool) -> None:
+    """Four usual ports of eight workloads: few of either, and the one open door that others use is still the scan's."""
+    s = Scene()
+    web, db, evil = s.pod("shop/web"), s.pod("shop/db", kind="StatefulSet"), s.pod("shop/evil")
+    s.talk(web, db, 6379)
+    for target in [web, db, *(s.pod(f"shop/t{n}") for n in range(6))]:
+        for port in (22, 443, 3306, 6379):
+            s.talk(evil, target, port, times=1, replies=(target, port) == (db, 6379))
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.wrong([("shop/web", "shop/db", 6379)], [("shop/evil", "shop/db", 6379)]) == []
+
+
+@BOTH
 def test_scanner_with_a_legitimate_edge(tmp_path: Path, inventory: bool) -> None:
     """The compromised pod's own work goes on: others use that port too, or it is declared."""
     s = Scene()

@@ -6,9 +6,44 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hostile.scene import End, Scene
+from tests.e2e.hostile.scene import End, Outcome, Scene
 
 BOTH = pytest.mark.parametrize("inventory", [False, True], ids=["flows-only", "inventory"])
+
+
+def with_services_only(s: Scene, folder: Path) -> Outcome:
+    """The run with an inventory of the Services alone, judged in the scene's whole world."""
+    everything, s.documents = s.documents, lambda: s.extra  # type: ignore[method-assign]
+    result = s.run(folder, inventory=True).result
+    s.documents = everything  # type: ignore[method-assign]
+    return Outcome(s, result)
+
+
+def test_services_without_their_workloads(tmp_path: Path) -> None:
+    """`kubectl get services` and no more: a selector tells which of the pods that flows show are behind an address."""
+    s = Scene()
+    web, api, other = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),)), s.pod("shop/other")
+    s.service(api, "10.50.7.7", 80, 8080)
+    s.talk(web, s.world("10.50.7.7"), 80, times=5)
+    s.talk(web, s.world("10.50.7.7"), 81, times=5)
+    s.talk(api, other, 9090)
+    out = with_services_only(s, tmp_path)
+    wanted = [("shop/web", "shop/api", 8080), ("shop/api", "shop/other", 9090)]
+    assert out.wrong(wanted, [("shop/web", "shop/api", 80), ("shop/web", "shop/api", 81)]) == []
+    assert out.blocks() == []
+
+
+def test_a_published_service_without_its_workload(tmp_path: Path) -> None:
+    """The Service declares and publishes its target port, though nothing but flows shows whose port that is."""
+    s = Scene()
+    web, api = s.pod("shop/web"), s.pod("shop/api", ports=((8080, "TCP"),))
+    s.service(api, "10.50.7.7", 80, 8080, type="NodePort")
+    s.talk(s.place("172.18.0.9", "remote-node", identity=6), api, 8080, times=5)
+    s.talk(web, api, 9090)
+    out = with_services_only(s, tmp_path)
+    assert out.result.sound
+    asked = [("203.0.113.77", 8080), ("172.18.0.9", 8080), ("203.0.113.77", 9090)]
+    assert [out.ask(source, "shop/api", port) for source, port in asked] == ["allow", "allow", "deny"]
 
 
 @BOTH

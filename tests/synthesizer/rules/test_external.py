@@ -81,6 +81,10 @@ def test_the_metadata_service_at_a_public_address_is_never_in_a_block() -> None:
 
 
 def test_the_range_that_holds_the_nodes_is_let_in_when_they_stand_for_outsiders() -> None:
-    (v4,) = internet([4], ["192.168.1.5", "fd00::5"])
+    pods = [ipaddress.ip_network(text) for text in ("192.168.64.0/18", "192.168.1.0/24", "2001:cafe:42::/56")]
+    (v4,), (v6,) = internet([4], ["192.168.1.5", "fd00::5"], pods), internet([6], [], pods)
+    assert "192.168.64.0/18" in v4.excepted
+    assert "192.168.1.0/24" not in v4.excepted
+    assert v6.excepted == ("2001:cafe:42::/56", "fc00::/7", "fe80::/10")
     assert "192.168.0.0/16" not in v4.excepted
     assert "10.0.0.0/8" in v4.excepted

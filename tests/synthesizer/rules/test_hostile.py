@@ -60,6 +60,12 @@ def test_many_destinations_or_ports_without_answers_are_a_scan() -> None:
     assert scan(1, SCAN_PORTS - 1) == []
 
 
+def test_a_few_ports_of_each_of_a_few_destinations_are_a_scan_too() -> None:
+    """In a small cluster there are not many destinations, and who knows the usual ports does not try many of them."""
+    assert len(scan(SCAN_PORTS // 4, 4)) == SCAN_PORTS
+    assert scan(3, (SCAN_PORTS - 1) // 3) == []
+
+
 def test_many_destinations_that_answer_are_a_crawler_of_metrics_not_a_scan() -> None:
     assert scan(SCAN_TARGETS, 1, answered=True) == []
 
