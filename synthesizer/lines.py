@@ -175,13 +175,15 @@ def _apart(pattern: Pattern, names: Collection[str]) -> tuple[Standing, str, Evi
 
 
 def _join(one: Line, two: Line) -> Line:
-    stronger = one if _strength(one) >= _strength(two) else two
+    stronger, weaker = (one, two) if _strength(one) >= _strength(two) else (two, one)
     evidence = _joined(one.evidence, two.evidence)
     own = evidence if one.own is one.evidence and two.own is two.evidence else _joined(one.own, two.own)
     principals = tuple(sorted({*one.principals, *two.principals}))
     standing, because = stronger.standing, stronger.because
     if Standing.DENIED in (one.standing, two.standing) and stopped(evidence) and not seen_by_proxy(evidence):
         standing, because = Standing.DENIED, STOPPED  # sent to the Service's address, it never reached the pod's
+    elif weaker.standing is Standing.UNANSWERED and not (_spoken(evidence) or seen_by_proxy(evidence)):
+        standing, because = weaker.standing, weaker.because  # one end's records show what the other's cannot
     return Line(
         stronger.source,
         stronger.destination,
@@ -196,6 +198,11 @@ def _join(one: Line, two: Line) -> Line:
         tuple(sorted({*one.via, *two.via})),
         together=one.together or two.together,
     )
+
+
+def _spoken(evidence: Evidence) -> bool:
+    totals = evidence.totals()
+    return Signal.CARRIED in totals or Signal.ANSWERED in totals
 
 
 def _strength(line: Line) -> tuple[int, bool]:
