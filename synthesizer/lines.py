@@ -18,6 +18,7 @@ from collector.settlement import STOPPED, Pattern, Settled, Standing, seen_by_pr
 from synthesizer.inventory import Inventory
 from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.resolver import End, Resolver
+from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
 _TOO_MANY = "the records have addresses alone, too many of them to keep who met whom"
@@ -115,7 +116,7 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
         for party, port, via in resolver.behind(meeting.destination.party, pattern):
             if isinstance(meeting.source.party, Outside) and isinstance(party, Outside):
                 continue  # neither end can carry a policy
-            standing, because, told = _apart(pattern, meeting.names)
+            standing, because, told = _apart(pattern, meeting)
             found.append(
                 Line(
                     meeting.source.party,
@@ -164,14 +165,23 @@ def _meetings(pattern: Pattern, sources: list[End], destinations: list[End]) -> 
     yield from (_Meeting(None, anyone, destination) for destination in destinations)
 
 
-def _apart(pattern: Pattern, names: Collection[str]) -> tuple[Standing, str, Evidence]:
+def _apart(pattern: Pattern, meeting: _Meeting) -> tuple[Standing, str, Evidence]:
     """What is to be said of addresses, or pairs of them: what is said of these, if less than of the whole."""
+    names = meeting.names
     told = [pattern.apart.get(name) for name in names] if pattern.apart else []
     less = [one for one in told if one is not None]
     if not less or len(less) < len(told):
-        return pattern.standing, pattern.because, pattern.evidence
+        own = pattern.evidence.alone(names) if _is_known_pod(pattern, meeting) else pattern.evidence
+        return pattern.standing, pattern.because, own if own.signals else pattern.evidence
     standing, because = max(less, key=lambda one: (_STRENGTH[one[0]], one[1]))
     return standing, because, pattern.evidence.alone(names)
+
+
+def _is_known_pod(pattern: Pattern, meeting: _Meeting) -> bool:
+    """Whether a nameless end is a pod that other records name: with the others left nameless it shares nothing."""
+    one, two = pattern.source.nameless, pattern.destination.nameless
+    party = meeting.source.party if one else meeting.destination.party
+    return one != two and isinstance(party, Workload) and not seen_by_proxy(pattern.evidence)
 
 
 def _join(one: Line, two: Line) -> Line:
