@@ -164,9 +164,15 @@ def test_names_that_have_a_number_stay_literal(names: list[str]) -> None:
     assert len(written(templates({"web": gets(f"/shop/{name}" for name in names)}), "web")) == len(names)
 
 
-def test_numbered_names_swallow_no_sibling_that_others_use() -> None:
-    usage = {"web": gets(f"/p/ORD-{number}" for number in range(10, 40)), "ops": use("GET /p/admin", "GET /p/recount")}
-    assert len(written(templates(usage), "web")) == 30
+def test_numbered_names_swallow_no_function_that_others_use() -> None:
+    orders = gets(f"/p/ORD-{number}" for number in range(10, 40))
+    result = templates({"web": orders, "ops": use("GET /p/recount", visits=50)})
+    assert written(result, "web") == ["GET /p/{*}"]
+    assert result.swallowed == (Swallowed("web", "GET", "/p/{*}", "/p/recount"),)
+    assert written(result, "ops") == ["GET /p/recount"]
+    result = templates({"web": orders, "ops": use("GET /p/admin")})
+    assert len(written(result, "web")) == 30
+    assert result.swallowed == ()
 
 
 def test_routes_that_recur_stay_literal() -> None:
@@ -218,6 +224,14 @@ def test_too_many_literals_are_forced_together_and_everything_swallowed_is_repor
     assert written(result, "web") == ["GET /p/{*}"]
     assert result.swallowed == (Swallowed("web", "GET", "/p/{*}", "/p/admin"),)
     assert result.because["GET", "/p/{*}"].startswith("more distinct paths in use than can be listed")
+
+
+def test_a_large_api_is_listed_route_by_route() -> None:
+    """A gateway in front of a monolith: two hundred routes are no reason to open every other one."""
+    routes = [f"/{slug}/{part}" for slug in SLUGS[:50] for part in ("list", "recount", "totals", "export")]
+    result = templates({"gateway": gets(routes), "ops": use("GET /admin/totals")})
+    assert written(result, "gateway") == sorted(f"GET {route}" for route in routes)
+    assert result.swallowed == ()
 
 
 def test_grpc_methods_are_exact() -> None:
