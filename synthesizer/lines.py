@@ -38,7 +38,8 @@ class Line(msgspec.Struct, eq=False):
     """`source` talks to `destination` at pod port `port`. `records` counts what was seen between just these two.
 
     `evidence` may be shared by several sources that an access log distinguishes only by address; `own` is then what
-    `source` itself asked for. `together`: that was not kept, so `own` is what all of them asked for.
+    `source` itself asked for. `together`: that was not kept, so `own` is what all of them asked for. `unsecured`: the
+    destination's proxy saw no mutual TLS, while the capture shows it elsewhere.
     """
 
     source: Party
@@ -54,6 +55,7 @@ class Line(msgspec.Struct, eq=False):
     via: tuple[str, ...] = ()  # the Services whose addresses were used
     key: tuple[str, str, str, int] = ("", "", "", 0)  # sorts and identifies: the parties' keys, protocol, port
     together: bool = False
+    unsecured: bool = False
 
     def __post_init__(self) -> None:
         self.key = (party_key(self.source), party_key(self.destination), self.protocol, self.port)
@@ -104,6 +106,10 @@ def lines(
             joined[line.key] = line if known is None else _join(known, line)
     found = [joined[key] for key in sorted(joined)]
     _tell_requests(found)
+    received = [line for line in found if past_waypoint(line)]
+    if any(line.evidence.mtls for line in received):
+        for line in received:
+            line.unsecured = not line.evidence.mtls
     return found
 
 
