@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from collector.endpoints import Endpoint
-from collector.evidence import Evidence, paired
+from collector.evidence import NOBODY, Evidence, paired
 from collector.flow import Signal
 from collector.patterns import Patterns, Sighting
 from collector.settlement import STOPPED, Pattern, Settled, Standing, seen_by_proxy, settle, stopped
@@ -166,6 +166,7 @@ def _meetings(pattern: Pattern, sources: list[End], destinations: list[End]) -> 
 
 def _apart(pattern: Pattern, names: Collection[str]) -> tuple[Standing, str, Evidence]:
     """What is to be said of addresses, or pairs of them: what is said of these, if less than of the whole."""
+    names = [name or NOBODY for name in names]
     told = [pattern.apart.get(name) for name in names] if pattern.apart else []
     less = [one for one in told if one is not None]
     if not less or len(less) < len(told):
