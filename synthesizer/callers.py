@@ -46,7 +46,7 @@ def is_http(evidence: Evidence) -> bool:
 
 def reads_http(line: Line, options: Options) -> bool:
     """Whether a proxy that enforces reads this traffic's HTTP: a sidecar always, in ambient mode only a waypoint."""
-    return is_http(line.evidence) and (options.mesh == "sidecar" or (options.mesh == "ambient" and via_waypoint(line)))
+    return is_http(line.own) and (options.mesh == "sidecar" or (options.mesh == "ambient" and via_waypoint(line)))
 
 
 def callers(line: Line, options: Options) -> tuple[str, ...]:

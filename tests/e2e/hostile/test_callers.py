@@ -119,6 +119,18 @@ def test_callers_that_a_log_cannot_tell_apart_are_named(tmp_path: Path) -> None:
     assert "shop/admin, shop/web → shop/api at 8080" in told
 
 
+def test_a_caller_without_requests_at_a_port_of_requests(tmp_path: Path) -> None:
+    """It connected and asked nothing; that others, also known by their addresses alone, did ask is not its doing."""
+    s, web, admin, api = _shop()
+    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(admin, api, 8080, "", "", 0)] * 4
+    (tmp_path / "access.log").write_text(as_lines(without_identity(lines)))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.result.sound
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    named = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.policies("AuthorizationPolicy") == named.policies("AuthorizationPolicy")
+
+
 def _run(s: Scene, folder: Path, web: End, api: End, lines: list[Record], inventory: bool) -> Outcome:
     s.talk(web, api, 8080)
     folder.mkdir()
