@@ -12,11 +12,9 @@ from typing import NamedTuple
 import msgspec
 
 from collector.paths import Request, Templates, templates
-from collector.settlement import Standing
 from synthesizer.access_review import (
     held_default_deny,
     inexpressible_requests,
-    mutual_tls_optional,
     partly_plaintext,
     plaintext_caller,
     rejected_requests,
@@ -26,11 +24,20 @@ from synthesizer.access_review import (
     unnamed_requests,
     unselectable_member,
 )
-from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, legitimate_requests, reads_http
+from synthesizer.callers import (
+    caller_blocks,
+    callers,
+    enforced,
+    in_mesh,
+    legitimate_requests,
+    partly_secured,
+    reads_http,
+)
 from synthesizer.decisions import Decision, Decisions, Fate
-from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target, fewest_accesses
+from synthesizer.intent import Access, AccessIntent, MutualTLSIntent, Target, fewest_accesses
 from synthesizer.inventory import Inventory
 from synthesizer.lines import Line, past_waypoint, via_waypoint
+from synthesizer.mutual_tls import mutual_tls
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem
@@ -89,7 +96,11 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
             layer.intents += _at_waypoint(service, known, inventory, options, layer.review)
     _add_default_denies(layer, members, shut_out, workloads, options)
     for namespace in sorted({workload.namespace for workload in members.values()}):
-        _require_mutual_tls(namespace, decided, options, layer)
+        wanted = mutual_tls(namespace, decided, options)
+        if isinstance(wanted, MutualTLSIntent):
+            layer.mutual_tls.append(wanted)
+        elif wanted is not None:
+            layer.review.append(wanted)
     return layer
 
 
@@ -98,7 +109,11 @@ def _own_accesses(
 ) -> tuple[Access, ...]:
     """What the workload's own proxy lets through, and the questions about callers without a name."""
     named = [d for d in called if not _held_plaintext(workload, d, options, view, review)]
-    review += [partly_plaintext(workload, d.line) for d in named if d.line.principals and d.line.evidence.plaintext]
+    review += [
+        partly_plaintext(workload, d.line)
+        for d in named
+        if callers(d.line, options) and partly_secured(d.line.evidence)
+    ]
     by_port: dict[Ports, list[Decision]] = {}
     for decision in named:
         by_port.setdefault((decision.line.port,), []).append(decision)
@@ -157,26 +172,6 @@ def _add_default_denies(
             layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
             for decision in cut_off:
                 decision.access_review = decision.access_review or item.id
-
-
-def _require_mutual_tls(namespace: str, decided: Decisions, options: Options, layer: AccessLayer) -> None:
-    """Demand mutual TLS where every inbound connection used it; ask where some did and some did not."""
-    inbound = [
-        d.line
-        for d in decided.decisions
-        # A caller that is held for review counts too: nobody has decided yet to cut it off.
-        if d.fate in (Fate.POLICY, Fate.HELD)
-        and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
-        and isinstance(d.line.destination, Workload)
-        and d.line.destination.namespace == namespace
-        and enforced(d.line, options)
-        and d.cause is not Cause.DECLARED
-    ]
-    plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
-    if inbound and not plaintext:
-        layer.mutual_tls.append(MutualTLSIntent(namespace))
-    elif any(line.evidence.mtls for line in inbound):
-        layer.review.append(mutual_tls_optional(namespace, plaintext))
 
 
 def _target(workload: Workload) -> Target:

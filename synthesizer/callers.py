@@ -61,6 +61,12 @@ def callers(line: Line, options: Options) -> tuple[str, ...]:
     return (f"{options.trust_domain}/ns/{source.namespace}/sa/{source.service_account}",)
 
 
+def partly_secured(evidence: Evidence) -> bool:
+    """Whether some of what the destination's proxy received was mutual TLS and some was not, or did not show it."""
+    received = sum(records for name, records in evidence.signals.items() if name.endswith(":inbound"))
+    return bool(evidence.mtls) and (evidence.plaintext > 0 or evidence.mtls < received)
+
+
 def _unheard(workload: Workload) -> bool:
     """Whether nothing but traffic at others tells whether a workload has a proxy."""
     return not workload.known and not workload.observed - {"hubble"}
