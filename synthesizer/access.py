@@ -7,7 +7,6 @@ rule with an HTTP field on a TCP port would silently allow nothing (Istio, "Auth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import msgspec
 
@@ -33,16 +32,17 @@ from synthesizer.callers import (
     partly_secured,
     reads_http,
 )
-from synthesizer.decisions import Decision, Decisions, Fate
+from synthesizer.calls import gathered
+from synthesizer.decisions import Decision, Decisions
 from synthesizer.intent import Access, AccessIntent, MutualTLSIntent, Target, fewest_accesses
 from synthesizer.inventory import Inventory
-from synthesizer.lines import Line, past_waypoint, via_waypoint
+from synthesizer.lines import Line, past_waypoint
 from synthesizer.mutual_tls import mutual_tls
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place, party_key
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
-from synthesizer.waypoints import beyond, has_waypoint, hops, waypoint_ports
+from synthesizer.waypoints import beyond, hops, waypoint_ports
 from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
@@ -59,35 +59,24 @@ class AccessLayer(msgspec.Struct):
     review: list[ReviewItem]
 
 
-class _Calls(NamedTuple):
-    """Calls to a workload itself, through the waypoint of a Service, and through one that the inventory lacks."""
-
-    itself: dict[WorkloadKey, list[Decision]]
-    behind: dict[str, list[Decision]]
-    unclear: dict[WorkloadKey, list[Decision]]
-
-
 def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
     """An ALLOW intent for each mesh workload with known callers; default deny and mutual TLS where they are safe."""
     layer = AccessLayer([], [], [])
     if options.mesh == "none":
         return layer
     members = _members(decided, options)
-    calls = _calls(decided, inventory, options)
+    calls = gathered(decided, inventory, options)
     led = hops(calls.behind, inventory, options)
     shut_out: dict[str, list[Decision]] = {}  # calls that cannot be let in, by namespace
     for key, workload in sorted(members.items()):
         called = [d for d in calls.itself.get(key, ()) if enforced(d.line, options)]
-        unclear = calls.unclear.get(key, [])
-        if unclear:
-            layer.review.append(unknown_waypoint(workload, unclear))
+        if key in calls.unclear:
+            layer.review.append(unknown_waypoint(workload, calls.unclear[key]))
         if not workload.selectable:
             layer.review.append(unselectable_member(workload))
-        # Where the workload's own proxy was heard, the waypoint is among its callers.
-        if not workload.selectable or (unclear and not any(past_waypoint(d.line) for d in called)):
-            if called or unclear:
-                shut_out.setdefault(workload.namespace, []).extend(called + unclear)
-        elif called or key in led:
+        if turned_away := calls.turned_away(workload, called, workloads):
+            shut_out.setdefault(workload.namespace, []).extend(turned_away)
+        elif workload.selectable and (called or key in led):
             given = _own_accesses(workload, called, decided.view, options, layer.review)
             layer.intents += _dealt(_target(workload), given + beyond(led.get(key, ()), given))
     for service, called in sorted(calls.behind.items()):
@@ -130,24 +119,6 @@ def _members(decided: Decisions, options: Options) -> dict[WorkloadKey, Workload
     }
 
 
-def _calls(decided: Decisions, inventory: Inventory, options: Options) -> _Calls:
-    """The calls that became policy, by who judges them."""
-    calls = _Calls({}, {}, {})
-    for decision in decided.decisions:
-        line = decision.line
-        if decision.fate is not Fate.POLICY or not isinstance(line.destination, Workload):
-            continue
-        through = options.mesh == "ambient" and via_waypoint(line)
-        gates = [service for service in line.via if has_waypoint(service, inventory)] if through else []
-        for service in gates:
-            calls.behind.setdefault(service, []).append(decision)
-        if past_waypoint(line) or not through:
-            calls.itself.setdefault(line.destination.key, []).append(decision)
-        elif not gates:
-            calls.unclear.setdefault(line.destination.key, []).append(decision)
-    return calls
-
-
 def _add_default_denies(
     layer: AccessLayer,
     members: dict[WorkloadKey, Workload],
@@ -157,6 +128,7 @@ def _add_default_denies(
 ) -> None:
     """Add a default deny to each namespace with policies in which every mesh workload was seen and can be selected."""
     written = {intent.target.namespace for intent in layer.intents}
+    named = {(intent.target.namespace, intent.target.name) for intent in layer.intents}
     for namespace in sorted({workload.namespace for workload in members.values()}):
         unseen = sorted(
             w.name
@@ -165,8 +137,14 @@ def _add_default_denies(
             if in_mesh(w, options)
         )
         cut_off = shut_out.get(namespace, []) if namespace in written else []
-        item = held_default_deny(namespace, unseen, cut_off)
-        if (unseen or cut_off) and item.id not in options.accepted:
+        # What is published has callers, seen or not: a log of its other side does not show them.
+        public = sorted(
+            w.name
+            for w in members.values()
+            if w.namespace == namespace and workloads.published(w) and (namespace, w.policy_name) not in named
+        )
+        item = held_default_deny(namespace, unseen, cut_off, public if namespace in written else [])
+        if (unseen or cut_off or (public and namespace in written)) and item.id not in options.accepted:
             layer.review.append(item)
         elif namespace in written:
             layer.intents.append(AccessIntent(Target(namespace, "default-deny"), ()))
