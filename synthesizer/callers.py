@@ -61,6 +61,23 @@ def callers(line: Line, options: Options) -> tuple[str, ...]:
     return (f"{options.trust_domain}/ns/{source.namespace}/sa/{source.service_account}",)
 
 
+def is_visit(line: Line) -> bool:
+    """Whether a gateway was called by someone whom its log does not tell, and answered."""
+    unknown = isinstance(line.source, Outside) and line.source.place is Place.UNRESOLVED and not line.source.address
+    return unknown and "answered:gateway" in line.evidence.signals
+
+
+def told_by_caller(line: Line) -> bool:
+    """Whether only the caller's side shows a line."""
+    return all(name.endswith(":outbound") for name in line.evidence.signals)
+
+
+def partly_secured(evidence: Evidence) -> bool:
+    """Whether some of what the destination's proxy received was mutual TLS and some was not, or did not show it."""
+    received = sum(records for name, records in evidence.signals.items() if name.endswith(":inbound"))
+    return bool(evidence.mtls) and (evidence.plaintext > 0 or evidence.mtls < received)
+
+
 def _unheard(workload: Workload) -> bool:
     """Whether nothing but traffic at others tells whether a workload has a proxy."""
     return not workload.known and not workload.observed - {"hubble"}
