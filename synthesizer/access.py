@@ -82,7 +82,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     for service, called in sorted(calls.behind.items()):
         known = [d for d in called if isinstance(d.line.destination, Workload) and d.line.destination.key in members]
         if known:
-            layer.intents += _at_waypoint(service, known, inventory, options, layer.review)
+            layer.intents += _at_waypoint(service, known, inventory, options, layer.review, workloads)
     _add_default_denies(layer, members, shut_out, workloads, options)
     for namespace in sorted({workload.namespace for workload in members.values()}):
         wanted = mutual_tls(namespace, decided, options)
@@ -169,7 +169,12 @@ def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
 
 
 def _at_waypoint(
-    service: str, called: list[Decision], inventory: Inventory, options: Options, review: list[ReviewItem]
+    service: str,
+    called: list[Decision],
+    inventory: Inventory,
+    options: Options,
+    review: list[ReviewItem],
+    workloads: Workloads,
 ) -> list[AccessIntent]:
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
@@ -186,7 +191,10 @@ def _at_waypoint(
                 named[workload] = waypoint_ports(front, workload, inventory)
             by_ports.setdefault(tuple(sorted(named[workload].get(port, {port}))), []).append(decision)
     accesses = _accesses(by_ports, options, review, at_waypoint=True)
-    return _dealt(Target(namespace, f"{name}-waypoint", service=name), accesses)
+    title = f"{name}-waypoint"
+    if any((workload.namespace, workload.policy_name) == (namespace, title) for workload in workloads.all):
+        title += "-service"
+    return _dealt(Target(namespace, title, service=name), accesses)
 
 
 def _accesses(
