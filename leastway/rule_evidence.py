@@ -73,7 +73,9 @@ def _files(decision: Decision, known: dict[str, list[str]]) -> Iterator[tuple[st
         yield own, "ingress"
     own = f"{destination.namespace}/authorizationpolicy-{destination.policy_name}.yaml"
     through = [service.split("/") for service in line.via] if via_waypoint(line) else []
-    gates = [f"{namespace}/authorizationpolicy-{name}-waypoint.yaml" for namespace, name in through]
+    gates = [f"{namespace}/authorizationpolicy-{name}-waypoint" for namespace, name in through]
+    # A workload may be called `<Service>-waypoint`; the Service's policy then has a longer name.
+    gates = [f"{gate}-service.yaml" if f"{gate}-service.yaml" in known else f"{gate}.yaml" for gate in gates]
     gates = [gate for gate in gates if gate in known]
     yield from ((gate, "ingress") for gate in gates)
     if own in known and (not gates or past_waypoint(line)):

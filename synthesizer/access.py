@@ -72,7 +72,7 @@ def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventor
     for service, called in sorted(calls.behind.items()):
         known = [d for d in called if isinstance(d.line.destination, Workload) and d.line.destination.key in members]
         if known:
-            layer.add(_at_waypoint(service, known, inventory, options))
+            layer.add(_at_waypoint(service, known, inventory, options, workloads))
     written: dict[str, set[str]] = {}
     for intent in layer.intents:
         written.setdefault(intent.target.namespace, set()).add(intent.target.name)
@@ -174,7 +174,9 @@ def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:
     ]
 
 
-def _at_waypoint(service: str, called: Iterable[Decision], inventory: Inventory, options: Options) -> AccessLayer:
+def _at_waypoint(
+    service: str, called: Iterable[Decision], inventory: Inventory, options: Options, workloads: Workloads
+) -> AccessLayer:
     """What the waypoint in front of a Service lets through: it sees the clients' identities and their requests.
 
     One policy for all that is behind the Service, which may be several workloads (versions).
@@ -190,8 +192,10 @@ def _at_waypoint(service: str, called: Iterable[Decision], inventory: Inventory,
                 named[workload] = waypoint_ports(front, workload, inventory)
             by_ports.setdefault(tuple(sorted(named[workload].get(port, {port}))), []).append(decision)
     rules = access_rules(by_ports, options, at_waypoint=True)
-    target = Target(namespace, f"{name}-waypoint", service=name)
-    return AccessLayer(_dealt(target, rules.accesses), review=rules.review)
+    title = f"{name}-waypoint"
+    if any((workload.namespace, workload.policy_name) == (namespace, title) for workload in workloads.all):
+        title += "-service"
+    return AccessLayer(_dealt(Target(namespace, title, service=name), rules.accesses), review=rules.review)
 
 
 def _plaintext_question(workload: Workload, line: Line, options: Options, view: View) -> ReviewItem | None:

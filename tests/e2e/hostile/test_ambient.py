@@ -209,3 +209,16 @@ def test_a_waypoint_that_no_inventory_names(tmp_path: Path, seen: str) -> None:
     assert [rule["from"] for rule in written.get("api-v1") or ()] == ([callers] if seen == "at the pod" else [])
     assert ("default-deny" in written) == (seen == "at the pod")
     assert [item.subject for item in out.result.synthesis.review if item.kind == "unknown-waypoint"] == [api.ref]
+
+
+def test_a_workload_with_the_name_of_a_waypoints_policy(tmp_path: Path) -> None:
+    s, web, waypoint, (api,) = _behind_waypoint("v1")
+    other = s.pod("shop/api-waypoint", account="other")
+    (tmp_path / "access.log").write_text(_at_waypoint(web, waypoint, api, "/items") * 4)
+    (tmp_path / "z.log").write_text(ztunnel(waypoint, api, 8080) * 4 + ztunnel(web, other, 9090) * 4)
+    out = s.run_files([tmp_path / "access.log", tmp_path / "z.log"], tmp_path, inventory=True)
+    assert out.wrong([], closed=False) == []
+    assert _requests(out, api, "/items", "/admin") == ["allow", "deny"]
+    behind = json.loads(out.result.files["leastway.json"])["evidence"]
+    assert {entry["to"] for entry in behind["shop/authorizationpolicy-api-waypoint-service.yaml"]} == {api.ref}
+    assert {entry["to"] for entry in behind["shop/authorizationpolicy-api-waypoint.yaml"]} == {other.ref}
