@@ -96,6 +96,7 @@ class _Permissions:
     """What each workload may open and accept, gathered from the decisions."""
 
     def __init__(self, decided: Decisions, inventory: Inventory, options: Options) -> None:
+        self.options = options
         self.ingress: dict[WorkloadKey, Pairs] = {}
         self.egress: dict[WorkloadKey, Pairs] = {}
         self.from_entities: dict[WorkloadKey, Pairs] = {}
@@ -125,6 +126,8 @@ class _Permissions:
             _grant(self.ingress, destination, _pods(source), port, cause)
             if not self._asks_resolver(decision):
                 _grant(self.egress, source, _pods(destination), port, cause)
+            elif self.options.mesh == "ambient" and port.protocol == "TCP" and in_mesh(destination, self.options):
+                _grant(self.egress, source, _pods(destination), Port("TCP", HBONE), Cause.MESH)
         elif isinstance(source, Workload) and isinstance(destination, Outside):
             if destination.place is Place.EXTERNAL and destination.address and cause is Cause.OBSERVED:
                 self._outside.setdefault((source.key, port), set()).add(destination.address)

@@ -47,6 +47,15 @@ class Unusable(msgspec.Struct, frozen=True):
 Outcome = Flow | Unusable
 
 
+def no_entry(line: bytes, what: str) -> Unusable:
+    """What is said of a line that is `what` and no entry: it is passed over, unless another source would read it."""
+    from collector import sources
+
+    if sources.recognise(line) is not None:
+        return Unusable("a record of another format; give each format a file of its own")
+    return Unusable(what, readable=True)
+
+
 def request_problem(method: str, path: str) -> str:
     """What is wrong with a request's method or path; "" if nothing is."""
     if method and (len(method) > METHOD_LIMIT or _METHOD.fullmatch(method) is None):

@@ -18,7 +18,7 @@ import msgspec
 from collector.endpoints import Labels, stable_labels
 from collector.patterns import Patterns
 from collector.protojson import READABLE
-from collector.sources.accesslog import Outcome, Unusable, fold_lines
+from collector.sources.accesslog import Outcome, Unusable, fold_lines, no_entry
 from collector.sources.accesslog import flows_of as flows_of_record
 from collector.sources.accesslog_record import (
     NOBODY,
@@ -130,7 +130,7 @@ def message_of(line: bytes) -> Any:
     try:
         fields = _decode(line)
         if not _is_message(fields):
-            return Unusable("JSON that is no access log message", readable=True)
+            return no_entry(line, "JSON that is no access log message")
         message = als_pb2.StreamAccessLogsMessage()
         return json_format.ParseDict(_known(fields), message, ignore_unknown_fields=True)
     except (json_format.Error, ValueError, TypeError, AttributeError, RecursionError, OverflowError):

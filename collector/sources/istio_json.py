@@ -14,7 +14,7 @@ import msgspec
 
 from collector.patterns import Patterns
 from collector.records import several
-from collector.sources.accesslog import Outcome, Unusable, flows_of, fold_lines
+from collector.sources.accesslog import Outcome, Unusable, flows_of, fold_lines, no_entry
 from collector.sources.accesslog_record import record_of
 from collector.sources.accesslog_text import is_message, without_prefix
 
@@ -55,7 +55,7 @@ def outcomes(line: bytes) -> tuple[Outcome, ...]:
     except (ValueError, RecursionError):
         return _second_look(line)
     if not _is_entry(fields):
-        return (Unusable("JSON that is no access log entry", readable=True),)
+        return (no_entry(line, "JSON that is no access log entry"),)
     return flows_of(record_of(fields, ORIGIN))
 
 
@@ -65,7 +65,7 @@ def _second_look(line: bytes) -> tuple[Outcome, ...]:
     if rest != line:
         return outcomes(rest)
     if is_message(line[:128].decode("utf-8", "replace")):
-        return (Unusable("message of the proxy", readable=True),)
+        return (no_entry(line, "message of the proxy"),)
     pieces = several(line)
     return tuple(outcome for piece in pieces for outcome in outcomes(piece)) or (Unusable("not a JSON object"),)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from collector.patterns import Patterns
-from collector.sources.accesslog import Outcome, Unusable, flows_of, fold_lines
+from collector.sources.accesslog import Outcome, Unusable, flows_of, fold_lines, no_entry
 from collector.sources.accesslog_record import record_of
 from collector.sources.accesslog_text import begins_entry, fields_of, is_message, without_prefix
 
@@ -35,5 +35,5 @@ def outcomes(line: bytes) -> tuple[Outcome, ...]:
     if begins_entry(text):
         return (Unusable("not in the default text format, or ambiguous"),)
     if is_message(text):
-        return (Unusable("message of the proxy", readable=True),)
+        return (no_entry(line, "message of the proxy"),)
     return (Unusable("not an access log line"),)

@@ -18,7 +18,7 @@ from collector.endpoints import ADDRESS, Endpoint, Principal
 from collector.flow import Flow, Protocol, Signal
 from collector.patterns import Patterns
 from collector.records import several
-from collector.sources.accesslog import Outcome, Unusable, fold_lines, request_problem
+from collector.sources.accesslog import Outcome, Unusable, fold_lines, no_entry, request_problem
 from collector.sources.accesslog_names import service_of
 from collector.sources.accesslog_record import (
     Peer,
@@ -79,7 +79,7 @@ def outcomes(line: bytes) -> tuple[Outcome, ...]:
             pieces = several(text.encode("utf-8", "replace"))
             return tuple(found for piece in pieces for found in outcomes(piece)) or (Unusable("not a JSON object"),)
         if not _is_entry(fields):
-            return (Unusable("message of the proxy", readable=True),)
+            return (no_entry(line, "message of the proxy"),)
         return (outcome_of(fields, text_of(fields.get("message")), text_of(fields.get("time"))),)
     entries = list(_ENTRY.finditer(text))
     if not entries or entries[0].start():

@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from collector.beside import abandon
 from leastway.cli.exit_codes import INTERRUPTED
-from leastway.cli.group import cli
+
+if TYPE_CHECKING:
+    import click
+
+    cli: click.Group
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 ok, 1 cannot do it, 2 usage, 3 the policies would deny observed traffic."""
     _open_streams()
     try:
-        cli(prog_name="leastway")
+        sys.modules[__name__].cli(prog_name="leastway")  # imported only now: an interrupt is no traceback then, either
     except SystemExit as ended:
         if not isinstance(ended.code, int | None):
             raise
@@ -27,6 +31,15 @@ def main() -> NoReturn:
     except KeyboardInterrupt:  # before a command began or after it ended
         _leave(INTERRUPTED)
     _leave(0)
+
+
+def __getattr__(name: str) -> object:
+    """`cli`, the group of commands, which is imported with what it needs when it is asked for."""
+    if name != "cli":
+        raise AttributeError(name)
+    from leastway.cli.group import cli
+
+    return cli
 
 
 def _open_streams() -> None:

@@ -6,6 +6,7 @@ Invariant: a line always has an answer. One that is no question is undefined, an
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any
 
 from leastway.verify.errors import PolicyError, line
@@ -29,7 +30,7 @@ def answer_line(judge: Judge, text: str | bytes) -> tuple[dict[str, Any], bool]:
     asked: dict[str, Any] = {}
     readable = False
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
         if not isinstance(found, dict):
             raise PolicyError("a query is one JSON object")
         asked = found
@@ -42,6 +43,14 @@ def answer_line(judge: Judge, text: str | bytes) -> tuple[dict[str, Any], bool]:
     except (ValueError, RecursionError) as error:
         because = f"not JSON: {line(str(error), 160)}"
     return {**asked, "verdict": "undefined", "because": because, "layer": ""}, readable
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can hold: the fields of a question are handed back as they are."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text[:40]} is no number in JSON")
+    return number
 
 
 def read_question(query: dict[str, Any]) -> Question:

@@ -111,6 +111,21 @@ def test_an_interrupt_is_one_line_and_130(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_interrupt_while_the_commands_are_imported_is_no_traceback() -> None:
+    script = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from leastway.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_an_interrupt_ends_what_works_beside() -> None:
     """Whoever reads the output would wait for those processes too."""
     script = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +95,15 @@ def test_can_answers_each_line_and_says_what_is_wrong_with_bad_ones() -> None:
 def test_can_survives_any_line(text: str | bytes) -> None:
     found, _ = answer_line(judge(THINGS, POLICIES), text)
     assert found["verdict"] in ("allow", "deny", "undefined")
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e400"])
+def test_an_answer_is_json_whatever_numbers_the_question_holds(number: str) -> None:
+    text = f'{{"from": "a/web", "to": "a/api", "port": 80, "mine": {number}}}'
+    found, readable = answer_line(judge(THINGS, POLICIES), text)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (readable, found["verdict"]) == (False, "undefined")
+    assert number in found["because"]
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))

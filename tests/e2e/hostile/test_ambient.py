@@ -59,6 +59,21 @@ def test_one_connection_to_all_that_a_workload_serves_is_no_question(tmp_path: P
 
 
 @BOTH
+def test_look_ups_over_tcp(tmp_path: Path, inventory: bool) -> None:
+    """Without an inventory, the resolver may be in the mesh as well as anyone, and is then asked through the tunnel."""
+    s, web, api, _ = _shop()
+    resolver = s.pod("kube-system/coredns", {"k8s-app": "kube-dns"})
+    s.talk(web, api, 15008)
+    s.talk(web, resolver, 53)
+    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+    (tmp_path / "access.log").write_text(ztunnel(web, api, 8080) * 4)
+    out = s.run_files([tmp_path / "flows.jsonl", tmp_path / "access.log"], tmp_path, inventory=inventory)
+    assert out.result.sound
+    assert out.ask("shop/web", "kube-system/coredns", 53) == "allow"
+    assert (out.ask("shop/web", "kube-system/coredns", 15008) == "allow") != inventory
+
+
+@BOTH
 def test_a_probe_that_hubble_alone_saw_keeps_its_way_in(tmp_path: Path, inventory: bool) -> None:
     """No proxy's log, so no mesh is known of: the address is kubelet's all the same."""
     s, web, api, _ = _shop()
