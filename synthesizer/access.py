@@ -156,9 +156,10 @@ def _default_deny(
     workloads: Workloads,
     options: Options,
 ) -> AccessLayer:
-    """A default deny, if the namespace has policies and every mesh workload there was seen and can be selected.
+    """A default deny, if the namespace has policies and it cuts nobody off.
 
-    `cut_off` are the calls to workloads that no selector can pick: accepting the deny gives them up.
+    It would cut off mesh workloads that were never seen, and the calls in `cut_off`, which no rule can let in:
+    accepting the deny gives these up.
     """
     unseen = sorted(
         w.name
