@@ -24,7 +24,8 @@ from collector.segments import ANY, DEPTH, LITERAL_CLASS, Segments, fewest, is_g
 REST = "{**}"  # Istio: any number of segments. Recognised by `covers`, never written: the bounds below do without it
 LENGTH = 2048  # characters of a path that a policy may name
 METHODS = 32  # methods per client
-LISTED = 64  # paths and templates per client and method before collapse is forced
+LISTED = 256  # paths and templates per client and method before collapse is forced
+VALUES = 64  # values of one template that are listed for a client because of a sibling that it never used
 EXACT = 64  # paths per client and method that no template can match
 RPCS = 256  # gRPC methods per client before collapse is forced
 INEXPRESSIBLE = 64  # reported requests per client
@@ -236,13 +237,19 @@ def _choose(
         group[form] = group.get(form, 0) + visits
     seen = set(used.values())
     chosen: set[Segments] = set()
+    forced: set[Segments] = set()
     for kin in sorted(groups):  # in order, because the search has a bound
         forms = groups[kin]
         constant = len(forms) == 1 and sum(forms.values()) >= CONSTANT
-        # Typed segments are values anyway; evidence alone takes no sibling in.
-        chosen |= {kin} if kin in forms or not (constant or not search.is_clean(kin, seen)) else set(forms)
+        # Typed segments are values anyway; evidence alone takes no sibling in, and numbers no function.
+        if kin in forms or (not constant and (search.is_clean(kin, seen) or search.is_numbering(kin, forms, seen))):
+            chosen.add(kin)
+        elif len(forms) > VALUES:
+            forced.add(kin)
+        else:
+            chosen |= set(forms)
     calls = {pattern for pattern in chosen if is_grpc(method, pattern)}
-    patterns = fewest(chosen - calls)
+    patterns = fewest((chosen | forced) - calls)
     if len(patterns) > LISTED:
         patterns = fewest({kin for kin in groups if not is_grpc(method, kin)})
     kept = fewest(squeezed(patterns, LISTED) | squeezed(calls, RPCS))

@@ -7,13 +7,14 @@ to merge are chosen from all of them, and a bound keeps the paths with the small
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from heapq import nsmallest
 from statistics import median_low
 
-from collector.segments import ANY, NAMES, Segments, is_grpc, is_protected, kind, text
+from collector.segments import ANY, NAMES, Segments, is_grpc, is_numbered, is_protected, kind, numbering, text
 from collector.sketch import rank
 
+NUMBERED = 5  # children of one node whose names differ only in numbers, before these are values
 SLUGS = 20  # children of one node before they can be taken for values
 SLUGS_ALONE = 50  # children of one node that are values whatever their counts say
 FRESH = 0.5  # distinct values per visit above which a few children are values: routes recur, values do not
@@ -31,15 +32,17 @@ Routes = dict[Segments, tuple[Segments, int]]  # segments → (typed form, visit
 class Node:
     """A position in the trie. `visits` counts requests through it, `end` says that a path ends here.
 
-    `values`, on the `{*}` child of its parent, are the distinct segments that it stands for, by kind. Below a `sealed`
-    node (a gRPC service) nothing is taken for a value on evidence.
+    `values`, on the `{*}` child of its parent, are the distinct segments that it stands for, by kind. `numberings` are
+    those that were found to stand for values here. Below a `sealed` node (a gRPC service) nothing is taken for a value
+    on evidence.
     """
 
-    __slots__ = ("children", "end", "sealed", "sorted_children", "values", "visits")
+    __slots__ = ("children", "end", "numberings", "sealed", "sorted_children", "values", "visits")
 
     def __init__(self) -> None:
         self.children: dict[str, Node] = {}
         self.end = False
+        self.numberings: set[str] = set()
         self.sealed = False
         self.sorted_children: list[tuple[str, Node]] | None = None
         self.values: dict[str, set[str]] = {}
@@ -67,6 +70,7 @@ class Node:
         """Merge another node and all below it into this one; `other` must not be used afterwards."""
         self.end |= other.end
         self.visits += other.visits
+        self.numberings |= other.numberings
         for name, values in other.values.items():
             self.values.setdefault(name, set()).update(values)
         for segment, child in other.children.items():
@@ -96,17 +100,29 @@ class Node:
 
 
 def collapse(node: Node, depth: int = 0) -> None:
-    """Merge into `{*}` the children that are values by evidence (`_slugs`), from the leaves up. Depth 0 is the root."""
+    """Merge into `{*}` the children that are values by evidence, from the leaves up. Depth 0 is the root."""
     for child in node.children.values():
         collapse(child, depth + 1)
-    absorbed = _slugs(node) if depth and not node.sealed else []  # never first segments
+    if not depth or node.sealed:  # never first segments
+        return
+    absorbed = dict.fromkeys(_slugs(node), "value") | dict.fromkeys(_numbered(node), "numbered")
     if not absorbed:
         return
     wild = node.step(ANY)
-    for name in absorbed:
-        wild.values.setdefault("value", set()).add(name)
+    for name, what in absorbed.items():
+        wild.values.setdefault(what, set()).add(name)
         wild.absorb(node.children.pop(name))
     collapse(wild, depth + 1)  # what was thin below each child may be wide below all of them
+
+
+def _numbered(node: Node) -> list[str]:
+    """The children whose names differ only in numbers or codes: enough of one numbering, or of one known already."""
+    groups: dict[str, list[str]] = {}
+    for name in node.children:
+        if name not in (ANY, "") and not is_protected(name) and (numbers := numbering(name)):
+            groups.setdefault(numbers, []).append(name)
+    node.numberings |= {numbers for numbers, names in groups.items() if sum(map(is_numbered, names)) >= NUMBERED}
+    return [name for numbers, names in groups.items() if numbers in node.numberings for name in names]
 
 
 def _slugs(node: Node) -> list[str]:
@@ -165,6 +181,32 @@ class RouteTrie:
     def is_clean(self, pattern: Segments, seen: Set[Segments]) -> bool:
         """Whether the pattern surely admits nothing beyond the classes in `seen`."""
         return self._admitted(pattern)[1] and not self.siblings(pattern, seen)
+
+    def is_numbering(self, pattern: Segments, forms: Iterable[Segments], seen: Set[Segments]) -> bool:
+        """Whether enough of a client's forms are numbered names that the pattern stands for, and nothing else that it
+        admits beyond `seen` names a function."""
+        if sum(map(self._numbers, forms)) < NUMBERED:
+            return False
+        admitted, whole = self._admitted(pattern)
+        beyond = (
+            name
+            for shown, kin in admitted
+            if kin not in seen
+            for name, p in zip(shown, pattern, strict=True)
+            if p == ANY
+        )
+        return whole and not any(map(is_protected, beyond))
+
+    def _numbers(self, form: Segments) -> bool:
+        """Whether a numbering explains each literal of a form that was absorbed."""
+        node, found = self.root, False
+        for segment, (known, child) in zip(form, self.root.follow(form), strict=False):
+            if segment != known:
+                if numbering(segment) not in node.numberings:
+                    return False
+                found = True
+            node = child
+        return found
 
     def _admitted(self, pattern: Segments) -> tuple[list[tuple[Segments, Segments]], bool]:
         """(path as the pattern admits it, its class) for all that was observed, and whether that is all."""

@@ -33,21 +33,41 @@ _ANNOUNCES = frozenset({"api", "rest", "status", "v", "version"})
 
 _VALUE = re.compile(
     r"(?P<integer>-?\d+)"
-    r"|(?P<uuid>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
+    r"|(?:urn:uuid:|%7B)?(?P<uuid>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?:%7D)?"
     r"|(?:0x)?(?P<hexadecimal>[0-9a-f]{16,}|[0-9A-F]{16,}|(?=[a-f]*\d)[0-9a-f]{8,}|(?=[A-F]*\d)[0-9A-F]{8,})"
     r"|(?P<ulid>[0-7](?:[0-9A-HJKMNP-TV-Z]{25}|[0-9a-hjkmnp-tv-z]{25}))"
     r"|(?P<date>\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[Tt]\d{2}[\dA-Fa-f:.%+Zz-]*)?)"
     r"|(?P<email>[^@%]{1,64}(?:@|%40)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,63})"
+    r"|(?P<digest>(?:md5|sha\d{1,3})(?::|%3A)[0-9a-fA-F]{32,128})"
+    r"|(?P<address>\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5})"
+    r"|(?P<decimal>-?\d+\.\d{3,}(?:[,;]-?\d+\.\d{3,})*)"
+    r"|(?P<list>\d+(?:,\d+)+)"
+    r"|(?P<phone>\+\d{8,15})"
+    r"|(?P<file>[\w~-]+[.-](?=[a-f]*\d)[0-9a-f]{8,64}(?:\.[A-Za-z][A-Za-z0-9]{0,9}){1,3})"
     r"|(?P<token>[A-Za-z0-9_-]{16,}={0,2}|eyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){1,4})",
     re.ASCII,
 )
+_EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,9}", re.ASCII)
+_FILED = frozenset({"date", "file", "hexadecimal", "token", "ulid", "uuid"})  # what makes a file's name a value
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+_CODE = re.compile(r"[A-Za-z0-9]*[0-9][A-Za-z0-9]*")
+_VERSION = re.compile(r"[vV][0-9]+(?:\.[0-9]+)*")
+_CAPITALS = re.compile(r"[A-Z]{2,}(?![A-Za-z])")
+_WORDING = re.compile(r"[a-z]+(?:-[a-z]+)*")
 _CLASSES = str.maketrans({**dict.fromkeys("0123456789", "0"), **dict.fromkeys("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "A")})
 
-NAMES = {  # of kinds, one and many; "value" is what was taken for one on evidence
+NAMES = {  # of kinds, one and many; "numbered" and "value" are what was taken for one on evidence
+    "address": ("address", "addresses"),
     "date": ("date", "dates"),
+    "decimal": ("decimal number", "decimal numbers"),
+    "digest": ("digest", "digests"),
     "email": ("e-mail address", "e-mail addresses"),
+    "file": ("generated file name", "generated file names"),
     "hexadecimal": ("hexadecimal number", "hexadecimal numbers"),
     "integer": ("integer", "integers"),
+    "list": ("list of numbers", "lists of numbers"),
+    "numbered": ("numbered name", "numbered names"),
+    "phone": ("phone number", "phone numbers"),
     "token": ("token", "tokens"),
     "ulid": ("ULID", "ULIDs"),
     "uuid": ("UUID", "UUIDs"),
@@ -64,11 +84,33 @@ def kind(segment: str, before: str = "") -> str:
         return ""
     found = _VALUE.fullmatch(segment)
     if found is None:
-        return ""
+        stem, dot, end = segment.rpartition(".")
+        return "file" if dot and _EXTENSION.fullmatch(dot + end) and kind(stem) in _FILED else ""
     name = found.lastgroup or ""
     if name == "integer":
         return "" if len(segment) <= 3 and before.lower() in _ANNOUNCES else name
     return name if name != "token" or _looks_random(segment) else ""
+
+
+def numbering(segment: str) -> str:
+    """What is the same in names that differ by a number or code: `ORD-2026-00017` → `A-#-#`; "" for no such name.
+
+    A code without anything around it is told by its length. Capitals beside a code are part of it (`SHOP-17`), and so
+    are words beside a long one (`red-mug-889598`).
+    """
+    plain = _ENCODED.sub("%", segment)
+    codes = _CODE.findall(plain)
+    if not codes or _VERSION.fullmatch(plain):
+        return ""
+    shape = _CAPITALS.sub("A", _CODE.sub("#", plain))
+    if shape == "#":
+        return f"#{len(segment)}" if len(segment) >= 6 else ""
+    return _WORDING.sub("a", shape) if max(map(len, codes)) >= 5 else shape
+
+
+def is_numbered(segment: str) -> bool:
+    """Whether a name with a numbering is more than one of a few things that have names (`step-2`)."""
+    return sum(map(len, _CODE.findall(_ENCODED.sub("%", segment)))) >= 2
 
 
 def _looks_random(segment: str) -> bool:

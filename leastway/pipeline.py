@@ -66,23 +66,19 @@ def generate(
 
     With `mesh` None the sources decide (see `detected_mesh`). Raises SourceError, InventoryError or RenderError.
     """
-    with _collector_paused():
+    with collector_paused():
         return _generate(read(inputs, progress, engine), inventories, options, mesh, templates)
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: patterns are many small objects without cycles, and it takes a third of the time.
-
-    Afterwards it ignores what exists by then.
-    """
+def collector_paused() -> Iterator[None]:
+    """Pause the garbage collector: patterns are many small objects without cycles, and it takes a third of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
-            gc.freeze()
             gc.enable()
 
 

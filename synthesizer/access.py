@@ -178,7 +178,8 @@ def _default_deny(
 
 
 def _mutual_tls(namespace: str, decided: Decisions, options: Options) -> AccessLayer:
-    """Demand mutual TLS where every inbound connection used it; ask where some did and some did not."""
+    """Demand mutual TLS where every inbound connection used it, and who called is known by an identity of the mesh; ask
+    where that holds for some and not for others."""
     inbound = [
         d.line
         for d in decided.decisions
@@ -190,12 +191,20 @@ def _mutual_tls(namespace: str, decided: Decisions, options: Options) -> AccessL
         and enforced(d.line, options)
         and d.cause is not Cause.DECLARED
     ]
-    plaintext = sorted({str(line.source) for line in inbound if line.evidence.plaintext or not line.evidence.mtls})
-    if inbound and not plaintext:
+    others = sorted({str(line.source) for line in inbound if not _trusted(line, options)})
+    if inbound and not others:
         return AccessLayer(mutual_tls=[MutualTLSIntent(namespace)])
     if any(line.evidence.mtls for line in inbound):
-        return AccessLayer(review=[mutual_tls_optional(namespace, plaintext)])
+        return AccessLayer(review=[mutual_tls_optional(namespace, others)])
     return AccessLayer()
+
+
+def _trusted(line: Line, options: Options) -> bool:
+    """Whether a line's caller used mutual TLS only, with a certificate of the mesh. One of another make (SPIRE's, a
+    client's own) has no identity that is known here; whether the mesh trusts it under STRICT, nobody can tell."""
+    if line.evidence.plaintext or not line.evidence.mtls:
+        return False
+    return bool(line.principals) or (isinstance(line.source, Workload) and in_mesh(line.source, options))
 
 
 def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:

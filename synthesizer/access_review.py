@@ -161,15 +161,15 @@ def held_default_deny(namespace: str, unseen: list[str], shut_out: list[Decision
     )
 
 
-def mutual_tls_optional(namespace: str, plaintext: list[str]) -> ReviewItem:
-    """A namespace that some callers enter with mutual TLS and some without."""
+def mutual_tls_optional(namespace: str, callers: list[str]) -> ReviewItem:
+    """A namespace that some enter with mutual TLS, and these callers without, or with certificates of another make."""
     return ReviewItem(
         item_id("plaintext", namespace),
         "plaintext",
         namespace,
-        f"mutual TLS is not made mandatory in {namespace}: {listed(plaintext)}",
-        "these callers were not seen to use mutual TLS; STRICT would cut them off",
-        evidence={"callers": plaintext},
+        f"mutual TLS is not made mandatory in {namespace}: {listed(callers)}",
+        "these callers were not seen to use mutual TLS with an identity of the mesh; STRICT would cut them off",
+        evidence={"callers": callers},
     )
 
 

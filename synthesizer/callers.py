@@ -53,14 +53,17 @@ def callers(line: Line, options: Options) -> tuple[str, ...]:
     """The principals by which a line's caller can be named; () if it came in plaintext."""
     if line.principals:
         return line.principals
-    if (
-        isinstance(line.source, Workload)
-        and line.source.service_account
-        and in_mesh(line.source, options)
-        and not line.evidence.plaintext
-    ):
-        return (f"{options.trust_domain}/ns/{line.source.namespace}/sa/{line.source.service_account}",)
-    return ()
+    source, evidence = line.source, line.evidence
+    if not isinstance(source, Workload) or not source.service_account or not in_mesh(source, options):
+        return ()
+    if evidence.plaintext or (line.unsecured and _unheard(source)):
+        return ()
+    return (f"{options.trust_domain}/ns/{source.namespace}/sa/{source.service_account}",)
+
+
+def _unheard(workload: Workload) -> bool:
+    """Whether nothing but traffic at others tells whether a workload has a proxy."""
+    return not workload.known and not workload.observed - {"hubble"}
 
 
 def caller_blocks(line: Line) -> tuple[str, ...]:

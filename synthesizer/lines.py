@@ -20,6 +20,7 @@ from collector.standing import STOPPED, Pattern, Settled, Standing, seen_by_prox
 from synthesizer.inventory import Inventory
 from synthesizer.party import Outside, Party, Place, party_key
 from synthesizer.resolver import End, Resolver
+from synthesizer.workload import Workload
 from synthesizer.workloads import Workloads
 
 _TOO_MANY = "the records have addresses alone, too many of them to keep who met whom"
@@ -37,7 +38,8 @@ class Line(msgspec.Struct, eq=False):
     """`source` talks to `destination` at pod port `port`. `records` counts what was seen between just these two.
 
     `evidence` may be shared by several sources that an access log distinguishes only by address; `own` is then what
-    `source` itself asked for. `together`: that was not kept, so `own` is what all of them asked for.
+    `source` itself asked for. `together`: that was not kept, so `own` is what all of them asked for. `unsecured`: the
+    destination's proxy saw no mutual TLS, while the capture shows it elsewhere.
     """
 
     source: Party
@@ -53,6 +55,7 @@ class Line(msgspec.Struct, eq=False):
     via: tuple[str, ...] = ()  # the Services whose addresses were used
     key: tuple[str, str, str, int] = ("", "", "", 0)  # sorts and identifies: the parties' keys, protocol, port
     together: bool = False
+    unsecured: bool = False
 
     def __post_init__(self) -> None:
         self.key = (party_key(self.source), party_key(self.destination), self.protocol, self.port)
@@ -103,6 +106,10 @@ def lines(
             joined[line.key] = line if known is None else _join(known, line)
     found = [joined[key] for key in sorted(joined)]
     _tell_requests(found)
+    received = [line for line in found if past_waypoint(line)]
+    if any(line.evidence.mtls for line in received):
+        for line in received:
+            line.unsecured = not line.evidence.mtls
     return found
 
 
@@ -139,7 +146,7 @@ def _of(pattern: Pattern, resolver: Resolver) -> list[Line]:
         for party, port, via in resolver.behind(meeting.destination.party, pattern):
             if isinstance(meeting.source.party, Outside) and isinstance(party, Outside):
                 continue  # neither end can carry a policy
-            standing, because, told = _apart(pattern, meeting.names)
+            standing, because, told = _apart(pattern, meeting)
             found.append(
                 Line(
                     meeting.source.party,
@@ -188,24 +195,35 @@ def _meetings(pattern: Pattern, sources: list[End], destinations: list[End]) -> 
     yield from (_Meeting(None, anyone, destination) for destination in destinations)
 
 
-def _apart(pattern: Pattern, names: Collection[str]) -> tuple[Standing, str, Evidence]:
+def _apart(pattern: Pattern, meeting: _Meeting) -> tuple[Standing, str, Evidence]:
     """What is to be said of addresses, or pairs of them: what is said of these, if less than of the whole."""
+    names = meeting.names
     told = [pattern.apart.get(name) for name in names] if pattern.apart else []
     less = [one for one in told if one is not None]
     if not less or len(less) < len(told):
-        return pattern.standing, pattern.because, pattern.evidence
+        own = pattern.evidence.alone(names) if _is_known_pod(pattern, meeting) else pattern.evidence
+        return pattern.standing, pattern.because, own if own.signals else pattern.evidence
     standing, because = max(less, key=lambda one: (_STRENGTH[one[0]], one[1]))
     return standing, because, pattern.evidence.alone(names)
 
 
+def _is_known_pod(pattern: Pattern, meeting: _Meeting) -> bool:
+    """Whether a nameless end is a pod that other records name: with the others left nameless it shares nothing."""
+    one, two = pattern.source.nameless, pattern.destination.nameless
+    party = meeting.source.party if one else meeting.destination.party
+    return one != two and isinstance(party, Workload) and not seen_by_proxy(pattern.evidence)
+
+
 def _join(one: Line, two: Line) -> Line:
-    stronger = one if _strength(one) >= _strength(two) else two
+    stronger, weaker = (one, two) if _strength(one) >= _strength(two) else (two, one)
     evidence = _joined(one.evidence, two.evidence)
     own = evidence if one.own is one.evidence and two.own is two.evidence else _joined(one.own, two.own)
     principals = tuple(sorted({*one.principals, *two.principals}))
     standing, because = stronger.standing, stronger.because
     if Standing.DENIED in (one.standing, two.standing) and stopped(evidence) and not seen_by_proxy(evidence):
         standing, because = Standing.DENIED, STOPPED  # sent to the Service's address, it never reached the pod's
+    elif weaker.standing is Standing.UNANSWERED and not (_spoken(evidence) or seen_by_proxy(evidence)):
+        standing, because = weaker.standing, weaker.because  # one end's records show what the other's cannot
     return Line(
         stronger.source,
         stronger.destination,
@@ -220,6 +238,11 @@ def _join(one: Line, two: Line) -> Line:
         tuple(sorted({*one.via, *two.via})),
         together=one.together or two.together,
     )
+
+
+def _spoken(evidence: Evidence) -> bool:
+    totals = evidence.totals()
+    return Signal.CARRIED in totals or Signal.ANSWERED in totals
 
 
 def _strength(line: Line) -> tuple[int, bool]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from collector.endpoints import NODE_ENTITIES, Endpoint
+from collector.endpoints import NODE_ENTITIES, Endpoint, entity
 from collector.evidence import Evidence
 from collector.patterns import Sighting
 from collector.standing import Pattern
@@ -36,6 +36,7 @@ _USUAL_SERVICE_RANGES = tuple(
         ),
     )
 )
+_UNNAMED = entity("unmanaged")
 # Where API servers listen: 443 in front of managed ones (EKS, GKE, AKS), 6443 by default (kubeadm, k3s), 8443 in
 # minikube (--apiserver-port), 16443 in MicroK8s ("Services and ports"), 60002 in Tencent's TKE (imroc/tke-guide: Cilium
 # is installed with k8sServicePort=60002 there).
@@ -69,6 +70,7 @@ class Resolver:
             if endpoint.kind == "entity" and endpoint.entity in NODE_ENTITIES:
                 self.nodes |= {seen.partition("|")[2] for seen in sighting.pods} - {"", _NODE_LOCAL_DNS}
         self.services = _services(sightings)
+        self.unnamed = {seen.partition("|")[2] for seen in sightings.get(_UNNAMED, Sighting()).pods}
         seen_pods = set(workloads.by_address)
         # Cilium and kubenet give each node a /24 of pod addresses; without an inventory we guess no further.
         self.pod_ranges = {_around(a) for a in seen_pods}
@@ -155,6 +157,8 @@ class Resolver:
             return Outside(Place.NODE)
         if known == "pod":
             return Outside(Place.UNRESOLVED, address, "inside the pod range, but no known pod has it")
+        if address in self.unnamed:
+            return Outside(Place.UNRESOLVED, address, "a pod that the records do not name; an --inventory may tell")
         one = parsed(address)
         if one.is_link_local:
             return Outside(Place.LINK_LOCAL, address)

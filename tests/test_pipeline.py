@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from collector.errors import InventoryError, RenderError, SourceError
 from collector.patterns import Patterns
-from leastway import observation
+from leastway import observation, pipeline
 from leastway.export.folder import REPORT, REVIEW
 from leastway.pipeline import declared, detected_mesh, generate, observe, verify
 from leastway.verify.judge import Judge
@@ -54,6 +55,21 @@ def test_the_proof_is_of_the_files_as_they_were_written() -> None:
 
 def test_the_same_input_gives_the_same_bytes() -> None:
     assert generate([FLOWS], [INVENTORY], Options()).files == generate([FLOWS], [INVENTORY], Options()).files
+
+
+def test_a_process_that_generates_again_and_again_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    judges: list[weakref.ref[Judge]] = []
+
+    class Noted(Judge):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            judges.append(weakref.ref(self))
+
+    monkeypatch.setattr(pipeline, "Judge", Noted)
+    for _ in range(3):
+        generate([FLOWS], [INVENTORY], Options())
+    gc.collect()
+    assert [judge() for judge in judges] == [None] * 3
 
 
 def test_taking_away_a_rule_makes_the_proof_fail() -> None:

@@ -129,6 +129,10 @@ def _received(record: AccessRecord, cluster: Cluster, point: str) -> Flow:
     signal, reason = _signal(record, upstream[1] > 0, not waypoint)
     principal = record.source_principal
     known = True if principal is not None else record.mtls
+    if known is None and record.server_name.startswith("outbound_"):
+        known = (
+            True  # a client's proxy names a Service like this in its TLS alone, which Istio's inbound listener checks
+        )
     return _request(
         record,
         source=caller.endpoint,

@@ -37,6 +37,10 @@ HELD = 1 << 26  # bytes
 LABELLED = 1 << 12  # lists of labels remembered, each of at most
 MOST_LABELS = 64
 _SOURCES = {"k8s", "any", "container", "unspec", "reserved", "cidr", "cidrgroup", "fqdn", "gen"}
+UNNAMED = entity("unmanaged")  # what is sighted at the addresses of pods that their records do not name
+# Identities that Cilium allocates for the labels of workloads, in all clusters of a mesh (pkg/identity/
+# numericidentity.go): below are the reserved ones, above those of CIDRs and of nodes.
+_OF_LABELS = range(1 << 8, 1 << 24)
 _NAMESPACE = "io.kubernetes.pod.namespace"
 _CLUSTER = "io.cilium.k8s.policy.cluster"
 _ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
@@ -67,9 +71,10 @@ from_json: Decode = msgspec.json.Decoder(HubbleEndpoint | None).decode
 
 
 class SeenEnd:
-    """One end of a flow as it was seen: who it is (`endpoint`), and as which pod at which address."""
+    """One end of a flow as it was seen: who it is (`endpoint`), and as which pod at which address. `unnamed`: a pod, of
+    which the record tells only the address."""
 
-    __slots__ = ("address", "endpoint", "local", "masked", "name", "owners", "pod", "ports")
+    __slots__ = ("address", "endpoint", "local", "masked", "name", "owners", "pod", "ports", "unnamed")
 
     def __init__(
         self, endpoint: Endpoint, pod: str, address: str, local: bool, owners: tuple[str, ...], ports: tuple[str, ...]
@@ -82,6 +87,7 @@ class SeenEnd:
         self.owners = owners
         self.ports = ports
         self.masked: tuple[str, ...] = ()
+        self.unnamed = False
 
 
 class SeenEnds(dict[tuple[bytes, str | None], tuple[SeenEnd, SeenEnd]]):
@@ -127,7 +133,7 @@ class SeenEnds(dict[tuple[bytes, str | None], tuple[SeenEnd, SeenEnd]]):
 
     def sight(self, end: SeenEnd, records: int) -> None:
         """Note what else these records say about the endpoint."""
-        endpoint = end.endpoint
+        endpoint = UNNAMED if end.unnamed else end.endpoint
         for field in end.masked:
             self.patterns.quality.masked.add(field, records)
         if endpoint.kind == "address" or (endpoint.kind == "entity" and not end.address):
@@ -232,7 +238,10 @@ def parse(
         )
         # Without a pod name it is the L7 proxy speaking with the pod's identity from the node's address.
         return SeenEnd(endpoint, pod, address if pod else "", bool(record.ID), owners, named_ports)
-    return SeenEnd(_reserved(record.identity or 0, reserved, opener), "", address, bool(record.ID), (), ())
+    found = SeenEnd(_reserved(record.identity or 0, reserved, opener), "", address, bool(record.ID), (), ())
+    labelled_only = not reserved and (own or (record.identity or 0) in _OF_LABELS)
+    found.unnamed = found.endpoint is ADDRESS and bool(record.pod_name or record.workloads or labelled_only)
+    return found
 
 
 def _reserved(identity: int, names: frozenset[str], opener: bool) -> Endpoint:

@@ -93,6 +93,7 @@ def command(
     leastway generate flows.jsonl --inventory cluster.yaml --cni cilium -o policies
     """
     options = _options(**chosen)
+    ctx.with_resource(pipeline.collector_paused())  # until the end: it would go through all that a run made
     with Meter(inputs) as meter, _engine(engine, scheduler or "") as elsewhere:
         run = pipeline.generate(
             inputs, inventories, options, mesh=mesh, templates=templates, progress=meter, engine=elsewhere

@@ -20,7 +20,7 @@ from collector.endpoints import Endpoint, valid_namespace, valid_object_name
 from collector.evidence import seconds
 from collector.flow import Flow, Signal
 from collector.patterns import EdgeKey, Patterns
-from collector.sources.hubble_endpoints import HubbleEndpoint, SeenEnd, parse
+from collector.sources.hubble_endpoints import UNNAMED, HubbleEndpoint, SeenEnd, parse
 from collector.urls import path_of
 
 Json = dict[str, Any]
@@ -207,6 +207,8 @@ def add_the_rest(patterns: Patterns, flow: Flow, near: SeenEnd, far: SeenEnd) ->
     for end in (near, far):
         for field in end.masked:
             patterns.quality.masked.add(field, 1)
+        if end.unnamed and end.address:
+            patterns.sighting(UNNAMED).pods.add(f"|{end.address}", 1)
         if end.endpoint.kind == "pod":
             for owner in end.owners:
                 patterns.sighting(end.endpoint).owners.add(owner, 1)

@@ -76,6 +76,18 @@ def test_a_sibling_of_another_method_is_not_swallowed() -> None:
         ("ann%40example.com", "email"),
         ("0ujtsYcgvSTl8PAuAdqWYSMnLOv", "token"),
         ("eyJhbGciOiJI.eyJzdWIiOiIx.c2ln", "token"),
+        ("%7B9f1c2d3e-0000-4abc-8def-001122334455%7D", "uuid"),
+        ("sha256:" + "9f" * 32, "digest"),
+        ("10.0.213.7", "address"),
+        ("0a:1b:2c:3d:4e:5f", "address"),
+        ("48.1374,11.5755", "decimal"),
+        ("17,4,2026", "list"),
+        ("+4915112345678", "phone"),
+        ("9f1c2d3e-0000-4abc-8def-001122334455.png", "file"),
+        ("main.3f2a91c0.chunk.js", "file"),
+        ("404.html", ""),
+        ("jquery-3.7.1.min.js", ""),
+        ("1.2.3", ""),
         ("v1", ""),
         ("v20240101", ""),
         ("deadbeef", ""),
@@ -111,6 +123,56 @@ def test_many_values_of_one_shape_collapse_for_all_who_use_them() -> None:
 def test_few_values_stay_literal(count: int) -> None:
     result = templates({"web": gets(f"/products/{slug}" for slug in SLUGS[:count])})
     assert written(result, "web") == sorted(f"GET /products/{slug}" for slug in SLUGS[:count])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "ORD-2026-{:05}",
+        "Products({})",
+        "SHOP-{}",
+        "2026-W{}",
+        "photo-{}.jpg",
+        "urn:isbn:97802{:05}",
+        "q{}x0cd",
+        "id={}",
+    ],
+)
+def test_a_few_names_that_differ_in_numbers_are_values(form: str) -> None:
+    """Whatever the number of visits: an order is asked for again and again."""
+    names = [form.format(number) for number in (17, 18, 44, 45, 93)]
+    usage = {"web": gets((f"/shop/things/{name}/lines" for name in names), visits=9), "ops": use("GET /shop/things")}
+    result = templates(usage)
+    assert written(result, "web") == ["GET /shop/things/{*}/lines"]
+    assert result.because["GET", "/shop/things/{*}/lines"] == "5 distinct numbered names below /shop/things"
+    assert len(written(templates({"web": gets(f"/shop/things/{name}" for name in names[:4])}), "web")) == 4
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"step-{number}" for number in range(1, 10)],
+        [f"v{number}" for number in range(1, 15)],
+        [f"v2.{number}" for number in range(10)],
+        ["p50", "p90", "p95", "p99", "p999"],
+        ["oauth2", "base64", "ipv4", "ipv6", "utf8", "i18n", "s3"],
+        ["%C3%A4pfel", "%C3%B6l", "%C3%BCbung", "%C3%A4rger", "%C3%B6fen", "%C3%BCbel"],
+        ["top-10", "iso-8601", "mp3", "sha-256", "area-51", "route66"],
+    ],
+)
+def test_names_that_have_a_number_stay_literal(names: list[str]) -> None:
+    assert len(written(templates({"web": gets(f"/shop/{name}" for name in names)}), "web")) == len(names)
+
+
+def test_numbered_names_swallow_no_function_that_others_use() -> None:
+    orders = gets(f"/p/ORD-{number}" for number in range(10, 40))
+    result = templates({"web": orders, "ops": use("GET /p/recount", visits=50)})
+    assert written(result, "web") == ["GET /p/{*}"]
+    assert result.swallowed == (Swallowed("web", "GET", "/p/{*}", "/p/recount"),)
+    assert written(result, "ops") == ["GET /p/recount"]
+    result = templates({"web": orders, "ops": use("GET /p/admin")})
+    assert len(written(result, "web")) == 30
+    assert result.swallowed == ()
 
 
 def test_routes_that_recur_stay_literal() -> None:
@@ -162,6 +224,14 @@ def test_too_many_literals_are_forced_together_and_everything_swallowed_is_repor
     assert written(result, "web") == ["GET /p/{*}"]
     assert result.swallowed == (Swallowed("web", "GET", "/p/{*}", "/p/admin"),)
     assert result.because["GET", "/p/{*}"].startswith("more distinct paths in use than can be listed")
+
+
+def test_a_large_api_is_listed_route_by_route() -> None:
+    """A gateway in front of a monolith: two hundred routes are no reason to open every other one."""
+    routes = [f"/{slug}/{part}" for slug in SLUGS[:50] for part in ("list", "recount", "totals", "export")]
+    result = templates({"gateway": gets(routes), "ops": use("GET /admin/totals")})
+    assert written(result, "gateway") == sorted(f"GET {route}" for route in routes)
+    assert result.swallowed == ()
 
 
 def test_grpc_methods_are_exact() -> None:

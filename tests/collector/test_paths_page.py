@@ -23,7 +23,7 @@ def form(path: str) -> tuple[str, ...]:
 
 
 def test_the_page_has_a_row_for_every_kind_of_value() -> None:
-    assert len(ROWS) == 6
+    assert len(ROWS) == 12
 
 
 @pytest.mark.parametrize("path", [path for _, example, _ in ROWS for path in quoted(example)])
@@ -49,12 +49,14 @@ def test_a_small_integer_after_these_words_is_no_value(word: str) -> None:
     "said",
     [
         f"with more than {DEPTH} segments",
+        f"at least {'five' if routes.NUMBERED == 5 else '?'} names at one position",
         f"at least {routes.SLUGS} candidates",
         f"at least {routes.SLUGS_ALONE} values",
         f"more than one distinct value for {'two' if routes.FRESH == 1 / 2 else '?'} requests",
         f"more than {'ten' if routes.RECURS == 10 else '?'} times the usual number",
         f"one single value, {'five' if paths.CONSTANT == 5 else '?'} times or more",
         f"| methods | {paths.METHODS} |",
+        f"because their template would admit a sibling | {paths.VALUES} |",
         f"| paths and templates per method | {paths.LISTED} |",
         f"| gRPC calls | {paths.RPCS} |",
         f"| exact paths that no template matches, per method | {paths.EXACT} |",

@@ -128,7 +128,7 @@ def test_evidence_never_takes_in_a_protected_word_unnoticed(usage: Usage) -> Non
         seen = any(admin in requests for requests in usage.values())
         if seen and admin not in usage[client] and any(admits(choice, admin) for choice in choices):
             assert any(s.client == client and s.path == "/p/admin" for s in result.swallowed)
-            assert len(usage[client]) > paths.LISTED
+            assert len(usage[client]) > paths.VALUES
 
 
 @settings(max_examples=50, deadline=None)

@@ -209,6 +209,16 @@ def test_a_caller_that_used_both_keeps_it_optional() -> None:
     assert STRICT not in paths(made(traffic, options=SIDECAR))
 
 
+def test_a_caller_with_a_certificate_of_another_make_keeps_it_optional() -> None:
+    """It used mutual TLS, but has no identity of the mesh."""
+    traffic = called("GET /")
+    traffic.call(at("203.0.113.7"), traffic.pod("shop/api"), 8080, "GET /metrics", mtls=True)
+    result = made(traffic, options=SIDECAR)
+    assert STRICT not in paths(result)
+    (told,) = items(result, "plaintext")
+    assert told.evidence == {"callers": ["external 203.0.113.7"]}
+
+
 def test_flows_that_cannot_tell_are_no_mutual_tls() -> None:
     traffic = Traffic()
     traffic.talk(traffic.pod("shop/web", service_account="web"), traffic.pod("shop/api"), 8080)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector import evidence
-from collector.endpoints import Endpoint
+from collector.endpoints import Endpoint, entity
 from collector.flow import Signal
 from collector.standing import Standing
 from synthesizer.workload import Workload
@@ -167,6 +167,15 @@ def test_a_pods_address_is_the_pod() -> None:
     traffic.talk(traffic.pod("shop/api"), db, 5432)
     traffic.talk(traffic.pod("shop/web"), at("10.1.0.9"), 5432)
     assert shown(drawn(traffic)) == [("shop/api", "shop/db", 5432), ("shop/web", "shop/db", 5432)]
+
+
+def test_an_address_that_a_pod_without_a_name_was_seen_with_is_nothing_outside() -> None:
+    traffic = Traffic()
+    web = traffic.pod("shop/web")
+    traffic.talk(web, at("10.20.1.1"), 5432)
+    assert shown(drawn(traffic)) == [("shop/web", "external 10.20.1.1", 5432)]
+    traffic.patterns.sighting(entity("unmanaged")).pods.add("|10.20.1.1", 1)
+    assert shown(drawn(traffic)) == [("shop/web", "unresolved 10.20.1.1", 5432)]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,35 @@ def test_everything_else_is_an_address(identity: int) -> None:
     assert seen_end(identity=identity, address="1.1.1.1").name == "1.1.1.1"
 
 
+@pytest.mark.parametrize(
+    ("unnamed", "fields"),
+    [
+        (True, {"identity": 256}),
+        (True, {"identity": 16777215}),
+        (True, {"pod_name": "web-0"}),
+        (True, {"pod_name": "web-0", "identity": 2, "labels": ["reserved:world"]}),
+        (True, {"workloads": [{"name": "web", "kind": "Deployment"}]}),
+        (True, {"labels": ["k8s:app=web"]}),
+        (True, {"pod_name": "web-0", "namespace": "not\na namespace", "labels": ["k8s:app=web"]}),
+        (False, {}),
+        (False, {"identity": 2}),
+        (False, {"identity": 255}),
+        (False, {"identity": 16777216, "labels": ["cidr:1.1.1.1/32", "reserved:world"]}),
+        (False, {"labels": ["reserved:world"]}),
+        (False, {"pod_name": "web-0", "namespace": "shop"}),
+        (False, {"identity": 6, "pod_name": "web-0"}),
+    ],
+)
+def test_a_pod_of_which_only_the_address_is_told_is_sighted(unnamed: bool, fields: dict[str, Any]) -> None:
+    """It stays an address, which an inventory may know, but is nothing outside of the cluster."""
+    patterns = Patterns()
+    ends = SeenEnds(patterns)
+    ends.sight(ends[json.dumps(fields).encode(), "10.0.0.1"][0], 2)
+    sighted = patterns.sightings.get(entity("unmanaged"))
+    assert (sighted is not None and dict(sighted.pods.items()) == {"|10.0.0.1": 2}) == unnamed
+    assert (who(**fields) is ADDRESS) or not unnamed
+
+
 def test_a_reserved_label_that_nobody_knows_is_an_address() -> None:
     assert who(labels=["reserved:surprise"]) is ADDRESS
 

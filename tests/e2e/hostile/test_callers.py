@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.evidence import REQUESTS
-from tests.e2e.hostile.logs import envoy
+from tests.e2e.hostile.logs import envoy, principal
 from tests.e2e.hostile.scene import End, Outcome, Record, Scene, as_lines
 
 
@@ -151,3 +151,33 @@ def test_a_log_without_any_success_is_told(tmp_path: Path) -> None:
         out = _run(s, tmp_path / str(code), web, api, lines, inventory=True)
         told.append("No request succeeded" in out.result.files["REVIEW.md"])
     assert told == [True, False]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["names of services", "no names"])
+def test_a_plaintext_caller_that_only_flows_know(tmp_path: Path, told: bool) -> None:
+    """The default format has no certificate, but the name of a Service that only a client's proxy puts into its TLS.
+
+    A caller without it (Prometheus) has no identity that a rule could name. Where no line has one, nothing is told.
+    """
+    s = Scene()
+    web, prometheus = s.pod("shop/web", account="web"), s.pod("monitoring/prometheus", account="prometheus")
+    api = s.pod("shop/api", account="api", ports=((8080, "TCP"),))
+    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(prometheus, api, 8080, "GET", "/metrics")] * 4
+    identities = ("downstream_peer_uri_san", "downstream_local_uri_san", "pod", "namespace")
+    lines = [{key: value for key, value in line.items() if key not in identities} for line in lines]
+    for line in lines:
+        if line["path"] == "/metrics" or not told:
+            line["requested_server_name"] = None
+    for source in (web, prometheus):
+        s.talk(source, api, 8080)
+    (tmp_path / "flows.jsonl").write_text(as_lines(s.records))
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    out = s.run_files([tmp_path / "flows.jsonl", tmp_path / "access.log"], tmp_path)
+    assert out.wrong([], closed=False) == []
+
+    def ask(source: End, path: str, identity: str) -> str:
+        return out.ask(source.ref, "shop/api", 8080, method="GET", path=path, principal=identity)
+
+    assert ask(web, "/items", principal(web)[9:]) == "allow"
+    assert ask(web, "/items", "") == "deny"
+    assert ask(prometheus, "/metrics", "") == ("allow" if told else "deny")

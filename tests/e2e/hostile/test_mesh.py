@@ -50,6 +50,19 @@ def _rules(out: Outcome) -> list[Document]:
     return [r for d in out.policies("AuthorizationPolicy") for r in (d.get("spec") or {}).get("rules", ())]
 
 
+@pytest.mark.parametrize("inventory", [True, False])
+@pytest.mark.parametrize("san", ["spiffe://corp.example/monitoring", "https://monitoring"])
+def test_a_caller_with_a_certificate_of_another_make_is_not_cut_off(san: str, inventory: bool, tmp_path: Path) -> None:
+    s, web, _, api = _shop()
+    scraper = s.pod("monitoring/scraper", account="scraper")
+    entries = [envoy(web, api, 8080, path="/items")] * 5
+    entries += [envoy(scraper, api, 8080, path="/metrics", downstream_peer_uri_san=san)] * 5
+    (tmp_path / "access.log").write_text(as_lines(entries))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=inventory)
+    assert out.result.sound
+    assert out.policies("PeerAuthentication") == []
+
+
 @SOURCES
 def test_methods_and_paths_are_exact(tmp_path: Path, form: str) -> None:
     """One caller, two requests: nothing else."""
