@@ -21,7 +21,7 @@ OUTCOMES = 2048  # addresses with a signal, kept per port
 REQUESTS = 4096  # method and path pairs kept per port and outcome
 HOURS = 2048  # hourly buckets kept per port: twelve weeks
 NAMES = 16  # host names of the destination kept per port
-UNNAMED = "-"  # in `Evidence.callers`: neither pod nor address is known
+UNNAMED = "-"  # in `Evidence.callers` and `Evidence.outcomes`: neither pod nor address is known
 
 _PAIRED = ">"  # in no address and no pod's name
 INFERRED = "inferred"  # stands for the observation point where the direction was concluded at the end
@@ -101,7 +101,10 @@ class Evidence(msgspec.Struct):
             self.outcomes.add(f"{alone} {name}", records)
 
     def apart(self) -> dict[str, dict[str, int]]:
-        """`signals` of each address at the nameless end, or each `pair`; {} if that was not kept for all records."""
+        """`signals` of each address at the nameless end, or each `pair`; {} if that was not kept for all records.
+
+        Records without an address are `UNNAMED`'s: what became of them says nothing of others.
+        """
         told = self.outcomes
         if told.saturated_now or sum(told.kept.values()) != sum(self.signals.values()):  # or of an older store
             return {}
@@ -118,7 +121,7 @@ class Evidence(msgspec.Struct):
         for address in addresses:
             for name, records in apart.get(address, {}).items():
                 signals[name] = signals.get(name, 0) + records
-        named = {name for address in addresses for name in address.split(_PAIRED)}
+        named = {"" if name == UNNAMED else name for address in addresses for name in address.split(_PAIRED)}
         ends: dict[str, Tally[str]] = {}
         for end in ("sources", "destinations"):
             own = {name: records for name, records in getattr(self, end).kept.items() if name in named}
@@ -268,10 +271,10 @@ def turned(alone: str) -> str:
 
 
 def apart_by(source: str, destination: str, nameless: tuple[bool, bool]) -> str:
-    """By what `Evidence.outcomes` tells records apart, given which of their ends are nameless."""
+    """By what `Evidence.outcomes` tells records apart, given which of their ends are nameless; "" if neither is."""
     if all(nameless):
         return pair(source, destination)
-    return source if nameless[0] else destination if nameless[1] else ""
+    return (source or UNNAMED) if nameless[0] else (destination or UNNAMED) if nameless[1] else ""
 
 
 def socket_name(opener: str, port: int) -> str:

@@ -111,6 +111,22 @@ class Openings:
         opened = self.opened_back(key)
         return all(port is not None and port >= EPHEMERAL and port not in opened for port in _openers_ports(evidence))
 
+    def is_conversation(self, key: EdgeKey, port: int, evidence: Evidence) -> bool:
+        """Whether both directions were seen at a port, and the openers' ports are none that their end serves.
+
+        Pods may have client ports from 1024 on (net.ipv4.ip_local_port_range). Replies that are mistaken for requests
+        come from a server's port, whatever is then taken for their answers.
+        """
+        totals, served = evidence.totals(), self.opened_back(key)
+        if Signal.ANSWERED not in totals:
+            return False
+        if Signal.CARRIED not in totals and not any(dport == port for _, dport in self.open_ports(key)):
+            return False
+        return all(
+            own is not None and own not in served and not self.listens(key.source, key.protocol, own)
+            for own in _openers_ports(evidence)
+        )
+
     def came_from_several_clients(self, key: EdgeKey, evidence: Evidence) -> bool:
         """Whether several client ports meet at the destination's port: a server's, whatever its number is.
 

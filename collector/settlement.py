@@ -92,7 +92,7 @@ class _Settlement:
         unclaimed = port >= EPHEMERAL and not claimed
         if not (mirrored or unclaimed):
             return False
-        if port < EPHEMERAL and known.came_from_clients(key, evidence):
+        if port < EPHEMERAL and (known.came_from_clients(key, evidence) or known.is_conversation(key, port, evidence)):
             return False
         if unclaimed and known.came_from_several_clients(key, evidence):
             return False

@@ -7,30 +7,29 @@ denied by default where a workload was never seen.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
-from collector.standing import Standing
 from synthesizer.access_review import (
     held_default_deny,
-    mutual_tls_optional,
     partly_plaintext,
     plaintext_caller,
     unknown_waypoint,
     unselectable_member,
 )
 from synthesizer.access_rules import Ports, access_rules, by_requests
-from synthesizer.callers import caller_blocks, callers, enforced, in_mesh
-from synthesizer.decisions import Decision, Decisions, Fate
-from synthesizer.intent import Access, AccessIntent, Cause, MutualTLSIntent, Target
+from synthesizer.callers import caller_blocks, callers, enforced, in_mesh, partly_secured
+from synthesizer.calls import gathered
+from synthesizer.decisions import Decision, Decisions
+from synthesizer.intent import Access, AccessIntent, MutualTLSIntent, Target
 from synthesizer.inventory import Inventory
-from synthesizer.lines import Line, past_waypoint, via_waypoint
+from synthesizer.lines import Line
+from synthesizer.mutual_tls import mutual_tls
 from synthesizer.options import Options
 from synthesizer.party import Outside, Place
 from synthesizer.review import ReviewItem
 from synthesizer.rules.view import View
-from synthesizer.waypoints import beyond, has_waypoint, hops, waypoint_ports
+from synthesizer.waypoints import beyond, hops, waypoint_ports
 from synthesizer.workload import Workload, WorkloadKey
 from synthesizer.workloads import Workloads
 
@@ -51,46 +50,43 @@ class AccessLayer(msgspec.Struct):
         self.review += part.review
 
 
-class _Calls(NamedTuple):
-    """Calls to a workload itself, through the waypoint of a Service, and through one that the inventory lacks."""
-
-    itself: dict[WorkloadKey, list[Decision]]
-    behind: dict[str, list[Decision]]
-    unclear: dict[WorkloadKey, list[Decision]]
-
-
 def access_intents(decided: Decisions, workloads: Workloads, inventory: Inventory, options: Options) -> AccessLayer:
     """An ALLOW intent for each mesh workload with known callers; default deny and mutual TLS where they are safe."""
     layer = AccessLayer()
     if options.mesh == "none":
         return layer
     members = _members(decided, options)
-    calls = _calls(decided, inventory, options)
+    calls = gathered(decided, inventory, options)
     led = hops(calls.behind, inventory, options)
     shut_out: dict[str, list[Decision]] = {}  # calls that cannot be let in, by namespace
     for key, workload in sorted(members.items()):
         called = [d for d in calls.itself.get(key, ()) if enforced(d.line, options)]
-        unclear = calls.unclear.get(key, [])
-        if unclear:
-            layer.review.append(unknown_waypoint(workload, unclear))
+        if key in calls.unclear:
+            layer.review.append(unknown_waypoint(workload, calls.unclear[key]))
         if not workload.selectable:
             layer.review.append(unselectable_member(workload))
-        # Where the workload's own proxy was heard, the waypoint is among its callers.
-        if not workload.selectable or (unclear and not any(past_waypoint(d.line) for d in called)):
-            if called or unclear:
-                shut_out.setdefault(workload.namespace, []).extend(called + unclear)
-        elif called or key in led:
+        if turned_away := calls.turned_away(workload, called, workloads):
+            shut_out.setdefault(workload.namespace, []).extend(turned_away)
+        elif workload.selectable and (called or key in led):
             layer.add(_at_workload(workload, called, led.get(key, ()), options, decided.view))
     for service, called in sorted(calls.behind.items()):
         known = [d for d in called if isinstance(d.line.destination, Workload) and d.line.destination.key in members]
         if known:
             layer.add(_at_waypoint(service, known, inventory, options))
-    written = {intent.target.namespace for intent in layer.intents}
+    written: dict[str, set[str]] = {}
+    for intent in layer.intents:
+        written.setdefault(intent.target.namespace, set()).add(intent.target.name)
     for namespace in sorted({workload.namespace for workload in members.values()}):
-        cut_off = shut_out.get(namespace, []) if namespace in written else []
-        layer.add(_default_deny(namespace, namespace in written, cut_off, members, workloads, options))
-    for namespace in sorted({workload.namespace for workload in members.values()}):
-        layer.add(_mutual_tls(namespace, decided, options))
+        layer.add(
+            _default_deny(
+                namespace, written.get(namespace, set()), shut_out.get(namespace, []), members, workloads, options
+            )
+        )
+        wanted = mutual_tls(namespace, decided, options)
+        if isinstance(wanted, MutualTLSIntent):
+            layer.mutual_tls.append(wanted)
+        elif wanted is not None:
+            layer.review.append(wanted)
     return layer
 
 
@@ -102,24 +98,6 @@ def _members(decided: Decisions, options: Options) -> dict[WorkloadKey, Workload
         for party in parties
         if isinstance(party, Workload) and in_mesh(party, options) and options.wants(party.namespace)
     }
-
-
-def _calls(decided: Decisions, inventory: Inventory, options: Options) -> _Calls:
-    """The calls that became policy, by who judges them."""
-    calls = _Calls({}, {}, {})
-    for decision in decided.decisions:
-        line = decision.line
-        if decision.fate is not Fate.POLICY or not isinstance(line.destination, Workload):
-            continue
-        through = options.mesh == "ambient" and via_waypoint(line)
-        gates = [service for service in line.via if has_waypoint(service, inventory)] if through else []
-        for service in gates:
-            calls.behind.setdefault(service, []).append(decision)
-        if past_waypoint(line) or not through:
-            calls.itself.setdefault(line.destination.key, []).append(decision)
-        elif not gates:
-            calls.unclear.setdefault(line.destination.key, []).append(decision)
-    return calls
 
 
 def _at_workload(
@@ -140,7 +118,7 @@ def _at_workload(
             review.append(item)
             continue
         by_ports.setdefault((line.port,), []).append(decision)
-        if line.principals and line.evidence.plaintext:
+        if callers(line, options) and partly_secured(line.evidence):
             partly.append(partly_plaintext(workload, line))
     rules = access_rules(by_ports, options)
     accesses = rules.accesses + beyond(led, rules.accesses)
@@ -150,16 +128,16 @@ def _at_workload(
 
 def _default_deny(
     namespace: str,
-    written: bool,
-    cut_off: list[Decision],
+    written: set[str],
+    shut_out: list[Decision],
     members: dict[WorkloadKey, Workload],
     workloads: Workloads,
     options: Options,
 ) -> AccessLayer:
-    """A default deny, if the namespace has policies and it cuts nobody off.
+    """A default deny, if the namespace has policies and every mesh workload there was seen and can be let in.
 
-    It would cut off mesh workloads that were never seen, and the calls in `cut_off`, which no rule can let in:
-    accepting the deny gives these up.
+    `written` are the names of its policies, `shut_out` the calls that they cannot let in: accepting the deny gives
+    those up.
     """
     unseen = sorted(
         w.name
@@ -167,44 +145,21 @@ def _default_deny(
         if w.namespace == namespace and not (w.host_network or w.covered or w.key in members)
         if in_mesh(w, options)
     )
-    item = held_default_deny(namespace, unseen, cut_off)
-    if (unseen or cut_off) and item.id not in options.accepted:
+    # What is published has callers, seen or not: a log of its other side does not show them.
+    public = sorted(
+        w.name
+        for w in members.values()
+        if written and w.namespace == namespace and workloads.published(w) and w.policy_name not in written
+    )
+    cut_off = shut_out if written else []
+    item = held_default_deny(namespace, unseen, cut_off, public)
+    if (unseen or cut_off or public) and item.id not in options.accepted:
         return AccessLayer(review=[item])
     if not written:
         return AccessLayer()
     for decision in cut_off:
         decision.access_review = decision.access_review or item.id
     return AccessLayer([AccessIntent(Target(namespace, "default-deny"), ())])
-
-
-def _mutual_tls(namespace: str, decided: Decisions, options: Options) -> AccessLayer:
-    """Demand mutual TLS where every inbound connection used it, and who called is known by an identity of the mesh; ask
-    where that holds for some and not for others."""
-    inbound = [
-        d.line
-        for d in decided.decisions
-        # A caller that is held for review counts too: nobody has decided yet to cut it off.
-        if d.fate in (Fate.POLICY, Fate.HELD)
-        and d.line.standing not in (Standing.DENIED, Standing.OPEN, Standing.UNANSWERED)
-        and isinstance(d.line.destination, Workload)
-        and d.line.destination.namespace == namespace
-        and enforced(d.line, options)
-        and d.cause is not Cause.DECLARED
-    ]
-    others = sorted({str(line.source) for line in inbound if not _trusted(line, options)})
-    if inbound and not others:
-        return AccessLayer(mutual_tls=[MutualTLSIntent(namespace)])
-    if any(line.evidence.mtls for line in inbound):
-        return AccessLayer(review=[mutual_tls_optional(namespace, others)])
-    return AccessLayer()
-
-
-def _trusted(line: Line, options: Options) -> bool:
-    """Whether a line's caller used mutual TLS only, with a certificate of the mesh. One of another make (SPIRE's, a
-    client's own) has no identity that is known here; whether the mesh trusts it under STRICT, nobody can tell."""
-    if line.evidence.plaintext or not line.evidence.mtls:
-        return False
-    return bool(line.principals) or (isinstance(line.source, Workload) and in_mesh(line.source, options))
 
 
 def _dealt(target: Target, accesses: tuple[Access, ...]) -> list[AccessIntent]:

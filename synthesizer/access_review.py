@@ -5,10 +5,12 @@ Invariant: each item says who, what and why, and the decision of a held request 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from collector.evidence import Evidence
 from collector.paths import INEXPRESSIBLE, Choice, Request, Swallowed, covers, normalise
 from synthesizer.decisions import Decision
-from synthesizer.lines import Line
+from synthesizer.lines import Line, via_waypoint
 from synthesizer.party import party_key
 from synthesizer.review import ReviewItem, item_id, listed, summary
 from synthesizer.workload import Workload
@@ -141,15 +143,21 @@ def inexpressible_requests(decision: Decision, refused: list[Request], used: dic
     )
 
 
-def held_default_deny(namespace: str, unseen: list[str], shut_out: list[Decision]) -> ReviewItem:
-    """A namespace with mesh workloads that were never seen, or that were called by who cannot be let in."""
-    called = {decision.line.destination for decision in shut_out}
-    unselectable = sorted(w.name for w in called if isinstance(w, Workload) and not w.selectable)
-    behind = sorted(w.name for w in called if isinstance(w, Workload) and w.selectable)
-    reasons = [f"{listed(unseen)} unseen"] if unseen else []
-    reasons += [f"no selector can pick {listed(unselectable)}"] if unselectable else []
-    reasons += [f"{listed(behind)} behind an unknown waypoint"] if behind else []
-    evidence = {"never_observed": unseen, "unselectable": unselectable, "behind_waypoint": behind}
+def held_default_deny(
+    namespace: str, unseen: list[str], shut_out: list[Decision], public: Sequence[str] = ()
+) -> ReviewItem:
+    """A namespace with mesh workloads that were never seen, that were called by who cannot be let in, or that are
+    published and were not seen called."""
+    called = {d.line.destination for d in shut_out}
+    led = {d.line.destination for d in shut_out if via_waypoint(d.line)}
+    known = {w for w in called if isinstance(w, Workload) and w.selectable}
+    groups = {
+        "never_observed": ("{} unseen", unseen),
+        "unselectable": ("no selector can pick {}", sorted(w.name for w in called - known if isinstance(w, Workload))),
+        "behind_waypoint": ("{} behind an unknown waypoint", sorted(w.name for w in known & led)),
+        "callers_unknown": ("who calls {} is not known", sorted({*public, *(w.name for w in known - led)})),
+    }
+    reasons = [text.format(listed(names)) for text, names in groups.values() if names]
     return ReviewItem(
         item_id("access-default-deny", namespace),
         "default-deny",
@@ -157,7 +165,7 @@ def held_default_deny(namespace: str, unseen: list[str], shut_out: list[Decision
         f"no AuthorizationPolicy default deny for {namespace}: {', '.join(reasons)}",
         "a default deny would cut off workloads whose callers are unknown or cannot be let in",
         acceptable=True,
-        evidence={what: names for what, names in evidence.items() if names or what == "never_observed"},
+        evidence={what: names for what, (_, names) in groups.items() if names or what == "never_observed"},
     )
 
 

@@ -46,7 +46,7 @@ def is_http(evidence: Evidence) -> bool:
 
 def reads_http(line: Line, options: Options) -> bool:
     """Whether a proxy that enforces reads this traffic's HTTP: a sidecar always, in ambient mode only a waypoint."""
-    return is_http(line.evidence) and (options.mesh == "sidecar" or (options.mesh == "ambient" and via_waypoint(line)))
+    return is_http(line.own) and (options.mesh == "sidecar" or (options.mesh == "ambient" and via_waypoint(line)))
 
 
 def callers(line: Line, options: Options) -> tuple[str, ...]:
@@ -59,6 +59,23 @@ def callers(line: Line, options: Options) -> tuple[str, ...]:
     if evidence.plaintext or (line.unsecured and _unheard(source)):
         return ()
     return (f"{options.trust_domain}/ns/{source.namespace}/sa/{source.service_account}",)
+
+
+def is_visit(line: Line) -> bool:
+    """Whether a gateway was called by someone whom its log does not tell, and answered."""
+    unknown = isinstance(line.source, Outside) and line.source.place is Place.UNRESOLVED and not line.source.address
+    return unknown and "answered:gateway" in line.evidence.signals
+
+
+def told_by_caller(line: Line) -> bool:
+    """Whether only the caller's side shows a line."""
+    return all(name.endswith(":outbound") for name in line.evidence.signals)
+
+
+def partly_secured(evidence: Evidence) -> bool:
+    """Whether some of what the destination's proxy received was mutual TLS and some was not, or did not show it."""
+    received = sum(records for name, records in evidence.signals.items() if name.endswith(":inbound"))
+    return bool(evidence.mtls) and (evidence.plaintext > 0 or evidence.mtls < received)
 
 
 def _unheard(workload: Workload) -> bool:

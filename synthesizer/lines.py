@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from collector.endpoints import Endpoint
-from collector.evidence import Evidence, paired
+from collector.evidence import UNNAMED, Evidence, paired
 from collector.flow import Signal
 from collector.patterns import Patterns, Sighting
 from collector.settlement import settle
@@ -197,7 +197,7 @@ def _meetings(pattern: Pattern, sources: list[End], destinations: list[End]) -> 
 
 def _apart(pattern: Pattern, meeting: _Meeting) -> tuple[Standing, str, Evidence]:
     """What is to be said of addresses, or pairs of them: what is said of these, if less than of the whole."""
-    names = meeting.names
+    names = [name or UNNAMED for name in meeting.names]
     told = [pattern.apart.get(name) for name in names] if pattern.apart else []
     less = [one for one in told if one is not None]
     if not less or len(less) < len(told):

@@ -22,15 +22,17 @@ class ServiceReach:
     def __init__(self, workloads: Iterable[Workload], services: Iterable[ServiceObject]) -> None:
         self._behind: dict[tuple[str, str], list[Workload]] = {}
         self._published: dict[WorkloadKey, set[tuple[str, int]]] = {}
-        by_namespace: dict[str, list[Workload]] = {}
+        by_label: dict[tuple[str, tuple[str, str]], list[Workload]] = {}
         for workload in workloads:
-            if not workload.known and workload.labels:
-                by_namespace.setdefault(workload.namespace, []).append(workload)
+            for label in () if workload.known else workload.labels:
+                by_label.setdefault((workload.namespace, label), []).append(workload)
         for service in services:
-            wanted = set(service.selector.items())
-            picked = [w for w in by_namespace.get(service.namespace, ()) if wanted and wanted <= set(w.labels)]
-            for workload in picked:
-                self._note(service, workload)
+            if service.selector:
+                having = [by_label.get((service.namespace, label), []) for label in service.selector.items()]
+                wanted = set(service.selector.items())
+                for workload in min(having, key=len):
+                    if wanted.issubset(workload.labels):
+                        self._note(service, workload)
 
     def _note(self, service: ServiceObject, workload: Workload) -> None:
         ports = {(entry.protocol, entry.target) for entry in service.ports if isinstance(entry.target, int)}

@@ -20,9 +20,10 @@ from synthesizer.workloads import Workloads
 
 # A source scans if it got answers on less than this share of its lines that nothing vouches for,
 SCAN_ANSWERED = 0.3
-# and tried this many distinct destinations, or this many ports, of one destination or of several together.
+# and tried this many distinct destinations, or ports, or pairs of both (a client of a few dead ones tries fewer).
 SCAN_TARGETS = 15
 SCAN_PORTS = 20
+SCAN_DOORS = 30
 # It searches one destination if this many ports there never answered, while the capture shows other answers.
 SCAN_SILENT = 5
 _NOBODY: frozenset[str] = frozenset()
@@ -163,7 +164,8 @@ class View:
             self._searched.update(self._silent(odd))
             targets = {_destination(line) for line in odd}
             doors = {_listener(line) for line in odd}
-            if len(targets) >= SCAN_TARGETS or len(doors) >= SCAN_PORTS:
+            ports = {(line.protocol, line.port) for line in odd}
+            if len(targets) >= SCAN_TARGETS or len(ports) >= SCAN_PORTS or len(doors) >= SCAN_DOORS:
                 yield source
 
     def _silent(self, odd: list[Line]) -> Iterator[tuple[str, str]]:

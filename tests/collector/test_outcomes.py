@@ -68,6 +68,16 @@ def test_an_answer_of_one_address_does_not_vouch_for_another(
     assert apart == expected
 
 
+@pytest.mark.parametrize("of", [called, calling])
+def test_a_record_without_an_address_vouches_for_no_address(of: Callable[..., list[Flow]]) -> None:
+    flows = [*of(GOOD, OPENED, ANSWERED), *of("", OPENED, ANSWERED), *of(BAD, OPENED)]
+    assert standings(flows) == (Standing.INITIATED, {BAD: Standing.UNANSWERED})
+    evidence = evidence_of([*flows, *of("", DENIED)])
+    assert evidence.alone(["-"]).count(DENIED) == 1
+    ends = evidence.alone(["-"]).destinations if of is called else evidence.alone(["-"]).sources
+    assert ends.kept == {"": 3}
+
+
 def test_a_direction_that_is_concluded_counts_for_its_address() -> None:
     """Replies of unknown direction, from a port that listens, are answers of who sent them; others' are not."""
     replies = [

@@ -119,6 +119,18 @@ def test_callers_that_a_log_cannot_tell_apart_are_named(tmp_path: Path) -> None:
     assert "shop/admin, shop/web → shop/api at 8080" in told
 
 
+def test_a_caller_without_requests_at_a_port_of_requests(tmp_path: Path) -> None:
+    """It connected and asked nothing; that others, also known by their addresses alone, did ask is not its doing."""
+    s, web, admin, api = _shop()
+    lines = [envoy(web, api, 8080, "GET", "/items")] * 4 + [envoy(admin, api, 8080, "", "", 0)] * 4
+    (tmp_path / "access.log").write_text(as_lines(without_identity(lines)))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.result.sound
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    named = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.policies("AuthorizationPolicy") == named.policies("AuthorizationPolicy")
+
+
 def _run(s: Scene, folder: Path, web: End, api: End, lines: list[Record], inventory: bool) -> Outcome:
     s.talk(web, api, 8080)
     folder.mkdir()
@@ -181,3 +193,17 @@ def test_a_plaintext_caller_that_only_flows_know(tmp_path: Path, told: bool) -> 
     assert ask(web, "/items", principal(web)[9:]) == "allow"
     assert ask(web, "/items", "") == "deny"
     assert ask(prometheus, "/metrics", "") == ("allow" if told else "deny")
+
+
+@pytest.mark.parametrize("partly", [True, False])
+def test_mutual_tls_is_not_demanded_of_a_caller_that_shows_it_at_times(tmp_path: Path, partly: bool) -> None:
+    """The default format says of no line that it was plaintext; some of the caller's pods may have no proxy yet."""
+    s, web, _, api = _shop()
+    identities = ("downstream_peer_uri_san", "downstream_local_uri_san", "pod", "namespace")
+    line = {k: v for k, v in envoy(web, api, 8080, "GET", "/items").items() if k not in identities}
+    lines = [line] * 4 + [line | {"requested_server_name": None}] * 4 * partly
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.wrong([], closed=False) == []
+    assert bool(out.policies("PeerAuthentication")) != partly
+    assert any("partly in plaintext" in item.what for item in out.result.synthesis.review) == partly

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,44 @@ def test_a_caller_of_pods_whose_labels_nobody_knows_is_not_cut_off_by_the_defaul
     assert len(empty) == accepted
     assert out.result.sound
     assert out.result.proof["held"] == accepted
+
+
+@pytest.mark.parametrize("role", ["router", "unknown"])
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("called", [True, False], ids=["called from inside", "not called"])
+def test_a_gateway_among_the_workloads_is_not_cut_off(tmp_path: Path, role: str, published: bool, called: bool) -> None:
+    """Its log tells for whom it was called (X-Forwarded-For) and not by whom, or only what it called itself.
+
+    An empty policy would select it as well, and so would one for a caller inside whom only the caller's log shows.
+    """
+    s, web, _, api = _shop()
+    s.namespace_labels["shop"] = {"istio-injection": "enabled"}
+    gateway = s.pod("shop/gateway", account="gateway", ports=((8443, "TCP"),))
+    s.service(gateway, "10.96.7.7", 443, 8443, type="LoadBalancer" if published else "ClusterIP")
+    told: dict[str, Any] = {
+        "upstream_cluster": "outbound|80||api.shop.svc.cluster.local",
+        "upstream_local_address": f"{gateway.ip}:41000",
+        "downstream_local_address": f"{gateway.ip}:8443",
+        "downstream_remote_address": "198.51.100.7:0",
+        "downstream_peer_uri_san": None,
+        "requested_server_name": "shop.example.com",
+        "pod": gateway.pod,
+    }
+    if role == "router":
+        told["node_id"] = f"router~{gateway.ip}~{gateway.pod}.shop~shop.svc.cluster.local"
+    lines = [envoy(gateway, api, 8080, "GET", "/items", **told)] * 4
+    lines += [envoy(gateway, api, 8080, "GET", "/items"), envoy(api, web, 8080, "GET", "/"), envoy(web, api, 8080)] * 4
+    inside: dict[str, Any] = {"upstream_cluster": "outbound|443||gateway.shop.svc.cluster.local", "pod": web.pod}
+    inside |= {"upstream_local_address": f"{web.ip}:41000", "downstream_peer_uri_san": None}
+    lines += [envoy(web, gateway, 8443, "GET", "/items", **inside)] * 4 * called
+    (tmp_path / "access.log").write_text(as_lines(lines))
+    s.ends = [end for end in s.ends if end.name != "admin"]
+    out = s.run_files([tmp_path / "access.log"], tmp_path, inventory=True)
+    assert out.wrong([], closed=False) == []
+    kept = published or role == "router"
+    held = [item.what for item in out.result.synthesis.review if item.kind == "default-deny"]
+    assert held == ["no AuthorizationPolicy default deny for shop: who calls gateway is not known"] * kept
+    names = {p["metadata"]["name"] for p in out.policies("AuthorizationPolicy")}
+    assert names == {"api", "web"} | ({"default-deny"} if not kept else set()) | (
+        {"gateway"} if called > kept else set()
+    )

@@ -42,6 +42,25 @@ def test_what_was_always_denied_is_never_allowed(tmp_path: Path, inventory: bool
 
 
 @BOTH
+@pytest.mark.parametrize("denied", [True, False])
+def test_a_record_without_addresses_vouches_for_nobody_outside(tmp_path: Path, inventory: bool, denied: bool) -> None:
+    """Null instead of the addresses, beside an address outside that was stopped every time or never answered."""
+    s = Scene()
+    web, bank, evil = s.pod("shop/web"), s.world("203.0.113.10"), s.world("198.51.100.66")
+    s.talk(web, bank, 443)
+    for record in s.talk(web, bank, 443):
+        record["flow"]["IP"] = None
+    if denied:
+        s.drop(web, evil, 443, times=9)
+    else:
+        for number in range(9):
+            s.packet(web, evil, 44_000 + number, 443, flags="SYN")
+    out = s.run(tmp_path, inventory=inventory)
+    assert out.blocks() == ["203.0.113.10/32"]
+    assert out.review("denied" if denied else "unanswered")
+
+
+@BOTH
 def test_audit_verdict_is_intent(tmp_path: Path, inventory: bool) -> None:
     """AUDIT: forwarded, and a gap in today's policy (semantics 3, no. 9)."""
     s = Scene()

@@ -40,7 +40,7 @@ def test_records_without_their_pods_are_no_further_connections(tmp_path: Path, i
     s = Scene()
     web, api, db, evil = s.pod("shop/web"), s.pod("shop/api"), s.pod("shop/db"), s.pod("shop/evil")
     for target in (web, api, db, *(s.pod(f"shop/t{n}") for n in range(5))):
-        for port in (22, 443, 3306):
+        for port in (22, 443, 3306, 9200):
             s.talk(evil, target, port, times=1, replies=False)
     for client, times in ((web, 3), (api, 3), (evil, 1)):
         for record in s.talk(client, db, 6379, times=times)[1::2]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synthesizer.rules import hostile
-from synthesizer.rules.view import SCAN_PORTS, SCAN_TARGETS
+from synthesizer.rules.view import SCAN_DOORS, SCAN_PORTS, SCAN_TARGETS
 from tests.synthesizer.traffic import Traffic, at, drawn, made, view
 
 
@@ -62,8 +62,8 @@ def test_many_destinations_or_ports_without_answers_are_a_scan() -> None:
 
 def test_a_few_ports_of_each_of_a_few_destinations_are_a_scan_too() -> None:
     """In a small cluster there are not many destinations, and who knows the usual ports does not try many of them."""
-    assert len(scan(SCAN_PORTS // 4, 4)) == SCAN_PORTS
-    assert scan(3, (SCAN_PORTS - 1) // 3) == []
+    assert len(scan(SCAN_DOORS // 5, 5)) == SCAN_DOORS
+    assert scan(5, SCAN_DOORS // 5 - 1) == []
 
 
 def test_many_destinations_that_answer_are_a_crawler_of_metrics_not_a_scan() -> None:
