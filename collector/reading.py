@@ -1,4 +1,4 @@
-"""From paths to patterns: finds files, unpacks them, cuts them into records and hands them to the right source.
+"""From files to patterns: unpacks them, cuts them into records and hands them to the right source.
 
 Invariant: the result does not depend on the order or the names of the files, and a damaged part of a file costs only
 the records in that part.
@@ -9,28 +9,25 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, NoReturn, Protocol
+from typing import IO, Protocol
 
 import msgspec
 
 from collector import parts, sources, store
 from collector.errors import SourceError, reason
+from collector.files import files_of
 from collector.parts import SHOWN
 from collector.patterns import Patterns
 from collector.records import records, several
 from collector.sources.wrappings import Wrapping, of_runtime, wrapping_of
 from collector.unpacking import BUFFER, unpacked
 
-_NOTES = ("LICENSE", "README")  # what lies in a folder of captures without being one, by how its name begins
-_OURS = "leastway.json"  # is in every folder that `leastway generate` writes to
-_OUR_SUFFIXES = (".yaml", ".md", _OURS)
 UNKNOWN = "file in no known format"
 HEAD = 256 * 1024  # how far into a file a recognisable record may start
 
@@ -90,12 +87,12 @@ def read(inputs: Sequence[str], progress: Progress | None = None, engine: Engine
             reading.formats[name] = "pattern store"
             continue
         if engine is None:
-            for file in _files(name):
+            for file in files_of(name):
                 _read_file(file, reading, progress)
             continue
         if name == "-":
             raise SourceError("only this process can read standard input", where="-", hint="give files, or no --engine")
-        files = _files(name)
+        files = files_of(name)
         for file, found in zip(files, engine(_read_elsewhere, files), strict=True):
             reading.take(found)
             if progress is not None and Path(file).is_file():
@@ -107,63 +104,6 @@ def _read_elsewhere(file: str) -> Reading:
     reading = Reading(Patterns())
     _read_file(file, reading, None)
     return reading
-
-
-def _files(name: str) -> list[str]:
-    if name == "-":
-        return [name]
-    path = Path(name)
-    try:
-        there = "://" not in name and path.exists()
-    except OSError as error:
-        _unreadable(error)
-    if not there:
-        return _remote_files(name)
-    if not path.is_dir():
-        return [name]
-    found = sorted(_below(path))
-    if not found:
-        raise SourceError("the folder holds no files", where=name, hint="give the folder that holds the captures")
-    return found
-
-
-def _below(path: Path) -> Iterator[str]:
-    """The files in a folder and its subfolders that may be captures; links to folders are not followed.
-
-    Passed over are hidden ones, notes, and what an earlier run wrote there.
-    """
-    ours: set[str] = set()
-    for folder, subfolders, names in os.walk(path, onerror=_unreadable):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        if folder in ours or _OURS in names:
-            ours.update(str(Path(folder, name)) for name in subfolders)
-            names = [name for name in names if not name.endswith(_OUR_SUFFIXES)]
-        for name in names:
-            if not name.startswith(".") and not name.upper().startswith(_NOTES) and Path(folder, name).is_file():
-                yield str(Path(folder, name))
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    """Raise the SourceError for a file or folder that cannot even be looked at."""
-    hint = "check the path and its permissions"
-    raise SourceError(f"cannot be read: {error.strerror}", where=str(error.filename), hint=hint) from error
-
-
-def _remote_files(name: str) -> list[str]:
-    import fsspec
-
-    try:
-        filesystem, path = fsspec.core.url_to_fs(name)
-        if filesystem.isdir(path):
-            return [filesystem.unstrip_protocol(p) for p in sorted(filesystem.find(path))]
-        if not filesystem.exists(path):
-            raise FileNotFoundError(name)
-    except FileNotFoundError:
-        raise SourceError("no such file or folder", where=name, hint="check the path") from None
-    except Exception as error:  # drivers of object stores have errors of their own
-        hint = "check the URL, the credentials for it and its fsspec driver"
-        raise SourceError(f"cannot be opened: {reason(error)}", where=name, hint=hint) from error
-    return [name]
 
 
 def _read_file(name: str, reading: Reading, progress: Progress | None) -> None:
@@ -213,7 +153,7 @@ def capture_records(name: str, broken: Callable[[str], None]) -> Iterator[tuple[
     `name` is a file, a folder, a URL or `-`. `broken` is told why a file cannot be read to its end.
     Raises SourceError as `read`.
     """
-    for file in _files(name):
+    for file in files_of(name):
         tell = partial(_tell, broken, file)
         with contextlib.ExitStack() as stack:
             stream = _open(file, stack, None, tell)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from synthesizer.kubernetes_objects import ServiceObject
-from synthesizer.workload import Workload
+from synthesizer.workload import Workload, WorkloadKey
 
 Ports = frozenset[tuple[str, int]]
 
@@ -21,7 +21,7 @@ class ServiceReach:
 
     def __init__(self, workloads: Iterable[Workload], services: Iterable[ServiceObject]) -> None:
         self._behind: dict[tuple[str, str], list[Workload]] = {}
-        self._published: dict[int, set[tuple[str, int]]] = {}
+        self._published: dict[WorkloadKey, set[tuple[str, int]]] = {}
         by_label: dict[tuple[str, tuple[str, str]], list[Workload]] = {}
         for workload in workloads:
             for label in () if workload.known else workload.labels:
@@ -39,7 +39,7 @@ class ServiceReach:
         self._behind.setdefault((service.namespace, service.name), []).append(workload)
         workload.ports |= ports
         if service.published:
-            self._published.setdefault(id(workload), set()).update(ports)
+            self._published.setdefault(workload.key, set()).update(ports)
 
     def arrivals(self, service: ServiceObject, protocol: str, port: int, cluster: str) -> list[tuple[Workload, int]]:
         """Where a connection from `cluster` to a Service's port arrives: workloads and their pod ports."""
@@ -53,4 +53,4 @@ class ServiceReach:
 
     def published(self, workload: Workload) -> Ports:
         """The (protocol, pod port) pairs at which Services let in the outside."""
-        return frozenset(self._published.get(id(workload), ()))
+        return frozenset(self._published.get(workload.key, ()))
