@@ -32,6 +32,7 @@ _envelope = msgspec.json.Decoder(Envelope).decode
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _WRAPPERS = {"flow", "lost_events", "node_status", "agent_event", "debug_event"}
+_ENDS = {"source", "destination"}
 _BARE = {"verdict", "l4", "traffic_direction", "event_type", "trace_observation_point", "is_reply"}
 
 
@@ -39,10 +40,11 @@ def recognises(head: bytes) -> bool:
     """True if the first record of a file is a Hubble event, wrapped, bare or inside a log shipper's envelope."""
     head = _RUNTIME_PREFIX.sub(b"", head, count=1)
     try:
-        keys = set(_keys(head))
+        found = _keys(head)
     except (msgspec.MsgspecError, RecursionError):
         return False
-    if keys & _WRAPPERS or len(keys & _BARE) >= 2 or {"source", "destination", "time"} <= keys:
+    objects = {key for key, value in found.items() if bytes(value)[:1] in b"{n"}  # or null; applications log text there
+    if objects & _WRAPPERS or len(found.keys() & _BARE) >= 2 or (objects >= _ENDS and "time" in found):
         return True
     inner = _unwrap(head)
     return inner is not None and recognises(inner)
@@ -71,7 +73,7 @@ def decode(line: bytes) -> Line:
     record = _line(line)
     if record.flow is None and record.lost_events is None and record.node_status is None:
         keys = set(_keys(line))
-        if keys & _BARE or {"source", "destination"} <= keys:
+        if keys & _BARE or keys >= _ENDS:
             record.flow = _bare(line)
         elif not keys & _WRAPPERS:
             inner = _unwrap(line)
@@ -92,7 +94,7 @@ def members(line: bytes) -> dict[str, msgspec.Raw]:
     keys = {key for key, value in found.items() if bytes(value) != b"null"}
     if keys & _WRAPPERS:
         return found
-    if keys & _BARE or {"source", "destination"} <= keys:
+    if keys & _BARE or keys >= _ENDS:
         return {key: found[key] for key in ("node_name", "time") if key in keys} | {"flow": msgspec.Raw(line)}
     inner = _unwrap(line)
     if inner is None:

@@ -304,6 +304,14 @@ def test_a_second_format_in_one_file_is_not_passed_over(first: str, second: str,
     assert (next(iter(found.formats.values())), [bad.line for bad in found.bad]) == (first.partition(" ")[0], [2])
 
 
+@pytest.mark.parametrize("line", [b'{"flow":"checkout"}', b'{"time":"08:00","source":"a","destination":"b"}'])
+def test_what_an_application_logs_between_entries_is_no_second_format(line: bytes, tmp_path: Path) -> None:
+    """Its keys may be those of Hubble, but their values are no objects."""
+    found = read([capture(tmp_path, sample("istio_json") + b"\n" + line + b"\n")])
+    assert found.bad_lines == 0
+    assert found.patterns.quality.skipped.kept == {"JSON that is no access log entry": 1}
+
+
 def test_a_pattern_store_is_an_input_like_others(tmp_path: Path) -> None:
     store.save(plain(tmp_path), str(tmp_path / "store"))
     found = read([str(tmp_path / "store")])
