@@ -241,8 +241,8 @@ def _choose(
     for kin in sorted(groups):  # in order, because the search has a bound
         forms = groups[kin]
         constant = len(forms) == 1 and sum(forms.values()) >= CONSTANT
-        # Typed segments are values anyway; evidence alone takes no sibling in, and numbers no function.
-        if kin in forms or (not constant and (search.is_clean(kin, seen) or search.is_numbering(kin, forms, seen))):
+        # Typed segments are values anyway; evidence alone takes no sibling in.
+        if kin in forms or (not constant and search.is_clean(kin, seen)):
             chosen.add(kin)
         elif len(forms) > VALUES:
             forced.add(kin)

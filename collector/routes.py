@@ -7,7 +7,7 @@ to merge are chosen from all of them, and a bound keeps the paths with the small
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from heapq import nsmallest
 from statistics import median_low
 
@@ -181,32 +181,6 @@ class RouteTrie:
     def is_clean(self, pattern: Segments, seen: Set[Segments]) -> bool:
         """Whether the pattern surely admits nothing beyond the classes in `seen`."""
         return self._admitted(pattern)[1] and not self.siblings(pattern, seen)
-
-    def is_numbering(self, pattern: Segments, forms: Iterable[Segments], seen: Set[Segments]) -> bool:
-        """Whether enough of a client's forms are numbered names that the pattern stands for, and nothing else that it
-        admits beyond `seen` names a function."""
-        if sum(map(self._numbers, forms)) < NUMBERED:
-            return False
-        admitted, whole = self._admitted(pattern)
-        beyond = (
-            name
-            for shown, kin in admitted
-            if kin not in seen
-            for name, p in zip(shown, pattern, strict=True)
-            if p == ANY
-        )
-        return whole and not any(map(is_protected, beyond))
-
-    def _numbers(self, form: Segments) -> bool:
-        """Whether a numbering explains each literal of a form that was absorbed."""
-        node, found = self.root, False
-        for segment, (known, child) in zip(form, self.root.follow(form), strict=False):
-            if segment != known:
-                if numbering(segment) not in node.numberings:
-                    return False
-                found = True
-            node = child
-        return found
 
     def _admitted(self, pattern: Segments) -> tuple[list[tuple[Segments, Segments]], bool]:
         """(path as the pattern admits it, its class) for all that was observed, and whether that is all."""
