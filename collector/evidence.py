@@ -6,7 +6,6 @@ Invariant: `merge` is commutative and associative, and every part is bounded by 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 
 from collector.flow import Signal
 from collector.sketch import Members, Tally
+from collector.times import Seconds
 
 PARTIES = 1024  # pods or addresses kept per end and port
 OUTCOMES = 2048  # addresses with a signal, kept per port
@@ -28,11 +28,6 @@ INFERRED = "inferred"  # stands for the observation point where the direction wa
 
 CONTESTED = "answered:new"  # the signal of a SYN-ACK that conntrack does not call a reply
 RESET = "open:reset"  # the signal of a reset of which it is not known which end sent it
-
-Seconds = int
-
-# Seconds by minute and second; UTC times of this form, and of one hour, are in order as text.
-CLOCK = {f"{minute:02}:{second:02}": 60 * minute + second for minute in range(60) for second in range(61)}
 
 REQUEST_SKETCHES = ("asked", "requests", "rejected")
 SKETCHES = ("hours", "sources", "destinations", "outcomes", *REQUEST_SKETCHES, "callers", "names")
@@ -286,21 +281,3 @@ def socket_port(name: str) -> int | None:
     """The port in a socket's name; None if it is no socket's (a record's id, or not known)."""
     _, space, port = name.rpartition(" ")
     return int(port) if space and len(port) == 5 and port.isascii() and port.isdigit() else None
-
-
-def seconds(time: str) -> Seconds:
-    """RFC 3339 → unix seconds, in UTC where no zone is named; 0 for what is no time, for such flows count too."""
-    clock = CLOCK.get(time[14:19]) if time[-1:] == "Z" else None
-    try:
-        if clock is not None:
-            return _hour(time[:13]) + clock
-        moment = datetime.fromisoformat(time)
-        return max(0, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
-    except (ValueError, IndexError, OverflowError):
-        return 0
-
-
-@lru_cache(maxsize=4096)
-def _hour(hour: str) -> Seconds:
-    """The start of an hour, `2026-11-24T08`."""
-    return max(0, int(datetime.fromisoformat(hour + ":00:00+00:00").timestamp()))

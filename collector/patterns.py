@@ -17,10 +17,11 @@ import msgspec
 from msgspec import field
 
 from collector.endpoints import Endpoint
-from collector.evidence import Evidence, apart_by, seconds
+from collector.evidence import Evidence, apart_by
 from collector.flow import Flow, Signal
 from collector.quality import Quality
 from collector.sketch import BottomK, Tally
+from collector.times import seconds
 
 if TYPE_CHECKING:
     import pandas

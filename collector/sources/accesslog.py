@@ -139,9 +139,8 @@ def _received(record: AccessRecord, cluster: Cluster, point: str) -> Flow:
     principal = record.source_principal
     known = True if principal is not None else record.mtls
     if known is None and record.server_name.startswith("outbound_"):
-        known = (
-            True  # a client's proxy names a Service like this in its TLS alone, which Istio's inbound listener checks
-        )
+        # A client's proxy names a Service like this in its TLS alone, which Istio's inbound listener checks.
+        known = True
     return _request(
         record,
         source=caller.endpoint,

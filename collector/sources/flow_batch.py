@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from collector.evidence import seconds
 from collector.flow import Flow, Signal
 from collector.patterns import EdgeKey, Patterns
+from collector.times import seconds
 
 LIMIT = 1 << 15  # distinct flows held before they are handed over
 

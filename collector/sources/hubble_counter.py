@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from collector.direction import first_look
-from collector.evidence import CLOCK, CONTESTED, RESET, seconds
+from collector.evidence import CONTESTED, RESET
 from collector.flow import Flow, Signal
 from collector.patterns import Patterns
 from collector.sources.hubble_counts import ORIGIN, Counts, socket_of
@@ -19,6 +19,7 @@ from collector.sources.hubble_endpoints import HELD, Decode, SeenEnds, from_json
 from collector.sources.hubble_records import POLICY_VERDICT, Addresses, Http, HubbleFlow, Layer4, Layer7, Line, Ports
 from collector.sources.hubble_services import DecodeService, Services
 from collector.sources.hubble_services import from_json as service_from_json
+from collector.times import CLOCK, seconds
 from collector.urls import path_of
 
 NAME = 320  # characters kept of a node's name: cluster/node

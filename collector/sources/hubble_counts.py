@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from collector.evidence import apart_by, seconds, socket_name
+from collector.evidence import apart_by, socket_name
 from collector.patterns import Edge, EdgeKey, Patterns
 from collector.sources.hubble_endpoints import SeenEnd, SeenEnds
+from collector.times import seconds
 
 ORIGIN = "hubble"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from collector.evidence import seconds
 from collector.flow import Flow
 from collector.listening import ListeningSource, Record, Tallied
 from collector.patterns import Patterns
@@ -20,6 +19,7 @@ from collector.serving import Limits
 from collector.sources.accesslog import count_unusable
 from collector.sources.flow_batch import FlowBatch
 from collector.sources.otlp_logs import flows_of
+from collector.times import seconds
 from collector.transport import TLS
 from collector.wire.otlp_logs_pb2 import ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse
 

@@ -13,9 +13,9 @@ import msgspec
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from collector.evidence import seconds
 from collector.sources import hubble_json
 from collector.sources.hubble_request import FIELDS
+from collector.times import seconds
 from collector.wire.observer_pb2 import GetFlowsResponse
 
 READ = frozenset(path.partition(".")[0] for path in FIELDS) | {"node_name"}

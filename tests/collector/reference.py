@@ -17,10 +17,10 @@ import msgspec
 
 from collector.direction import first_look
 from collector.endpoints import Endpoint, valid_namespace, valid_object_name
-from collector.evidence import seconds
 from collector.flow import Flow, Signal
 from collector.patterns import EdgeKey, Patterns
 from collector.sources.hubble_endpoints import UNNAMED, HubbleEndpoint, SeenEnd, parse
+from collector.times import seconds
 from collector.urls import path_of
 
 Json = dict[str, Any]

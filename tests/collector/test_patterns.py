@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.endpoints import ADDRESS, Endpoint
-from collector.evidence import PARTIES, Evidence, seconds
+from collector.evidence import PARTIES, Evidence
 from collector.flow import Flow, Signal
 from collector.patterns import PORTS, EdgeKey, Patterns
+from collector.times import seconds
 from tests.collector.traffic import captures, limits, patterns_of
 
 WEB = Endpoint("pod", "", "shop", (("app", "web"),))
