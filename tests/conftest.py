@@ -3,6 +3,8 @@ captures where they are at hand."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,16 @@ def captures() -> Path:
     if not CAPTURES.is_dir():
         pytest.skip("the captures from real clusters are not beside this checkout (../shared/captures)")
     return CAPTURES
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders called `locked` cannot be listed, not even by root."""
+    look = os.scandir
+
+    def refused(path: str | Path) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refused)

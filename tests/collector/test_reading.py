@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -391,17 +389,10 @@ def test_a_drivers_own_errors_are_told_like_any_others(
     assert found.patterns.quality.total == kept
 
 
-def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("locked")
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
     capture(tmp_path, PLAIN, "captures/a.jsonl")
     capture(tmp_path, PLAIN, "captures/locked/b.jsonl")
-    look = os.scandir
-
-    def refused(path: str | Path) -> object:
-        if str(path).endswith("locked"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return look(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(SourceError, match=r"cannot be read: Permission denied — .*/locked — check the path"):
         read([str(tmp_path / "captures")])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 from typing import Any
 
@@ -189,19 +187,10 @@ def test_a_folder_may_hold_what_is_no_manifest(tmp_path: Path) -> None:
         World.from_paths([tmp_path])
 
 
-def test_policies_in_a_folder_that_cannot_be_read_do_not_count_as_absent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("locked")
+def test_policies_in_a_folder_that_cannot_be_read_do_not_count_as_absent(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("kind: Namespace\nmetadata: {name: a}\n")
     (tmp_path / "locked").mkdir()
-    look = os.scandir
-
-    def refused(path: str | Path) -> object:
-        if str(path).endswith("locked"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return look(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(PolicyError, match=r"Permission denied — .*/locked — check the path and its permissions"):
         read_path(tmp_path)
 
